@@ -1,0 +1,264 @@
+"""The nouns of promptlab, one page.
+
+    Phrase, Binding   a tracked piece of a prompt; one (attribute, object) pair that a prompt claims
+    Prompt            rendered text, with the place of every phrase
+    Cell              one combination of levels: a prompt and generation settings
+    Image             one picture of one cell at one seed; its id hashes everything that decides its pixels
+    Measure, Score    what a number means; one number about one image
+    Passport          how well a probe does on pictures of known truth
+    ContrastEffect    what a contrast of a study came to
+
+Axes are factors of the grid with ordered levels (`promptlab.axes`); a study is what a person writes (`promptlab.study`).
+Settings are spelled as in diffusers. Records are frozen; to change one, `dataclasses.replace` it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+__all__ = [
+    "OUTCOMES",
+    "STATUSES",
+    "Binding",
+    "Cell",
+    "ContrastEffect",
+    "Image",
+    "Level",
+    "Measure",
+    "Passport",
+    "Phrase",
+    "Prompt",
+    "Score",
+    "Settings",
+    "Status",
+    "canonical_json",
+    "content_id",
+]
+
+Level = str | int | float | bool | None
+"""One value of an axis."""
+
+Status = Literal["ok", "nsfw_blocked", "nan", "degenerate", "oom", "refused", "error", "invalid_image"]
+STATUSES: tuple[Status, ...] = (
+    "ok",
+    "nsfw_blocked",
+    "nan",
+    "degenerate",
+    "oom",
+    "refused",
+    "error",
+    "invalid_image",
+)
+"""What became of an image. Only `ok` enters a mean."""
+
+OUTCOMES = ("correct", "swap", "leak", "other", "neglect", "fused")
+"""The multinomial result of binding two attributes to two objects."""
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: sorted keys, no spaces, UTF-8, no NaN. Raises ValueError for NaN and infinities."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def content_id(value: Any) -> str:
+    """Hash of a value's canonical JSON: 32 hexadecimal digits (128 bits of SHA-256)."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """A tracked piece of a prompt: `text[start:end]`, in characters. `role` is object, attribute, phrase or filler."""
+
+    name: str
+    text: str
+    start: int
+    end: int
+    role: Literal["object", "attribute", "phrase", "filler"] = "phrase"
+
+
+@dataclass(frozen=True)
+class Binding:
+    """One claim of a prompt: the object named `noun` carries `attribute`. `object` is the object's name in the study."""
+
+    object: str
+    noun: str
+    attribute: str | None
+    family: str = "colour"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Rendered text, where its phrases lie, what it claims, and the same claims with two attributes exchanged.
+
+    Attributes:
+        text: what the model is given.
+        phrases: every tracked piece, in order of appearance.
+        bindings: what the text claims, in order of mention.
+        swapped: the text with the attributes of the first two objects exchanged (the foil), or None.
+        alone: for each object, the text that asks for it alone (the one-object control).
+    """
+
+    text: str
+    phrases: tuple[Phrase, ...] = ()
+    bindings: tuple[Binding, ...] = ()
+    swapped: str | None = None
+    alone: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a picture is made, in diffusers' own spelling. `scheduler` None is the model's own.
+
+    `guidance_scale` means w in u + w (c - u): 0 is unconditional, 1 purely conditional.
+    """
+
+    guidance_scale: float = 5.0
+    num_inference_steps: int = 25
+    height: int = 128
+    width: int = 128
+    scheduler: str | None = None
+    negative_prompt: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination of levels. `levels` maps axis name to level; `settings` and `prompt` follow from it.
+
+    `group` names the prompt family: cells that differ only in settings, word order or a controlled manipulation share
+    it, and statistics pair within it. It is the unit of inference.
+    """
+
+    study: str
+    levels: tuple[tuple[str, Level], ...]
+    prompt: Prompt
+    settings: Settings
+    group: str
+    backend: str = "diffusion"
+    model: str = "miniature"
+
+    @property
+    def id(self) -> str:
+        """Hash of the study's name and levels: stable while the study keeps its axes."""
+        return content_id({"study": self.study, "levels": [list(pair) for pair in self.levels]})
+
+    def recipe(self, seed: int) -> dict[str, Any]:
+        """Everything that decides the pixels of this cell at `seed`, as plain data."""
+        return {
+            "backend": self.backend,
+            "model": self.model,
+            "prompt": self.prompt.text,
+            "seed": seed,
+            **asdict(self.settings),
+        }
+
+    def image_id(self, seed: int) -> str:
+        """Hash of `recipe(seed)`: two studies that ask for the same picture share it."""
+        return content_id(self.recipe(seed))
+
+
+@dataclass(frozen=True)
+class Image:
+    """One picture. `file` is its PNG's SHA-256 (also its file name), `pixels` the SHA-256 of its raw RGB bytes.
+
+    Both are None unless `status` is ok or degenerate. `recipe` holds what decided it; `reason` says why it is not ok.
+    """
+
+    id: str
+    recipe: dict[str, Any]
+    status: Status = "ok"
+    reason: str | None = None
+    file: str | None = None
+    pixels: str | None = None
+    width: int | None = None
+    height: int | None = None
+    seconds: float | None = None
+    clipped: float | None = None
+    batch_size: int | None = None
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a number means. `lower` and `upper` bound it (None: unbounded); `higher_is_better` None: neither is better."""
+
+    name: str
+    description: str
+    unit: str = ""
+    lower: float | None = None
+    upper: float | None = None
+    higher_is_better: bool | None = None
+    references: str = ""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number about one image: `value`, or None with a `reason`. `target` says about what (a phrase, an object).
+
+    `label` carries a category where the measure is one (the outcome of binding). NaN is refused.
+    """
+
+    image: str
+    probe: str
+    measure: str
+    target: str = ""
+    value: float | None = None
+    label: str | None = None
+    reason: str | None = None
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.value is not None and self.value != self.value:
+            raise ValueError(f"NaN is no score ({self.probe}.{self.measure} of {self.image}): give None and a reason")
+        if self.value is None and self.reason is None:
+            raise ValueError(f"a score without value needs a reason ({self.probe}.{self.measure} of {self.image})")
+
+
+@dataclass(frozen=True)
+class Passport:
+    """How a probe does on `n` pictures of known truth. Sensitivity, specificity, Youden's J, AUC; each with low, high."""
+
+    probe: str
+    family: str
+    n: int
+    sensitivity: float
+    sensitivity_low: float
+    sensitivity_high: float
+    specificity: float
+    specificity_low: float
+    specificity_high: float
+    youden: float
+    auc: float | None = None
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ContrastEffect:
+    """What a contrast of a study came to: the paired difference of `measure`, with the numbers of `stats.Effect`.
+
+    `p_adjusted` is `p` after the correction over the study's confirmatory contrasts (None for an exploratory one).
+    """
+
+    study: str
+    contrast: str
+    probe: str
+    measure: str
+    target: str = ""
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    p_adjusted: float | None = None
+    n_groups: int = 0
+    n_pairs: int = 0
+    n_dropped: int = 0
+    dz: float | None = None
+    mean_a: float | None = None
+    mean_b: float | None = None
+    seed_correlation: float | None = None
+    method: str = ""
+    confidence: float = 0.95
+    reason: str | None = None
+    verdict: str | None = None
+    detail: dict[str, Any] = field(default_factory=dict)
