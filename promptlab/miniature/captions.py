@@ -1,0 +1,300 @@
+"""The caption grammar: says a scene in words, as people prompt, and knows where in the text each thing is named.
+
+Nearly everything may stay unsaid, so that a denoiser learns that the unstated is free; nothing said is untrue. Neutral
+filler in front, between and behind moves the content to every position of a text encoder's 77 slots.
+
+No draw depends on a colour: the caption of `swap_colours(scene)` under the same seed is the same text with the colour
+words exchanged (and "a" or "an" to suit), which makes it a hard negative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from promptlab.miniature import lexicon
+from promptlab.miniature.lexicon import LEXICON, check_words
+from promptlab.miniature.world import Scene, Thing
+
+__all__ = ["LEXICON", "Caption", "Mention", "check_words", "describe"]
+
+SYNONYM_RATE = 0.12
+COLOUR_DROP_RATE = 0.12
+FILLER_RATE = 0.35
+_VOWELS = frozenset("aeiou")
+_FILLER_COSTS = tuple(len(f.split()) + 1 for f in lexicon.FILLERS)
+_APART = 0.25
+"""Least distance of two centres, as a share of the canvas, that the grammar calls left and right, or top and bottom."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """One naming of a thing: the world's noun (the text may say a synonym), what is said of it, and where, in
+    characters, article included. A restated detail is a mention of its own."""
+
+    noun: str
+    colour: str | None
+    size: str | None
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """A text and the things it names, in the order of the text."""
+
+    text: str
+    mentioned: tuple[Mention, ...]
+
+
+class _Dice:
+    """Draws in blocks: one call of the generator costs as much as twenty of ours."""
+
+    __slots__ = ("_left", "_rng")
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+        self._left: list[float] = rng.random(64).tolist()
+
+    def unit(self) -> float:
+        if not self._left:
+            self._left = self._rng.random(64).tolist()
+        return self._left.pop()
+
+    def chance(self, p: float) -> bool:
+        return self.unit() < p
+
+    def pick(self, options: Sequence[str]) -> str:
+        return options[int(self.unit() * len(options))]
+
+
+class _Told:
+    """A thing and what this caption says of it."""
+
+    __slots__ = ("colour", "noun", "pose", "size", "size_word", "thing")
+
+    def __init__(self, thing: Thing, dice: _Dice) -> None:
+        self.thing = thing
+        synonyms = lexicon.SYNONYMS.get(thing.noun)
+        self.noun = dice.pick(synonyms) if dice.chance(SYNONYM_RATE) and synonyms else thing.noun
+        self.colour = None if dice.chance(COLOUR_DROP_RATE) else thing.colour
+        self.size = thing.size if dice.chance(0.03 if thing.size == "medium" else 0.5) else None
+        self.size_word = dice.pick(lexicon.SIZE_WORDS[thing.size]) if self.size else ""
+        self.pose = thing.pose if thing.pose and dice.chance(0.5) else None
+
+    def __str__(self) -> str:
+        return f"{self.colour} {self.noun}" if self.colour else self.noun
+
+
+class _Writer:
+    __slots__ = ("at", "mentions", "parts")
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+        self.at = 0
+        self.mentions: list[Mention] = []
+
+    def say(self, words: str) -> None:
+        self.parts.append(words)
+        self.at += len(words)
+
+    def name(self, told: _Told, words: str, *, full: bool = True) -> None:
+        size, end = told.size if full else None, self.at + len(words)
+        self.mentions.append(Mention(told.thing.noun, told.colour, size, self.at, end))
+        self.say(words)
+
+
+class _Fillers:
+    """A walk through the fillers with a random stride. Their number is prime, so none repeats within a round."""
+
+    __slots__ = ("_at", "_stride")
+
+    def __init__(self, dice: _Dice) -> None:
+        n = len(lexicon.FILLERS)
+        self._at = int(dice.unit() * n)
+        self._stride = 1 + int(dice.unit() * (n - 1))
+
+    def take(self, tokens: float) -> list[str]:
+        """Phrases of about so many tokens, each counted with its comma."""
+        chosen = []
+        while tokens > 0:
+            self._at = (self._at + self._stride) % len(lexicon.FILLERS)
+            chosen.append(lexicon.FILLERS[self._at])
+            tokens -= _FILLER_COSTS[self._at]
+        return chosen
+
+
+def _phrase(told: _Told, dice: _Dice, *, bare: bool) -> str:
+    """The noun phrase: "a red cup", "red cup", "a large cup that is red", "a black dog that stands"."""
+    before = [told.size_word] if told.size else []
+    after = []
+    if told.pose:
+        if dice.chance(0.45):
+            before.insert(0, told.pose)
+        else:
+            after.append(dice.pick(lexicon.POSE_AFTER[told.pose]))
+    behind = dice.chance(0.12) and not bare and not after
+    link = dice.pick(lexicon.COLOUR_AFTER)
+    definite = dice.chance(0.05)
+    if told.colour:
+        if behind:
+            after.append(f"{link} {told.colour}")
+        else:
+            before.append(told.colour)
+    words = " ".join([*before, told.noun, *after])
+    if bare:
+        return words
+    return f"the {words}" if definite else f"{'an' if words[0] in _VOWELS else 'a'} {words}"
+
+
+def _relation(scene: Scene, dice: _Dice) -> str | None:
+    """The relation to state from the first thing to the second: the scene's, or one that its places show."""
+    stated, shown = dice.chance(0.75), dice.chance(0.2)
+    if len(scene.things) != 2:
+        return None
+    if scene.relation:
+        return scene.relation if stated else None
+    a, b = scene.things
+    if not shown or abs(a.x - b.x) < _APART:
+        return None
+    return "next to" if dice.chance(0.5) else "left of" if a.x < b.x else "right of"
+
+
+def _place(scene: Scene, thing: Thing) -> str | None:
+    """Where a thing stands among the others, if that is plain to see."""
+    xs, ys = [t.x for t in scene.things], [t.y for t in scene.things]
+    if len(xs) == 1:
+        return "middle" if abs(thing.x - 0.5) < 0.1 else None
+    if max(xs) - min(xs) >= _APART:
+        return {min(xs): "left", max(xs): "right"}.get(thing.x)
+    if max(ys) - min(ys) >= _APART:
+        return {min(ys): "top", max(ys): "bottom"}.get(thing.y)
+    return None
+
+
+def _restate(out: _Writer, scene: Scene, told: _Told, dice: _Dice) -> None:
+    """A true detail once more: "the cup is red", "the red cup is on the left"."""
+    place, u = _place(scene, told.thing), dice.unit()
+    if told.pose and u < 0.4:
+        out.name(told, f"the {told} is {lexicon.POSE_CLAUSE[told.pose]}", full=False)
+    elif place and u < 0.7:
+        out.name(told, f"the {told}", full=False)
+        out.say(f" is {lexicon.PLACES[place]}")
+    elif told.size and u < 0.85:
+        out.name(told, f"the {told} is {told.size_word}")
+    else:
+        out.name(told, f"the {told.noun} is {told.colour}" if told.colour else f"the {told.noun}", full=False)
+
+
+def _budget(dice: _Dice, length: Literal["any", "short", "long"], several: bool) -> tuple[float, float, float]:
+    """Tokens of filler in front, between and behind."""
+    padded, u, v, w, where = dice.chance(FILLER_RATE), dice.unit(), dice.unit(), dice.unit(), dice.unit()
+    if length == "short" or (length == "any" and not padded):
+        return 0.0, 0.0, 0.0
+    total = 28 + 45 * u if length == "long" else 2 + 69 * u**1.4
+    if where < 0.4:
+        return total, 0.0, 0.0
+    if where < 0.55:
+        return 0.0, 0.0, total
+    if not several:
+        return v * total, 0.0, (1 - v) * total
+    low, high = (0.0, 1.0) if where < 0.7 else sorted((v, w))
+    return low * total, (high - low) * total, (1 - high) * total
+
+
+def _things(out: _Writer, told: list[_Told], relation: str | None, gap: str, dice: _Dice, form: str) -> None:
+    """The core of the caption: `told` is in the order of the text, `relation` holds from its first to its second."""
+    phrases = [_phrase(t, dice, bare=form == "bare") for t in told]
+    if relation:
+        u, words = dice.unit(), dice.pick(lexicon.RELATION_PHRASES[relation])
+        if u < 0.1 and not gap and form == "sentence":
+            # The thing that the relation starts from comes last here: "to the left of a chair is a cup".
+            words = dice.pick(lexicon.RELATION_PHRASES[lexicon.INVERSE[relation]])
+            out.say(f"{words} ")
+            out.name(told[0], phrases[0])
+            out.say(f" {dice.pick(lexicon.COPULAS)} ")
+        else:
+            out.name(told[0], phrases[0])
+            out.say(f"{gap}, {words} " if gap else f" is {words} " if u < 0.25 and form == "sentence" else f" {words} ")
+        out.name(told[1], phrases[1])
+        return
+    last = dice.pick(lexicon.CONNECTORS if len(told) == 2 else lexicon.THREE_OR_MORE)
+    for i, (one, phrase) in enumerate(zip(told, phrases, strict=True)):
+        if i:
+            joint = ", " if form == "bare" or i < len(told) - 1 else last
+            if i == 1 and gap:
+                joint = f"{gap}{joint}" if joint.startswith(",") else f"{gap},{joint}"
+            out.say(joint)
+        out.name(one, phrase)
+
+
+def describe(scene: Scene, rng: np.random.Generator, *, length: Literal["any", "short", "long"] = "any") -> Caption:
+    """A caption of the scene. "short" has no filler; "long" is always padded; "any" mixes (half under 15 tokens)."""
+    if not scene.things:
+        raise ValueError("a scene without things has no caption")
+    dice = _Dice(rng)
+    told = [_Told(t, dice) for t in scene.things]
+    relation = _relation(scene, dice)
+    told.sort(key=lambda _: dice.unit())
+    if relation and told[0].thing is not scene.things[0]:
+        relation = lexicon.INVERSE[relation]
+    bare = dice.chance(0.15)
+    front, middle, back = _budget(dice, length, len(told) > 1)
+    fillers = _Fillers(dice)
+    leads, frame, tails = _around(scene, dice, bare=bare, short=length == "short")
+
+    out = _Writer()
+    for words in (*fillers.take(front), *leads):
+        out.say(f"{words}, ")
+    if frame:
+        out.say(f"{frame} ")
+    # Behind a frame only a noun phrase is right: not "a photo of a cup is above a box".
+    form = "bare" if bare else "phrase" if frame else "sentence"
+    _things(out, told, relation, "".join(f", {f}" for f in fillers.take(middle)), dice, form)
+    for words in tails:
+        out.say(words)
+    behind = fillers.take(back)
+    again = {}
+    if front + middle + back > 15 and dice.chance(0.6):
+        count = len(told) if dice.chance(0.2) else 1
+        again = {int(dice.unit() * (len(behind) + 1)): t for t in told[:count]}
+    for i in range(len(behind) + 1):
+        if i in again:
+            out.say(", ")
+            _restate(out, scene, again[i], dice)
+        if i < len(behind):
+            out.say(f", {behind[i]}")
+    if dice.chance(0.06):
+        out.say(".")
+    return Caption("".join(out.parts), tuple(out.mentions))
+
+
+def _around(scene: Scene, dice: _Dice, *, bare: bool, short: bool) -> tuple[list[str], str, list[str]]:
+    """What stands around the things: phrases in front (with commas), the frame ("a photo of"), phrases behind."""
+    leads, tails, frame = list[str](), list[str](), ""
+    rate = 0.15 if scene.setting == "plain" else 0.4 if short else 0.8
+    if dice.chance(rate):
+        words = dice.pick(lexicon.SETTING_PHRASES[scene.setting])
+        if dice.chance(0.15):
+            leads.append(words)
+        else:
+            tails.append(f", {words}" if bare or dice.chance(0.15) else f" {words}")
+    framed, u, style = dice.chance(0.2 if short else 0.45), dice.unit(), scene.style
+    if style and dice.chance(0.9):
+        if u < 0.4 and not bare:
+            return leads, dice.pick(lexicon.STYLE_FRAMES[style]), tails
+        if u < 0.6:
+            leads.append(dice.pick(lexicon.STYLE_LEADS[style]))
+        else:
+            tails.append(dice.pick(lexicon.STYLE_TAILS[style]))
+    if framed:
+        # "a photo of" would be untrue of a sketch.
+        media = u < 0.5 and style not in ("sketch", "flat")
+        if bare:
+            frame = dice.pick(lexicon.MEDIA_FRAMES_BARE if media else lexicon.FRAMES_BARE)
+        else:
+            frame = dice.pick(lexicon.MEDIA_FRAMES if media else lexicon.FRAMES)
+    return leads, frame, tails
