@@ -129,7 +129,8 @@ def pair_weights(pairs: Literal["train", "held_out", "all"]) -> np.ndarray:
             weights[PAIRS.index(pair)] = rank**-ZIPF
         elif pairs == "all" or (pairs == "held_out" and not known):
             weights[PAIRS.index(pair)] = 1.0
-    return weights / weights.sum()
+    total: float = weights.sum()
+    return np.asarray(weights / total)
 
 
 def place(things: tuple[Thing, ...], relation: str | None, rng: np.random.Generator) -> tuple[Thing, ...]:

@@ -1,0 +1,127 @@
+"""The denoiser: diffusers' `UNet2DConditionModel` with cross-attention over the text encoder's 77 states.
+
+v-prediction on a schedule whose last step is pure noise (so dark and light settings come out), weighted by
+(min(SNR, 5) + 1) / (SNR + 1); captions dropped at DROP, so that guidance works; a share of the rows reads the bag
+encoder instead of the causal one, so one and the same denoiser serves both: what differs between them is the text
+encoder alone.
+
+References:
+    Salimans and Ho 2022, Progressive Distillation (arXiv 2202.00512): v-prediction. Hang et al. 2023, Min-SNR
+    (arXiv 2303.09556). Lin et al. 2023, Common Diffusion Noise Schedules are Flawed (arXiv 2305.08891). Ho and
+    Salimans 2022, Classifier-Free Diffusion Guidance (arXiv 2207.12598).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from promptlab.miniature.captions import describe
+from promptlab.miniature.clip_pair import WIDTH, Tokens
+from promptlab.miniature.loop import Fit, Report, device, fit, step_rng
+from promptlab.miniature.pool import Pool
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["build_denoiser", "build_scheduler", "train_denoiser"]
+
+DROP = 0.1
+BAG = 0.15
+SNR_CAP = 5.0
+
+
+def build_denoiser(channels: tuple[int, ...], heads: int) -> Any:
+    """An untrained U-Net: attention at 16x16 and 8x8 and in the middle, one residual block a level."""
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=channels,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        layers_per_block=1,
+        cross_attention_dim=WIDTH,
+        attention_head_dim=heads,  # diffusers reads this as the number of heads
+        norm_num_groups=16,
+    )
+
+
+def build_scheduler() -> Any:
+    """The sampler that ships: DDIM on the zero-terminal-SNR schedule, trailing steps."""
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        steps_offset=1,  # unused by trailing steps; diffusers warns about 0
+    )
+
+
+def train_denoiser(
+    pool: Pool,
+    latents: np.ndarray,
+    scaling: float,
+    encoder: Any,
+    bag: Any,
+    channels: tuple[int, ...],
+    heads: int,
+    plan: Fit,
+    seed: int,
+    work: Path,
+    report: Report,
+) -> Any:
+    """Train a denoiser on `latents`, float16 (n, 8, 16, 16) means and log-variances, with fresh captions every step."""
+    import torch
+    from diffusers.models.attention_processor import AttnProcessor
+
+    torch.manual_seed(seed)
+    model = build_denoiser(channels, heads).to(device(), memory_format=torch.channels_last)
+    model.set_attn_processor(AttnProcessor())  # the fused kernel's backward is many times slower on CPUs in bfloat16
+    tokenize = Tokens(work)
+    alphas = build_scheduler().alphas_cumprod.to(device())
+    scenes = [pool.scene(i) for i in range(len(pool))]
+    n = plan.batch
+
+    def loss_of(step: int) -> Tensor:
+        rng = step_rng(seed, step)
+        rows = rng.integers(len(pool), size=n)
+        texts = [
+            "" if rng.random() < DROP else describe(scenes[i], np.random.default_rng(rng.integers(2**63))).text
+            for i in rows
+        ]
+        ids = tokenize(texts)
+        drawn = torch.from_numpy(rng.standard_normal((2, n, 4, 16, 16), np.float32)).to(device())
+        moments = torch.from_numpy(latents[rows].astype(np.float32)).to(device())
+        z = (moments[:, :4] + (0.5 * moments[:, 4:]).exp() * drawn[0]) * scaling
+        # one time in each of n equal bins: less variance than n free draws
+        t = torch.from_numpy(((rng.permutation(n) + rng.random(n)) / n * 1000).astype(np.int64)).to(device())
+        a = alphas[t].sqrt()[:, None, None, None]
+        s = (1 - alphas[t]).sqrt()[:, None, None, None]
+        noisy = (a * z + s * drawn[1]).to(memory_format=torch.channels_last)
+        with torch.no_grad():
+            states = encoder(ids)[0].float()
+            k = int(rng.binomial(n, BAG))
+            if k:
+                states[:k] = bag(ids[:k])[0].float()
+        v = model(noisy, t, states).sample.float()
+        snr = alphas[t] / (1 - alphas[t]).clamp(min=1e-8)
+        # 1 where noise rules (there the layout is decided), falling where little is left to decide
+        weight = (snr.clamp(max=SNR_CAP) + 1) / (snr + 1)
+        loss: Tensor = ((v - (a * drawn[1] - s * z)).square().mean((1, 2, 3)) * weight).mean()
+        return loss
+
+    fit("denoiser", model, loss_of, plan, work, report)
+    model.set_default_attn_processor()
+    return model.eval()
