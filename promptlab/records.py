@@ -8,8 +8,8 @@
     Passport          how well a probe does on pictures of known truth
     ContrastEffect    what a contrast of a study came to
 
-Axes are factors of the grid with ordered levels (`promptlab.axes`); a study is what a person writes (`promptlab.study`).
-Settings are spelled as in diffusers. Records are frozen; to change one, `dataclasses.replace` it.
+Axes are factors of the grid with ordered levels (`promptlab.axes`); a study is what a person writes
+(`promptlab.study`). Settings are spelled as in diffusers. Records are frozen; to change one, `dataclasses.replace` it.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Binding:
-    """One claim of a prompt: the object named `noun` carries `attribute`. `object` is the object's name in the study."""
+    """One claim of a prompt: the object named `noun` carries `attribute`. `object` is its name in the study."""
 
     object: str
     noun: str
@@ -181,7 +181,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Measure:
-    """What a number means. `lower` and `upper` bound it (None: unbounded); `higher_is_better` None: neither is better."""
+    """What a number means. `lower`, `upper` bound it (None: unbounded); `higher_is_better` None: neither is better."""
 
     name: str
     description: str
@@ -217,7 +217,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Passport:
-    """How a probe does on `n` pictures of known truth. Sensitivity, specificity, Youden's J, AUC; each with low, high."""
+    """How a probe does on `n` pictures of known truth: sensitivity, specificity (with intervals), Youden's J, AUC."""
 
     probe: str
     family: str

@@ -1,0 +1,231 @@
+"""What a study must agree on with itself: every name that is used is declared, and every one declared is used.
+
+Columns are the names that cells carry: one for each axis, and those inside zips. A column is a generation setting,
+`model`, or the filling of a slot; nothing else, so a misspelt setting cannot pass as an unused word.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from promptlab.axes import SETTINGS, Axis
+from promptlab.errors import nearest
+from promptlab.levels import Range, Values, Zip
+from promptlab.manipulations import Order, Position
+from promptlab.mistakes import Mistake, allowed, sentence, shown
+from promptlab.prompts import slots
+from promptlab.records import Level
+from promptlab.study_contrasts import MOST_LEVELS, fillings
+from promptlab.yaml_strict import Route
+
+if TYPE_CHECKING:
+    from promptlab.study import Study
+
+__all__ = ["RESERVED", "check_study"]
+
+FOREIGN = {
+    "steps": "num_inference_steps",
+    "cfg": "guidance_scale",
+    "cfg_scale": "guidance_scale",
+    "guidance": "guidance_scale",
+    "sampler": "scheduler",
+    "negative": "negative_prompt",
+}
+"""What other tools call our settings."""
+
+RESERVED = frozenset(
+    {"backend", "cell", "detail", "group", "id", "image", "label", "measure", "n", "name", "object", "probe", "prompt"}
+    | {"reason", "run", "score", "seed", "seeds", "status", "study", "target", "tier", "value"}
+)
+"""Names that the result tables use themselves."""
+
+
+def check_study(study: Study) -> None:
+    """Raise Mistake, with a route from the top of the study, for the first disagreement."""
+    _names(study)
+    _levels(study)
+    _templates(study)
+    _mentions(study)
+    for i, name in enumerate(study.units or ()):
+        if name not in study.axes:
+            raise Mistake(("units", i), f"{shown(name)} is not an axis{allowed(name, study.axes)}")
+
+
+def _names(study: Study) -> None:
+    owners: dict[str, str] = {}
+    claims: list[tuple[Route, str, str]] = []
+    parts: tuple[tuple[str, Iterable[str]], ...]
+    parts = (("objects", study.prompt.objects), ("phrases", study.prompt.phrases))
+    for part, names in parts:
+        claims += [(("prompt", part, name), name, part[:-1]) for name in names]
+        for name in names:
+            if name == "object":
+                raise Mistake(("prompt", part, name), "'object' is the slot of `alone`: take another", key=True)
+    for name, thing in study.prompt.objects.items():
+        for family in thing.attributes:
+            if not re.fullmatch("[a-z][a-z0-9_]{0,63}", family):
+                message = f"{shown(family)} is no name; allowed: small letters, digits and _"
+                raise Mistake(("prompt", "objects", name, family), message, key=True)
+    for name, axis in study.axes.items():
+        for column in axis.columns(name):
+            claims.append((("axes", name), column, "axis" if column == name else f"column of the axis {name!r}"))
+    for route, name, owner in claims:
+        if not re.fullmatch("[a-z][a-z0-9_]{0,63}", name):
+            message = f"{shown(name)} is no name; allowed: small letters, digits and _, a letter first"
+            raise Mistake(route, message, key=True)
+        if name in owners:
+            raise Mistake(route, f"{name!r} is taken by another {owners[name]}: give each its own name", key=True)
+        if name in RESERVED:
+            hint = "; for seeds there is the key seeds" if name == "seed" else ""
+            raise Mistake(route, f"{name!r} is a column of the result tables, take another name{hint}", key=True)
+        owners[name] = owner
+
+
+def _levels(study: Study) -> None:
+    given = {name for name in study.settings.model_fields_set}
+    for name, axis in study.axes.items():
+        if name in (*SETTINGS, "model") and not isinstance(axis, Values | Range):
+            raise Mistake(("axes", name), f"{name!r} is no text: allowed here are a list or a range", key=True)
+        columns = axis.names() if isinstance(axis, Zip) else (name,)
+        for column in columns:
+            if column in given or (column == "model" and "model" in study.model_fields_set):
+                given_at: Route = ("model",) if column == "model" else ("settings", column)
+                raise Mistake(given_at, f"{column!r} is given here and as an axis: keep one", key=True)
+        if isinstance(axis, Range) and name not in SETTINGS:
+            raise Mistake(
+                ("axes", name), f"a range varies a setting, and {shown(name)} is none{_meant(name)}", key=True
+            )
+        for route, column, level in _written(name, axis):
+            _level(study, ("axes", name, *route), column, level)
+        seen: dict[Any, Route] = {}
+        for i, point in enumerate(axis.points(name) if axis.count() <= MOST_LEVELS else ()):
+            key = tuple((column, type(level), level) for column, level in point)
+            if key in seen:
+                twice: Route = ("axes", name, i) if isinstance(axis, Values) else ("axes", name)
+                raise Mistake(twice, f"level {shown(point[0][1])} stands twice")
+            seen[key] = ()
+
+
+def _written(name: str, axis: Axis) -> Iterable[tuple[Route, str, Level]]:
+    """(route, column, level) of every level that stands in the file."""
+    if isinstance(axis, Values):
+        yield from (((i,), name, level) for i, level in enumerate(axis.root))
+    elif isinstance(axis, Zip):
+        for column, levels in (axis.lists() or {}).items():
+            yield from ((("zip", column, i), column, level) for i, level in enumerate(levels))
+        for i, row in enumerate(() if isinstance(axis.zip, dict) else axis.zip):
+            yield from ((("zip", i, column), column, level) for column, level in row.items())
+    elif isinstance(axis, Range):
+        points = [point[0][1] for point in axis.points(name)] if axis.count() <= MOST_LEVELS else []
+        ends = ("range", "start"), ("range", "stop")
+        yield from ((ends[i > 0], name, level) for i, level in enumerate(points))
+
+
+def _level(study: Study, route: Route, column: str, level: Level) -> None:
+    if column in SETTINGS:
+        try:
+            type(study.settings).model_validate({column: level})
+        except ValidationError as error:
+            raise Mistake(route, _first(error, column)) from None
+        if level is None and column != "scheduler":
+            raise Mistake(route, f"given nothing; allowed: a value of {column}")
+    elif column == "model" and (not isinstance(level, str) or not level.strip()):
+        raise Mistake(route, f"given {shown(level)}; allowed: the name of a model")
+    elif not isinstance(level, str):
+        meant = _meant(column)
+        if meant:
+            raise Mistake(route[:2], f"{column!r} is no setting{meant}", key=True)
+        quoted = "" if level is None else f': write "{shown(level)}"'
+        raise Mistake(route, f"given {shown(level)}; allowed: text, since {column!r} is no setting{quoted}")
+
+
+def _meant(column: str) -> str:
+    foreign = FOREIGN.get(column)
+    return f"; did you mean {foreign!r}?" if foreign else nearest(column, [*SETTINGS, "model"])
+
+
+def _first(error: ValidationError, column: str) -> str:
+    return f"{column}: {sentence(error.errors(include_url=False)[0])}"
+
+
+def _templates(study: Study) -> None:
+    spec = study.prompt
+    columns = [column for name, axis in study.axes.items() for column in fillings(name, axis)]
+    known = [*spec.objects, *spec.phrases, *columns]
+    used: set[str] = set()
+
+    def visit(route: Route, template: str, names: list[str]) -> tuple[str, ...]:
+        try:
+            found = slots(template)
+        except Mistake as mistake:
+            raise Mistake(route, mistake.message) from None
+        for slot in found:
+            if slot not in names:
+                message = f"nothing fills the slot {{{slot}}}{allowed(slot, names)}"
+                raise Mistake(route, message)
+        used.update(found)
+        return found
+
+    found = visit(("prompt", "template"), spec.template, known)
+    for name in (*spec.objects, *spec.phrases):
+        if found.count(name) > 1:
+            raise Mistake(("prompt", "template"), f"slot {{{name}}} stands twice; allowed: once")
+    _articles(study)
+    for name, thing in spec.objects.items():
+        for part, text in (("noun", thing.noun), *thing.attributes.items()):
+            visit(("prompt", "objects", name, part), text, columns)
+    for name, text in spec.phrases.items():
+        visit(("prompt", "phrases", name), text, columns)
+    if spec.alone is not None and "object" not in visit(("prompt", "alone"), spec.alone, ["object", *known]):
+        raise Mistake(("prompt", "alone"), "the one-object template lacks the slot {object}")
+    for part, names in (("objects", spec.objects), ("phrases", spec.phrases)):
+        for name in names:
+            if name not in used:
+                raise Mistake(
+                    ("prompt", part, name), f"no template uses {{{name}}}: write it in, or remove it", key=True
+                )
+    for name, axis in study.axes.items():
+        for column in fillings(name, axis):
+            if column not in used:
+                message = f"{column!r} is no setting, and nothing in the prompt uses {{{column}}}{_meant(column)}"
+                raise Mistake(("axes", name), message, key=True)
+    if not spec.template.strip() and not spec.allow_empty:
+        raise Mistake(("prompt", "template"), "the prompt is empty; where that is meant, write allow_empty: true")
+
+
+def _articles(study: Study) -> None:
+    for name, thing in study.prompt.objects.items():
+        if thing.article != "none" and re.search(rf"(?i)\b(an?|the)\s+\{{{name}\}}", study.prompt.template):
+            message = f"the object {name!r} brings its own article: remove it before {{{name}}}, or give article: none"
+            raise Mistake(("prompt", "template"), message)
+
+
+def _mentions(study: Study) -> None:
+    moved: dict[str, str] = {}
+    for name, axis in study.axes.items():
+        try:
+            mentions = axis.mentions(study.prompt)
+        except Mistake as mistake:
+            raise Mistake(("axes", name, *mistake.route), mistake.message, key=mistake.key) from None
+        seen: set[str] = set()
+        for route, mentioned, names in mentions:
+            if mentioned not in names:
+                message = f"{shown(mentioned)} is not among the names it can take{allowed(mentioned, names)}"
+                raise Mistake(("axes", name, *route), message)
+            if isinstance(route[-1], int) and mentioned in seen:
+                raise Mistake(("axes", name, *route), f"{mentioned!r} stands twice")
+            seen |= {mentioned} if isinstance(route[-1], int) else set()
+            if isinstance(axis, Order | Position) and route[-1] != "of":
+                if mentioned in moved:
+                    message = f"{mentioned!r} is already moved by the axis {moved[mentioned]!r}"
+                    raise Mistake(("axes", name, *route), message)
+                moved[mentioned] = name
+        if isinstance(axis, Position):
+            for i, place in enumerate(axis.position.at or ()):
+                if place > len(axis.position.among):
+                    route = ("axes", name, "position", "at", i)
+                    raise Mistake(route, f"given place {place}; allowed: 1 to {len(axis.position.among)}")
