@@ -25,7 +25,7 @@ from promptlab.probes.binding import outcome
 from promptlab.records import OUTCOMES, Binding
 from promptlab.stats import wilson
 
-__all__ = ["Gate", "evaluate", "sample"]
+__all__ = ["Gate", "asked_scenes", "evaluate", "load_pipeline", "sample"]
 
 GUIDANCE, STEPS, BATCH = 5.0, 25, 16
 _SEED = 77_000_000
@@ -89,7 +89,7 @@ class _Asked:
     claims: tuple[Binding, ...]
 
 
-def _asked(n: int, count: int, pairs: Literal["train", "held_out", "all"], start: int) -> list[_Asked]:
+def asked_scenes(n: int, count: int, pairs: Literal["train", "held_out", "all"], start: int) -> list[_Asked]:
     """`n` fresh scenes of `count` things in different colours, with captions that name every colour."""
     out: list[_Asked] = []
     i = start
@@ -124,7 +124,7 @@ def _things_right(scenes: list[Scene], pictures: np.ndarray, parser: Any) -> lis
 
 def _one_object(pipeline: Any, parser: Any, n: int, pairs: Literal["train", "held_out"], report: Report) -> list[Gate]:
     what = "one object" if pairs == "train" else "held-out pair"
-    asked = _asked(n, 1, pairs, 10_000_000 if pairs == "train" else 20_000_000)
+    asked = asked_scenes(n, 1, pairs, 10_000_000 if pairs == "train" else 20_000_000)
     texts, claims = [a.text for a in asked], [a.claims for a in asked]
     pictures = sample(pipeline, texts, list(range(n)), report, what)
     seen = [_named(found, c[0].noun) for found, c in zip(parse(pictures, parser), claims, strict=True)]
@@ -144,7 +144,7 @@ def _at_least(share: float | None) -> str:
 
 def _two_objects(pipeline: Any, parser: Any, n: int, report: Report, *, bag: bool = False) -> list[Gate]:
     what = "two objects, bag of words" if bag else "two objects"
-    asked = _asked(n, 2, "train", 30_000_000)
+    asked = asked_scenes(n, 2, "train", 30_000_000)
     texts, claims = [a.text for a in asked], [a.claims for a in asked]
     pictures = sample(pipeline, texts, list(range(n)), report, what)
     seen = [outcome(c, found) for c, found in zip(claims, parse(pictures, parser), strict=True)]
@@ -172,7 +172,7 @@ def _scorer(name: str, n: int) -> Gate:
     from promptlab.clip import load_clip
 
     clip = load_clip(name)
-    asked = _asked(n, 2, "all", 50_000_000)
+    asked = asked_scenes(n, 2, "all", 50_000_000)
     u = clip.images(np.stack([render(a.scene).image for a in asked]))
     true, false = (u * clip.texts([a.text for a in asked])).sum(1), (u * clip.texts([a.twin for a in asked])).sum(1)
     least = 0.97 if name.endswith("scorer") else None
@@ -224,7 +224,7 @@ def evaluate(folder: Path, n: int, report: Report, out: Path | None = None) -> t
             0.98,
         )
     )
-    texts = [a.text for a in _asked(2 * BATCH, 2, "train", 60_000_000)]
+    texts = [a.text for a in asked_scenes(2 * BATCH, 2, "train", 60_000_000)]
     sample(pipeline, texts[:BATCH], list(range(BATCH)), lambda _: None, "")
     began = time.monotonic()
     sample(pipeline, texts[BATCH:], list(range(BATCH)), lambda _: None, "")

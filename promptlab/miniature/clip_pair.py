@@ -2,7 +2,7 @@
 
 `clip`, the ordinary pair: its text tower, causal with 77 slots, becomes the generator's encoder. Trained on whole
 captions against other captions, it need not learn which colour belongs to which thing.
-`scorer`, the binding-aware judge: another seed, and every caption's colour-swapped twin among the negatives.
+`scorer`, the binding-aware judge: another seed, and every picture's colour-swapped twin in the same batch.
 `bag`, no CLIP: token vectors of `clip` without position and without attention, the control that cannot know order.
 
 References:
@@ -13,16 +13,18 @@ References:
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from promptlab.miniature.captions import describe
 from promptlab.miniature.loop import Fit, Report, device, fit, save_tensors, step_rng
 from promptlab.miniature.pool import Pool
+from promptlab.miniature.render import render
 from promptlab.miniature.tokenizer import CONTEXT_LENGTH, END, VOCAB_SIZE, write_tokenizer
-from promptlab.miniature.world import CANVAS, swap_colours
+from promptlab.miniature.world import CANVAS, COLOURS, Scene, swap_colours
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,7 +101,11 @@ def train_clip(
     *,
     hard_negatives: bool,
 ) -> Any:
-    """Train a CLIP with `layers` = (text, vision) on the pool. `hard_negatives` adds every swapped twin's caption."""
+    """Train a CLIP with `layers` = (text, vision) on the pool.
+
+    With `hard_negatives` half of every batch are the colour-swapped twins of the other half, pictures and captions: no
+    picture can be told from its twin by which words occur.
+    """
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.nn.functional import cross_entropy
@@ -110,28 +116,41 @@ def train_clip(
 
     def loss_of(step: int) -> Tensor:
         rng = step_rng(seed, step)
-        rows = np.sort(rng.choice(len(pool), plan.batch, replace=False))
-        images = torch.tensor(pool.pixels[rows], device=device()).permute(0, 3, 1, 2)
-        scenes = [pool.scene(int(i)) for i in rows]
-        length: Literal["any", "short"] = "short" if hard_negatives and rng.random() < 0.8 else "any"
+        rows = np.sort(rng.choice(len(pool), plan.batch // (2 if hard_negatives else 1), replace=False))
+        pixels, texts = pool.pixels[rows], []
         seeds = rng.integers(2**63, size=len(rows))
-        texts = [describe(s, np.random.default_rng(k), length=length).text for s, k in zip(scenes, seeds, strict=True)]
         if hard_negatives:
-            for s, k, text in zip(scenes, seeds, list(texts), strict=True):
-                if len(s.things) > 1:
-                    twin = describe(swap_colours(s), np.random.default_rng(k), length=length).text
-                    if twin != text:
-                        texts.append(twin)
-        x = (images.float() / 255 - _PIXEL) / _PIXEL
-        u = model.encode_image(x, normalize=True).float()
+            pairs = [_with_twin(pool.scene(int(i)), k) for i, k in zip(rows, seeds, strict=True)]
+            texts = [text for pair in pairs for text in pair[1:]]
+            twins = [render(pair[0]).image for pair in pairs]
+            pixels = np.stack([x for both in zip(pixels, twins, strict=True) for x in both])
+        else:
+            scenes = [pool.scene(int(i)) for i in rows]
+            texts = [describe(s, np.random.default_rng(k)).text for s, k in zip(scenes, seeds, strict=True)]
+        images = torch.tensor(pixels, device=device()).permute(0, 3, 1, 2)
+        u = model.encode_image((images.float() / 255 - _PIXEL) / _PIXEL, normalize=True).float()
         v = model.encode_text(tokenize(texts), normalize=True).float()
         logits = model.logit_scale.exp().clamp(max=100) * u @ v.T
-        target = torch.arange(len(rows), device=logits.device)
-        return (cross_entropy(logits, target) + cross_entropy(logits[:, : len(rows)].T, target)) / 2
+        target = torch.arange(len(texts), device=logits.device)
+        return (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
 
     with sdpa_kernel(SDPBackend.MATH):  # the fused kernel's backward is many times slower on CPUs in bfloat16
         fit(name, model, loss_of, plan, work, report)
     return model.eval()
+
+
+def _with_twin(scene: Scene, seed: int) -> tuple[Scene, str, str]:
+    """The scene with colours exchanged (one thing: with another colour), and the captions of both, which differ."""
+    first = scene.things[0]
+    twin = swap_colours(scene) if len(scene.things) > 1 and first.colour != scene.things[1].colour else None
+    if twin is None:
+        other = list(COLOURS)[(list(COLOURS).index(first.colour) + 1 + seed % (len(COLOURS) - 1)) % len(COLOURS)]
+        twin = replace(scene, things=(replace(first, colour=other), *scene.things[1:]))
+    for k in range(seed, seed + 50):
+        text, swapped = (describe(s, np.random.default_rng(k), length="short").text for s in (scene, twin))
+        if text != swapped:
+            return twin, text, swapped
+    raise ValueError(f"no caption names the colours of {scene}")
 
 
 def save_clip(model: Any, layers: tuple[int, int], folder: Path) -> None:

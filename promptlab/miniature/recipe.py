@@ -116,7 +116,8 @@ class _Recipe:
 
         path = self.work / "latents.npy"
         if not path.exists():
-            np.save(path.with_suffix(".part.npy"), encode_pool(self.vae, self.pool.pixels, self.report))
+            count = int(self.preset.table["denoiser"]["scenes"])
+            np.save(path.with_suffix(".part.npy"), encode_pool(self.vae, self.pool.pixels[:count], self.report))
             path.with_suffix(".part.npy").rename(path)
         return np.load(path)  # type: ignore[no-any-return]
 
