@@ -1,0 +1,205 @@
+"""The loop over missing scores: which pictures a probe has not seen, with which relatives, in batches.
+
+    shot       a cell at a seed: one picture that exists
+    twin       the shot of the prompt with two attributes exchanged: the same model, settings and seed
+    siblings   the shots of the same prompt, model and settings at the other seeds
+
+A probe that needs relatives judges a picture anew when one of them is new. One that fails on a batch is asked again
+picture by picture; where it still fails, every measure is None with the reason, and the run goes on. Such scores carry
+`crashed` in their detail, so that a later run can tell them from what a probe found out. A probe that cannot work at
+all (its model is missing) raises, so that nothing is recorded which a later run would take for done.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promptlab.errors import PromptlabError
+from promptlab.probes import Look, Probe
+from promptlab.records import Cell, Score, Settings
+
+__all__ = ["Shot", "analyze", "missing"]
+
+BATCH = 64
+SHELF_BYTES = 256_000_000
+"""Pixels that are kept at hand, since relatives are looked at more than once."""
+
+Pixels = NDArray[np.uint8]
+
+
+class Shot(NamedTuple):
+    """A cell at a seed."""
+
+    cell: Cell
+    seed: int
+
+    @property
+    def image(self) -> str:
+        """The picture's id."""
+        return self.cell.image_id(self.seed)
+
+
+_Made = tuple[str, str, str, Settings]
+"""Backend, model, prompt text and settings: all that decides a picture but its seed."""
+
+
+def _made(cell: Cell, text: str) -> _Made:
+    return cell.backend, cell.model, text, cell.settings
+
+
+class _Family:
+    """All shots by image, and who is related to whom; a picture that several cells show counts once."""
+
+    def __init__(self, shots: Iterable[Shot]) -> None:
+        self.shots: dict[str, Shot] = {}
+        self._seeds: dict[_Made, dict[int, str]] = defaultdict(dict)
+        for shot in shots:
+            if (image := shot.image) not in self.shots:
+                self.shots[image] = shot
+                self._seeds[_made(shot.cell, shot.cell.prompt.text)][shot.seed] = image
+
+    def twin(self, image: str) -> list[str]:
+        """The twin, if there is one."""
+        cell, seed = self.shots[image]
+        if cell.prompt.swapped is None:
+            return []
+        twins = self._seeds.get(_made(cell, cell.prompt.swapped), {})
+        return [twins[seed]] if seed in twins else []
+
+    def siblings(self, image: str) -> list[str]:
+        """The other seeds, in order."""
+        cell, own = self.shots[image]
+        return [other for seed, other in sorted(self._seeds[_made(cell, cell.prompt.text)].items()) if seed != own]
+
+    def needed(self, probe: Probe, image: str) -> tuple[list[str], list[str]]:
+        """Twin and siblings, as far as the probe asks for them."""
+        return (
+            self.twin(image) if "twin" in probe.needs else [],
+            self.siblings(image) if "siblings" in probe.needs else [],
+        )
+
+    def missing(self, probe: Probe, done: Container[str]) -> list[str]:
+        """Images that the probe has not judged with all their relatives."""
+
+        def old(image: str) -> bool:
+            twin, siblings = self.needed(probe, image)
+            return all(one in done for one in (image, *twin, *siblings))
+
+        return [image for image in self.shots if not old(image)]
+
+
+def missing(probe: Probe, shots: Iterable[Shot], done: Container[str] = frozenset()) -> list[Shot]:
+    """The shots that `analyze` would have the probe judge; each picture once."""
+    family = _Family(shots)
+    return [family.shots[image] for image in family.missing(probe, done)]
+
+
+def analyze(
+    probe: Probe,
+    shots: Iterable[Shot],
+    load: Callable[[str], Pixels],
+    *,
+    done: Container[str] = frozenset(),
+    batch: int = BATCH,
+) -> Iterator[list[Score]]:
+    """All scores of one picture after another, as they are ready: a list is what a store keeps whole.
+
+    Args:
+        shots: pictures that exist and are ok, in the order of the plan (seeds of a cell together).
+        load: pixels of an image id, uint8 (height, width, 3).
+        done: image ids that the probe has scored.
+
+    Raises:
+        PromptlabError: the probe cannot work at all.
+    """
+    family = _Family(shots)
+    todo = family.missing(probe, done)
+    shelf = _Shelf(load)
+    for start in range(0, len(todo), batch):
+        looks: list[Look] = []
+        for image in todo[start : start + batch]:
+            try:
+                looks.append(_look(probe, family, image, shelf))
+            except Exception as error:
+                yield _crashed(probe, image, "its picture cannot be read", error)
+        scores = _judged(probe, looks)
+        for look in looks:
+            yield scores[look.image_id]
+
+
+def _look(probe: Probe, family: _Family, image: str, shelf: _Shelf) -> Look:
+    def bare(one: str) -> Look:
+        cell, seed = family.shots[one]
+        return Look(one, shelf[one], cell.prompt, cell.settings, seed)
+
+    twins, siblings = family.needed(probe, image)
+    return replace(
+        bare(image), twin=bare(twins[0]) if twins else None, siblings=tuple(bare(other) for other in siblings)
+    )
+
+
+class _Shelf:
+    """Pixels by image id; those used longest ago go first."""
+
+    def __init__(self, load: Callable[[str], Pixels]) -> None:
+        self._load = load
+        self._kept: OrderedDict[str, Pixels] = OrderedDict()
+        self._bytes = 0
+
+    def __getitem__(self, image: str) -> Pixels:
+        if image in self._kept:
+            self._kept.move_to_end(image)
+            return self._kept[image]
+        pixels = self._kept[image] = self._load(image)
+        self._bytes += pixels.nbytes
+        while self._bytes > SHELF_BYTES and len(self._kept) > 1:
+            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+        return pixels
+
+
+def _judged(probe: Probe, looks: Sequence[Look]) -> dict[str, list[Score]]:
+    try:
+        return _scores(probe, looks)
+    except PromptlabError:
+        raise
+    except Exception as error:
+        if len(looks) == 1:
+            return {looks[0].image_id: _crashed(probe, looks[0].image_id, "the probe failed", error)}
+    # Outside the except block: a traceback held there would keep the failed batch's memory.
+    found: dict[str, list[Score]] = {}
+    for look in looks:
+        found |= _judged(probe, [look])
+    return found
+
+
+def _scores(probe: Probe, looks: Sequence[Look]) -> dict[str, list[Score]]:
+    """The probe's scores by image, checked against what it promised. Raises ValueError for a broken promise."""
+    found: dict[str, list[Score]] = {look.image_id: [] for look in looks}
+    measures = {measure.name: measure for measure in probe.measures}
+    for score in probe.score(looks) if looks else ():
+        measure = measures.get(score.measure)
+        if measure is None or score.image not in found or score.probe != probe.id:
+            raise ValueError(f"probe {probe.name!r} gave a score that it did not announce: {score}")
+        low = -math.inf if measure.lower is None else measure.lower
+        high = math.inf if measure.upper is None else measure.upper
+        if score.value is not None and not (math.isfinite(score.value) and low <= score.value <= high):
+            raise ValueError(f"{score.measure} is {score.value}, outside {low} to {high}")
+        found[score.image].append(score)
+    silent = next((image for image, scores in found.items() if not scores), None)
+    if silent is not None:
+        raise ValueError(f"probe {probe.name!r} said nothing about the picture {silent}")
+    return found
+
+
+def _crashed(probe: Probe, image: str, what: str, error: Exception) -> list[Score]:
+    text = str(error).strip().splitlines()
+    reason = f"{what}: {type(error).__name__}{f': {text[0][:300]}' if text else ''}"
+    detail: dict[str, Any] = {"crashed": type(error).__name__}
+    return [Score(image, probe.id, measure.name, reason=reason, detail=detail) for measure in probe.measures]

@@ -1,0 +1,230 @@
+"""CLIP similarity with nothing left to guess: which model, which weights, which preprocessing, how much text was read.
+
+    u, v     unit vectors of a picture and of a text, float32 (n, d)
+    cosine   u . v, -1..1: raw, without CLIPScore's factor 2.5 and cut at 0, and without torchmetrics' factor 100
+    scale    the model's own inverse temperature, exp(logit_scale); recorded, never applied
+
+Numbers of two models, or of one model under two preprocessings, do not compare; hence `Clip.provenance`. Pictures go
+through the checkpoint's own preprocessing. Where that would crop one that is not square, it is letterboxed instead
+(open_clip's "longest"), since what is cropped away cannot be scored. Texts that are too long keep the end mark, from
+which CLIP reads its vector. Weights are safetensors on this disk; nothing is downloaded.
+
+References:
+    Radford et al. 2021, Learning Transferable Visual Models From Natural Language Supervision (arXiv 2103.00020).
+    Hessel et al. 2021, CLIPScore: A Reference-free Evaluation Metric for Image Captioning (arXiv 2104.08718).
+    Cherti et al. 2023, Reproducible Scaling Laws for Contrastive Language-Image Learning (arXiv 2212.07143): open_clip.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promptlab.clip_files import SHIPPED, VISION, checkpoint_of, config_of, folder_of, identity, sha256, text_weights
+from promptlab.errors import ModelError
+
+__all__ = ["SHIPPED", "Clip", "Length", "checkpoint_of", "cosine", "identity", "load_clip", "sha256"]
+
+BATCH = 64
+MAX_CACHED = 20_000
+Unit = NDArray[np.float32]
+_Content = tuple[tuple[int, ...], bytes]
+
+
+class Length(NamedTuple):
+    """Tokens of a text with the marks of beginning and end, and how many the model reads."""
+
+    tokens: int
+    limit: int
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the model misses the end of the text."""
+        return self.tokens > self.limit
+
+
+class Clip:
+    """A CLIP model and its preprocessing. Made by `load_clip`.
+
+    Attributes:
+        provenance: what the numbers depend on, as plain data.
+    """
+
+    def __init__(self, model: Any, preprocess: Any, tokenizer: Any, provenance: dict[str, Any]) -> None:
+        from open_clip.transform import PreprocessCfg, image_transform_v2
+
+        config = PreprocessCfg(**model.visual.preprocess_cfg)
+        size = (config.size, config.size) if isinstance(config.size, int) else tuple(config.size)
+        self._height, self._width = size
+        self._mean, self._std = np.float32(config.mean), np.float32(config.std)
+        self._model, self._preprocess, self._tokenizer = model, preprocess, tokenizer
+        config.resize_mode = "longest"
+        self._letterbox = image_transform_v2(config, is_train=False)
+        self._known: dict[str, Unit] = {}
+        self._seen: dict[_Content, Unit] = {}
+        self.provenance = provenance
+
+    def images(self, pixels: NDArray[np.uint8]) -> Unit:
+        """Unit vectors (n, d) of pictures (n, height, width, 3), uint8 sRGB of one size."""
+        import torch
+
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] != 3:
+            raise ValueError(f"pictures are uint8 (n, height, width, 3), given {pixels.dtype} {pixels.shape}")
+        vectors = []
+        with torch.inference_mode():
+            for start in range(0, len(pixels), BATCH):
+                ready = self._prepared(pixels[start : start + BATCH])
+                vectors.append(self._model.encode_image(ready, normalize=True).float().numpy())
+        return np.concatenate(vectors) if vectors else np.zeros((0, self._dimension), np.float32)
+
+    def _prepared(self, pixels: NDArray[np.uint8]) -> Any:
+        """What open_clip's own transform gives, (n, 3, height, width); pictures of the right size skip Pillow."""
+        import torch
+        from PIL import Image
+
+        height, width = pixels.shape[1:3]
+        if (height, width) == (self._height, self._width):
+            scaled = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float() / 255
+            mean, std = (torch.from_numpy(x)[:, None, None] for x in (self._mean, self._std))
+            return (scaled - mean) / std
+        whole = height * self._width == width * self._height
+        transform = self._preprocess if whole else self._letterbox
+        return torch.stack([transform(Image.fromarray(picture)) for picture in pixels])
+
+    def pictures(self, pictures: Mapping[str, NDArray[np.uint8]]) -> dict[str, Unit]:
+        """Unit vectors (d,) of pictures (height, width, 3) of any size, by the picture's key.
+
+        Several probes ask about the same pictures, so vectors are remembered by what the pictures hold.
+        """
+        content = {key: (picture.shape, _digest(picture)) for key, picture in pictures.items()}
+        if len(self._seen) + len(content) > MAX_CACHED:
+            self._seen.clear()
+        sizes: dict[tuple[int, ...], dict[_Content, NDArray[np.uint8]]] = {}
+        for key, picture in pictures.items():
+            if content[key] not in self._seen:
+                sizes.setdefault(picture.shape, {})[content[key]] = picture
+        for some in sizes.values():
+            self._seen.update(zip(some, self.images(np.stack(list(some.values()))), strict=True))
+        return {key: self._seen[content[key]] for key in pictures}
+
+    def texts(self, texts: Sequence[str]) -> Unit:
+        """Unit vectors (n, d) of texts; each text is encoded once."""
+        import torch
+
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if len(self._known) + len(new) > MAX_CACHED:
+            self._known.clear()
+            new = list(dict.fromkeys(texts))
+        with torch.inference_mode():
+            for start in range(0, len(new), BATCH):
+                some = new[start : start + BATCH]
+                tokens = self._tokenizer([self._prefix + text for text in some])
+                vectors = self._model.encode_text(tokens, normalize=True).float().numpy()
+                self._known.update(zip(some, vectors, strict=True))
+        if not texts:
+            return np.zeros((0, self._dimension), np.float32)
+        return np.stack([self._known[text] for text in texts])
+
+    def tokens(self, text: str) -> Length:
+        """How long a text is, prefix included, and how much of it the model reads."""
+        whole = self._prefix + text
+        inner = getattr(self._tokenizer, "tokenizer", None)
+        if inner is None:
+            count = len(self._tokenizer.encode(self._tokenizer.clean_fn(whole))) + 2
+        else:
+            # verbose=False: transformers warns of long texts, which is what is asked here.
+            count = len(inner(self._tokenizer.clean_fn(whole), verbose=False).input_ids)
+        return Length(count, int(self.provenance["context_length"]))
+
+    @property
+    def _prefix(self) -> str:
+        return str(self.provenance["prefix"])
+
+    @property
+    def _dimension(self) -> int:
+        return int(self.provenance["dimension"])
+
+
+def _digest(picture: NDArray[np.uint8]) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(picture).data, digest_size=16).digest()
+
+
+def cosine(picture: Unit, text: Unit) -> float:
+    """Cosine of two unit vectors, kept within -1..1 against rounding."""
+    return float(np.clip(picture @ text, -1, 1))
+
+
+def load_clip(name: str = "miniature", checkpoint: str | Path | None = None, prefix: str = "") -> Clip:
+    """Open a CLIP model in float32 on the CPU, once a process.
+
+    Args:
+        name: a model that ships (`SHIPPED`), `local-dir:/path` to a folder with `open_clip_config.json` and weights,
+            or a name that open_clip knows, such as `ViT-B-32`, with its `checkpoint`. Weights of OpenAI were trained
+            with another activation: they need the names that end in `-quickgelu`.
+        checkpoint: a safetensors file, for names that open_clip knows.
+        prefix: put before every text, such as CLIPScore's "A photo depicts ".
+
+    Raises:
+        ModelError: no such model here, or its files cannot be used.
+    """
+    weights = checkpoint_of(name, checkpoint)
+    return _open(name, weights, prefix, weights.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _open(name: str, weights: Path, prefix: str, _changed: int) -> Clip:
+    import open_clip
+
+    config = config_of(name)
+    local = name in SHIPPED or name.startswith("local-dir:")
+    source = f"local-dir:{folder_of(name)}" if local else name
+    try:
+        if weights.name == VISION:
+            model, preprocess = _joined(weights.parent)
+        else:
+            model, _, preprocess = open_clip.create_model_and_transforms(source, None if local else str(weights))
+        tokenizer = open_clip.get_tokenizer(source)
+    except Exception as error:  # open_clip raises whatever the file makes torch or json raise
+        raise ModelError(f"cannot load the CLIP model {name!r} from {weights}: {str(error).splitlines()[0]}") from error
+    model.eval()
+    cfg = model.visual.preprocess_cfg
+    provenance = {
+        "model": name,
+        "checkpoint": weights.name,
+        "sha256": identity(name, None if local else weights)["weights"],
+        "activation": "quickgelu" if config.get("quick_gelu") else "gelu",
+        "precision": "fp32",
+        "size": cfg["size"],
+        "resize_mode": cfg["resize_mode"],
+        "resize_mode_not_square": "longest",
+        "interpolation": cfg["interpolation"],
+        "prefix": prefix,
+        "scale": float(model.logit_scale.detach().exp()),
+        "context_length": int(tokenizer.context_length),
+        "dimension": int(config["embed_dim"]),
+        "open_clip": open_clip.__version__,
+    }
+    return Clip(model, preprocess, tokenizer, provenance)
+
+
+def _joined(folder: Path) -> tuple[Any, Any]:
+    """The ordinary CLIP that ships, from its vision tower and the pipeline's text encoder, with its preprocessing."""
+    import torch
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+    from transformers import CLIPTextModel
+
+    from promptlab.miniature.clip_pair import shipped_clip
+
+    text = CLIPTextModel.from_pretrained(text_weights().parent, dtype=torch.float32, local_files_only=True)
+    model = shipped_clip(folder, text)
+    given = json.loads((folder / "open_clip_config.json").read_text("utf-8"))["preprocess_cfg"]
+    cfg = PreprocessCfg(**{**given, "mean": tuple(given["mean"]), "std": tuple(given["std"])})
+    model.visual.preprocess_cfg = vars(cfg)
+    return model, image_transform_v2(cfg, is_train=False)

@@ -1,0 +1,67 @@
+"""Probes look at pictures and yield scores. One file a probe; the file's name is its name in a study.
+
+A probe gets `Look`s: a picture with the prompt that asked for it and how it was made. What it `needs` besides is given
+where it exists: the *twin*, made from the prompt with two attributes exchanged (`Prompt.swapped`) at the same settings
+and seed, and the *siblings*, the same cell at the other seeds.
+
+The laws, which hold for every probe and are tested on all of them:
+
+    - every look gets at least one score, of a declared measure, under the probe's `id`;
+    - a value lies within its measure's bounds; what cannot be measured is None with a reason, never NaN or a guess;
+    - how looks are batched and ordered changes nothing;
+    - names of measures are unique over all probes: they are keys of one table.
+
+Probes know neither store nor backends nor each other. A file is a probe if it has a function `load(**options)`
+(`promptlab.plugins`); nothing heavy is opened before the first score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promptlab.records import Measure, Prompt, Score, Settings, content_id
+
+__all__ = ["Look", "Need", "Probe", "probe_id"]
+
+Need = Literal["twin", "siblings"]
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """A picture to look at: uint8 (height, width, 3), what asked for it, and its relatives (which have none)."""
+
+    image_id: str
+    pixels: NDArray[np.uint8]
+    prompt: Prompt
+    settings: Settings
+    seed: int
+    twin: Look | None = None
+    siblings: tuple[Look, ...] = ()
+
+
+class Probe(Protocol):
+    """What the analyzer asks of a probe. `id` names the probe, its version, its options and its weights."""
+
+    name: str
+    version: int
+    measures: tuple[Measure, ...]
+    needs: frozenset[Need]
+
+    @property
+    def id(self) -> str:
+        """Name, version, and hash of everything else that its scores depend on."""
+        ...
+
+    def score(self, looks: Sequence[Look]) -> Iterator[Score]:
+        """Scores of all looks, in any order."""
+        ...
+
+
+def probe_id(name: str, version: int, options: Mapping[str, Any]) -> str:
+    """`name-version-hash`: scores under one id are comparable. `options` are plain data, hashes of weights included."""
+    return f"{name}-{version}-{content_id(dict(options))[:8]}"

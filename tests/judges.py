@@ -1,0 +1,114 @@
+"""Judges of random weights, and every probe made with them: the whole code path, and nothing learned."""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+from typing import Any
+
+import numpy as np
+import pytest
+
+from promptlab import plugins
+from promptlab.errors import ModelError
+from promptlab.probes import Look, Probe
+from promptlab.records import Measure, Score, Settings
+from promptlab.truth import looks_of
+
+
+def folder_of_this_session() -> Path:
+    """A folder that goes when the tests end: judges are cached beyond the test that first asks."""
+    folder = mkdtemp()
+    atexit.register(rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+@cache
+def random_clip(seed: int = 0) -> Path:
+    """A CLIP folder of random weights: one layer in each tower."""
+    import torch
+
+    from promptlab.miniature.clip_pair import build_clip, save_clip
+
+    torch.manual_seed(seed)
+    folder = folder_of_this_session()
+    save_clip(build_clip(1, 1), (1, 1), folder)
+    return folder
+
+
+@cache
+def random_parser() -> Path:
+    """A parser folder of random weights. It finds something: a thing wherever its noise is largest."""
+    import torch
+    from safetensors.torch import save_file
+
+    from promptlab.miniature.parser import build_parser
+
+    torch.manual_seed(3)
+    folder = folder_of_this_session()
+    model = build_parser(4)
+    save_file(dict(model.state_dict()), folder / "model.safetensors", {"width": "4"})
+    return folder
+
+
+def every_probe() -> list[Probe]:
+    """All probes of the registry; whatever takes a model or a parser gets one of random weights."""
+    found = []
+    for name in plugins.names("probe"):
+        wanted = inspect.signature(import_module(f"promptlab.probes.{name}").load).parameters
+        options: dict[str, Any] = {"model": f"local-dir:{random_clip()}", "parser": str(random_parser())}
+        found.append(plugins.load("probe", name, **{k: v for k, v in options.items() if k in wanted}))
+    return found
+
+
+def shipped(name: str, **options: Any) -> Probe:
+    """A probe with the judges that ship; skips the test where this copy has none."""
+    try:
+        probe: Probe = plugins.load("probe", name, **options)
+        _ = probe.id
+    except ModelError as error:
+        pytest.skip(f"no trained judges here: {error}")
+    return probe
+
+
+def some_looks() -> list[Look]:
+    """Looks of many kinds: one and two objects, with a twin, with siblings, and of sizes no judge was made for."""
+    looks = [next(iter(looks_of(name, 1))) for name in ("correct", "neglect", "fused", "noun", "pair", "various")]
+    for k, (height, width) in enumerate(((40, 96), (64, 64))):
+        pixels = np.random.default_rng(k).integers(0, 256, (height, width, 3), np.uint8)
+        looks.append(Look(f"odd-{k}", pixels, looks[k].prompt, Settings(height=height, width=width), k))
+    for k, level in enumerate((0, 255)):
+        flat = np.full((128, 128, 3), level, np.uint8)
+        looks.append(Look(f"flat-{k}", flat, looks[0].prompt, Settings(), k))
+    return looks
+
+
+class Oracle:
+    """A probe that says what it is told: `say` maps a look to a value, or raises."""
+
+    version = 1
+    needs: frozenset[Any] = frozenset()
+
+    def __init__(self, say: Any, measure: str = "correct", name: str = "oracle") -> None:
+        self.name = name
+        self.measures = (Measure(measure, "what it is told", "", 0, 1),)
+        self._say = say
+        self.seen: list[Look] = []
+
+    @property
+    def id(self) -> str:
+        return f"{self.name}-1"
+
+    def score(self, looks: Any) -> Iterator[Score]:
+        for look in looks:
+            self.seen.append(look)
+            said = self._say(look)
+            value, label = said if isinstance(said, tuple) else (said, None)
+            reason = "it would not say" if value is None else None
+            yield Score(look.image_id, self.id, self.measures[0].name, "", value, label, reason)
