@@ -54,6 +54,7 @@ def identity(name: str, checkpoint: str | Path | None = None, prefix: str = "") 
 
 def text_weights() -> Path:
     """The text tower of the ordinary CLIP that ships: the pipeline's text encoder, which is not stored twice."""
+    from promptlab.miniature.shipped import shipped_folder
 
     return shipped_folder() / "pipeline" / "text_encoder" / "model.safetensors"
 
@@ -72,6 +73,7 @@ def _sha256(path: Path, _changed: int) -> str:
 def folder_of(name: str) -> Path:
     """The folder of a model that ships or of a local-dir name."""
     if name in SHIPPED:
+        from promptlab.miniature.shipped import shipped_folder
 
         return shipped_folder() / SHIPPED[name]
     return Path(name.removeprefix("local-dir:")).expanduser()
