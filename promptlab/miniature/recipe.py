@@ -15,6 +15,8 @@ import platform
 import shutil
 import time
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -65,20 +67,34 @@ def load_preset(name: str) -> Preset:
     known = presets()
     path = Path(name)
     if name in known:
-        text = (resources.files("promptlab.miniature") / "presets" / f"{name}.toml").read_text("utf-8")
+        text = (resources.files("promptlab.miniature") / "presets" / f"{name}.toml").read_bytes()
     elif path.suffix == ".toml" and path.is_file():
-        text = path.read_text("utf-8")
+        text = path.read_bytes()
     else:
         choice = f"choose {', '.join(known)} or a .toml file"
         raise PromptlabError(f"unknown preset {name!r}: {choice}{nearest(name, known)}")
     try:
-        table = tomllib.loads(text)
+        table = tomllib.loads(text.decode("utf-8"))
         preset = Preset(path.stem, table)
+        for key in ("seed", "scenes", "parser_scenes"):
+            int(table[key])
         for stage in STAGES:
             preset.fit(stage)
-    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PromptlabError(f"preset {name}: {error!r}; compare with promptlab/miniature/presets/cpu.toml") from error
     return preset
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What cannot be read of an earlier run is named, with the cure."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # safetensors, numpy, torch and diffusers each raise their own
+        cause = str(error).splitlines()[0][:120]
+        raise ModelError(f"damaged: {path} ({cause}); delete it and run the same command to make it again") from error
 
 
 class _Recipe:
@@ -108,7 +124,9 @@ class _Recipe:
             vae.save_pretrained(folder)
         import torch
 
-        return AutoencoderKL.from_pretrained(folder).to(device(), memory_format=torch.channels_last).eval()
+        with _reading(folder):
+            vae = AutoencoderKL.from_pretrained(folder)
+        return vae.to(device(), memory_format=torch.channels_last).eval()
 
     @cached_property
     def latents(self) -> np.ndarray:
@@ -119,7 +137,8 @@ class _Recipe:
             count = int(self.preset.table["denoiser"]["scenes"])
             np.save(path.with_suffix(".part.npy"), encode_pool(self.vae, self.pool.pixels[:count], self.report))
             path.with_suffix(".part.npy").rename(path)
-        return np.load(path)  # type: ignore[no-any-return]
+        with _reading(path):
+            return np.load(path)  # type: ignore[no-any-return]
 
     @cached_property
     def clip(self) -> Any:
@@ -134,13 +153,12 @@ class _Recipe:
         folder, layers = self.out / name, self.preset.layers(name)
         if (folder / "open_clip_model.safetensors").exists():
             model = build_clip(*layers)
-            model.load_state_dict(load_file(folder / "open_clip_model.safetensors"), strict=False)
+            with _reading(folder):
+                model.load_state_dict(load_file(folder / "open_clip_model.safetensors"), strict=False)
             return model.float().to(device()).eval()
         seed = self.preset.seed + (100 if hard_negatives else 0)
         plan = self.preset.fit(name)
-        model = train_clip(
-            name, self.pool, layers, plan, seed, self.work, self.report, hard_negatives=hard_negatives
-        )
+        model = train_clip(name, self.pool, layers, plan, seed, self.work, self.report, hard_negatives=hard_negatives)
         save_clip(model, layers, folder)
         return model
 
@@ -225,7 +243,11 @@ def train(preset: Preset, out: Path, report: Report, stages: tuple[str, ...] = S
             began = time.monotonic()
             getattr(recipe, f"make_{stage}")()
             report(f"{stage}: ready ({(time.monotonic() - began) / 60:.1f} min)")
-    except OSError as error:
-        if error.errno == 28:
+    except PromptlabError:
+        raise
+    except Exception as error:
+        if getattr(error, "errno", None) == 28 or "os error 28" in str(error):  # safetensors has an error of its own
             raise DiskError(f"the disk of {out} is full: free some room and run the same command again") from error
-        raise ModelError(f"cannot read or write {error.filename or out}: {error.strerror or error}") from error
+        if isinstance(error, OSError):
+            raise ModelError(f"cannot read or write {error.filename or out}: {error.strerror or error}") from error
+        raise

@@ -1,7 +1,7 @@
 """Where the miniature lies that ships with promptlab: `data/miniature` of a clone, or inside the installed package.
 
-pipeline/            what diffusers loads       text_encoder_bag/    the encoder that cannot know order
-clip/, scorer/       open_clip checkpoints      parser/              the judge of scenes
+pipeline/   what diffusers loads                           scorer/   the CLIP that was taught binding
+clip/       the vision tower of the ordinary CLIP          parser/   the judge of scenes
 """
 
 from __future__ import annotations

@@ -1,0 +1,75 @@
+"""What turns cells and seeds into pictures.
+
+A backend is a module of this folder, or any importable module, with `load(model=..., **options) -> Backend`; its file
+name is its name in YAML (`promptlab.plugins`). It is handed jobs and yields what became of each, in whatever order
+suits it, as it goes. It never raises for a picture that fails: that is a `Made` with a status and a reason. It raises
+PromptlabError where nothing can be made at all, before the first picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promptlab.records import Binding, Cell, Settings, Status
+
+__all__ = ["Backend", "Job", "Made"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to make. `recipe` is what its id hashes; `bindings` are what its prompt claims."""
+
+    image_id: str
+    recipe: dict[str, Any]
+    prompt: str
+    settings: Settings
+    seed: int
+    bindings: tuple[Binding, ...] = ()
+
+    @classmethod
+    def of(cls, cell: Cell, seed: int) -> Job:
+        """The picture of `cell` at `seed`."""
+        return cls(cell.image_id(seed), cell.recipe(seed), cell.prompt.text, cell.settings, seed, cell.prompt.bindings)
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """What became of a job. `pixels` is sRGB uint8 (height, width, 3), and None unless `status` is ok.
+
+    Attributes:
+        reason: why the status is not ok; beside ok, what had to be done to get there.
+        seconds: wall time of the picture: that of its batch over the pictures in it.
+        clipped: share of the decoder's values outside [-1, 1] before they were cut off, 0..1.
+        batch_size: rows that went through the model at once, padding included.
+    """
+
+    image_id: str
+    pixels: NDArray[np.uint8] | None = None
+    status: Status = "ok"
+    reason: str | None = None
+    seconds: float | None = None
+    clipped: float | None = None
+    batch_size: int | None = None
+
+
+class Backend(Protocol):
+    """Makes pictures. The same job gives the same pixels on the same machine at the same batch size."""
+
+    name: str
+
+    def provenance(self) -> dict[str, Any]:
+        """What else decides the pixels, as plain data: model, weights, precision, device, versions, schedulers."""
+        ...
+
+    def generate(self, jobs: Sequence[Job]) -> Iterator[Made]:
+        """Make every job, in any order. Raises PromptlabError where no job can be made, before the first."""
+        ...
+
+    def close(self) -> None:
+        """Give back memory. The backend is of no use afterwards."""
+        ...

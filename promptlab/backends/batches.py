@@ -1,0 +1,126 @@
+"""Jobs in batches of fixed shape, halved where memory is short.
+
+A `Row` is what decides a picture inside a batch; what a whole batch shares is its `Shape`. Jobs with the same row and
+shape are one picture: without guidance, all prompts look alike at a seed.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from promptlab.backends import Job, Made
+from promptlab.backends.guidance import single_pass
+from promptlab.errors import PromptlabError
+
+__all__ = ["Batches", "Row", "Shape", "group"]
+
+LOOK_AHEAD = 256
+"""Rows whose texts are encoded together."""
+GIVE_UP = 5
+"""Pictures in a row that do not fit into memory even alone."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a batch shares. `guided` batches take two passes, others one."""
+
+    height: int
+    width: int
+    num_inference_steps: int
+    scheduler: str | None
+    guided: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a batch. `against` is the negative prompt and `scale` is w; both are None in a single pass."""
+
+    text: str
+    against: str | None
+    scale: float | None
+    seed: int
+
+
+def group(jobs: Iterable[Job]) -> dict[Shape, dict[Row, list[Job]]]:
+    """Jobs by shape and row, in order of appearance."""
+    groups: dict[Shape, dict[Row, list[Job]]] = {}
+    for job in jobs:
+        s = job.settings
+        guided = not single_pass(s.guidance_scale)
+        shape = Shape(s.height, s.width, s.num_inference_steps, s.scheduler, guided)
+        if guided:
+            row = Row(job.prompt, s.negative_prompt, s.guidance_scale, job.seed)
+        else:
+            row = Row(job.prompt if s.guidance_scale == 1 else s.negative_prompt, None, None, job.seed)
+        groups.setdefault(shape, {}).setdefault(row, []).append(job)
+    return groups
+
+
+def _out_of_memory(error: Exception) -> bool:
+    import torch
+
+    # On a CPU, torch says so in words only.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def _free() -> None:
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+class Batches:
+    """Runs groups of jobs through `make(shape, rows, size, ahead)`, which yields one Made (of any id) for each row.
+
+    `size` is how many rows the batch must be padded to, `ahead` are rows that come soon. Where memory runs out, `size`
+    is halved for good; a picture that does not fit alone is "oom", and after GIVE_UP of them PromptlabError is raised.
+    """
+
+    def __init__(self, make: Callable[[Shape, list[Row], int, list[Row]], list[Made]], size: int) -> None:
+        self.make = make
+        self.size = size
+
+    def run(self, groups: dict[Shape, dict[Row, list[Job]]]) -> Iterator[Made]:
+        """Make every job of every group."""
+        in_a_row = 0
+        for shape, wanted in groups.items():
+            rows = list(wanted)
+            at = 0
+            while at < len(rows):
+                some = rows[at : at + self.size]
+                made = self._attempt(shape, some, rows[at : at + LOOK_AHEAD])
+                if made is None and self.size > 1:
+                    self.size //= 2
+                    continue
+                if made is None:
+                    in_a_row += 1
+                    made = [Made("", status="oom", reason="out of memory, even alone in its batch", batch_size=1)]
+                else:
+                    in_a_row = 0
+                at += len(some)
+                for row, one in zip(some, made, strict=True):
+                    for job in wanted[row]:
+                        yield replace(one, image_id=job.image_id)
+                if in_a_row == GIVE_UP:
+                    raise PromptlabError(
+                        f"{GIVE_UP} pictures in a row do not fit into memory, {shape.width}x{shape.height}, one at a "
+                        "time: ask for a smaller height and width, set dtype bfloat16, or take a smaller model"
+                    )
+
+    def _attempt(self, shape: Shape, rows: list[Row], ahead: list[Row]) -> list[Made] | None:
+        """One batch, or None where memory ran out."""
+        try:
+            return self.make(shape, rows, self.size, ahead)
+        except PromptlabError:
+            raise
+        except Exception as error:
+            if not _out_of_memory(error):
+                reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:300]
+                return [Made("", status="error", reason=reason, batch_size=self.size) for _ in rows]
+        # Only out here: inside, the error's traceback would keep the tensors of the failed batch.
+        _free()
+        return None
