@@ -219,9 +219,11 @@ def _joined(folder: Path) -> tuple[Any, Any]:
     import torch
     from open_clip.transform import PreprocessCfg, image_transform_v2
     from transformers import CLIPTextModel
+    from transformers.utils import logging
 
     from promptlab.miniature.clip_pair import shipped_clip
 
+    logging.disable_progress_bar()
     text = CLIPTextModel.from_pretrained(text_weights().parent, dtype=torch.float32, local_files_only=True)
     model = shipped_clip(folder, text)
     given = json.loads((folder / "open_clip_config.json").read_text("utf-8"))["preprocess_cfg"]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-__all__ = ["Fit", "Report", "autocast", "device", "fit", "save_tensors", "step_rng"]
+__all__ = ["Fit", "Report", "autocast", "device", "fit", "save_tensors", "step_rng", "warm_file"]
 
 Report = Callable[[str], None]
 """Takes one line of progress."""
@@ -138,6 +138,20 @@ class _State:
                     p.copy_(self.average[name])
 
 
+def warm_file(folder: Path, name: str) -> Path:
+    """Where a stage looks for weights to begin from, in place of random ones."""
+    return folder / f"{name}.warm.safetensors"
+
+
+def _load_warm(model: nn.Module, path: Path) -> None:
+    from safetensors.torch import load_file
+
+    try:
+        model.load_state_dict(load_file(path))
+    except Exception as error:
+        raise ModelError(f"{path} does not fit this preset: {str(error).splitlines()[0]}") from error
+
+
 def fit(
     name: str,
     model: nn.Module,
@@ -161,8 +175,12 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     params = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(params, lr=plan.lr, betas=(0.9, 0.98), weight_decay=plan.weight_decay, fused=True)
-    state = _State(model, optimizer, plan.ema)
     checkpoint, start = folder / f"{name}.safetensors", 0
+    beginning = warm_file(folder, name)
+    if beginning.exists() and not checkpoint.exists():
+        report(f"{name}: begins from {beginning.name}")
+        _load_warm(model, beginning)
+    state = _State(model, optimizer, plan.ema)
     if checkpoint.exists():
         start = state.load(checkpoint)
         report(f"{name}: resumed at step {start} of {plan.steps}")

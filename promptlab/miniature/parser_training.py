@@ -19,12 +19,12 @@ __all__ = ["train_parser"]
 
 
 def _worn(x: Tensor, vae: Any, rng: np.random.Generator) -> Tensor:
-    """A batch in -1..1 as a generator might have made it. A third is left as it is."""
+    """A batch in -1..1 as a generator might have made it. Half is left as it is."""
     import torch
     from torchvision.transforms.v2 import functional as F
 
     n = len(x)
-    k = n // 3
+    k = n // 6
     if k:  # decoded from noisy latents: soft, slightly wrong shapes
         with torch.no_grad():
             z = vae.encode(x[:k]).latent_dist.mean
@@ -62,7 +62,9 @@ def train_parser(pool: Pool, vae: Any, width: int, plan: Fit, seed: int, work: P
         x = _worn(to_unit(pool.pixels[rows][order]), vae, rng)
         labels = torch.from_numpy(pool.labels[rows][order].astype(np.int64)).to(x.device)
         logits = model(x).float()
-        nouns = cross_entropy(logits[:, : 1 + len(LABELS)], labels[:, 0])
+        each = cross_entropy(logits[:, : 1 + len(LABELS)], labels[:, 0], reduction="none")
+        things = labels[:, 0] > 0  # a seventh of the blocks, and all of the question
+        nouns = each.mean() + each[things].mean()
         # colour 0 means none; only blocks of a thing teach colour
         colours = cross_entropy(logits[:, 1 + len(LABELS) :], labels[:, 1] - 1, ignore_index=-1)
         return nouns + colours

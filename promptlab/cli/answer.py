@@ -1,0 +1,104 @@
+"""What a run says at its end: outcomes with intervals, contrasts, one sentence, where the results are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from promptlab.cli.say import console, duration, rate
+from promptlab.records import OUTCOMES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from promptlab.run import Summary
+    from promptlab.store import Store
+    from promptlab.study import Study
+
+__all__ = ["show_answer"]
+
+_TIERS = {
+    "T0": "drawn by the renderer, truth known",
+    "T1": "the miniature: its rates say nothing about SDXL or FLUX",
+    "T2": "a real model",
+}
+
+
+def show_answer(study: Study, store: Store, summary: Summary) -> None:
+    """Print what the study came to."""
+    from promptlab import tables
+
+    made = sum(summary.made.values())
+    console.print(
+        f"\n{made} pictures made ({duration(summary.seconds.get('generate', 0))}), {summary.scores} scores "
+        f"({duration(summary.seconds.get('score', 0))}); {summary.plan.made} pictures were there"
+    )
+    axis = "guidance_scale" if any(dict(c.levels).get("guidance_scale") for c in summary.plan.cells) else None
+    shares = tables.outcome_shares(store, study.name, axis)
+    if len(shares) and shares["n"].sum():
+        _outcomes(shares, axis)
+    _contrasts(summary)
+    if len(shares) and shares["n"].sum():
+        _sentence(tables.outcome_shares(store, study.name), summary)
+    console.print(f"\nresults: {store.home.database}   pictures: {store.home.images}")
+    console.print("next: open the database in pandas (README), or add a level to the study and run it again")
+
+
+def _outcomes(shares: pd.DataFrame, axis: str | None) -> None:
+    tier = shares["tier"].dropna().iloc[0] if shares["tier"].notna().any() else "T2"
+    console.print(f"\ntwo-object prompts, tier {tier} ({_TIERS.get(tier, '')}); 95 % intervals over prompts")
+    table = Table(show_edge=False, pad_edge=False)
+    levels = list(dict.fromkeys(shares["level"]))
+    parts = [_by_outcome(shares if level is None else shares[shares["level"] == level]) for level in levels]
+    table.add_column("outcome")
+    for level, rows in zip(levels, parts, strict=True):
+        name = "all" if axis is None else f"{axis} {level}"
+        table.add_column(f"{name} (n {rows['correct']['n']})", justify="right")
+    for outcome in (*OUTCOMES, "accuracy"):
+        cells = [rate(*(rows[outcome][k] for k in ("share", "low", "high"))) for rows in parts]
+        table.add_row(f"{outcome}*" if outcome == "accuracy" else outcome, *cells)
+    behind = [(r["correct"].get(k) for k in ("corrected", "corrected_low", "corrected_high")) for r in parts]
+    table.add_row("correct, corrected**", *(rate(*three) for three in behind))
+    console.print(table)
+    console.print("*  correct, given both objects. Two nulls: colours dealt out, 50 %; each object picks its own, 25 %")
+    why = next((r["correct"]["reason"] for r in parts if r["correct"].get("reason")), None)
+    console.print(f"** by the probe's passport on rendered truth{': ' + why if why else ''}")
+
+
+def _contrasts(summary: Summary) -> None:
+    if not summary.effects:
+        return
+    table = Table(show_edge=False, pad_edge=False)
+    for name in ("contrast", "measure", "difference", "p", "p (Holm)", "prompts", "note"):
+        table.add_column(name, justify="left" if name in ("contrast", "measure", "note") else "right")
+    console.print("\ncontrasts, paired per prompt at shared seeds")
+    for e in summary.effects:
+        difference = "-" if e.estimate is None else f"{e.estimate:+.3f} [{e.low or 0:+.3f}, {e.high or 0:+.3f}]"
+        note = e.reason or ""
+        same = e.detail.get("equivalence")
+        if same and same.get("equivalent") is not None:
+            note = f"{'equal' if same['equivalent'] else 'not shown equal'} within {same['margin']:g}" + (
+                f"; {note}" if note else ""
+            )
+        p, holm = ("" if x is None else f"{x:.4f}" for x in (e.p, e.p_adjusted))
+        table.add_row(e.contrast, e.measure, difference, p, holm, str(e.n_groups), note)
+    console.print(table)
+
+
+def _sentence(shares: pd.DataFrame, summary: Summary) -> None:
+    rows = _by_outcome(shares)
+    first = next((c.prompt.text for c in summary.plan.cells if len(c.prompt.bindings) == 2), "")
+    c, a, s = rows["correct"], rows["accuracy"], rows["swap"]
+    both = ""
+    if a["n"]:
+        both = f"where both objects were there, in {rate(a['share'])} ({rate(a['low'])} to {rate(a['high'])}); "
+    console.print(
+        f'\nPrompts like "{first}" came out right in {rate(c["share"])} of {c["n"]} pictures (95 % interval '
+        f"{rate(c['low'])} to {rate(c['high'])}, {c['n_prompts']} prompts); {both}"
+        f"their colours were exchanged in {rate(s['share'])}."
+    )
+
+
+def _by_outcome(shares: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    return {row["outcome"]: {str(k): v for k, v in row.items()} for row in shares.to_dict("records")}

@@ -1,0 +1,134 @@
+"""The commands of a study: init, validate, plan, run, status; those of the store and the miniature are added here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from promptlab import __version__
+from promptlab.cli.bench import bench
+from promptlab.cli.miniature import miniature
+from promptlab.cli.options import HomeOption, MaxCells, StudyFile
+from promptlab.cli.say import Terminal, console, show_plan, show_studies
+from promptlab.cli.store import doctor, passport, publish, rebuild
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="promptlab",
+    help="Find out what the words of a text-to-image prompt really do.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(miniature, name="miniature")
+
+def _version(value: bool) -> None:
+    if value:
+        console.print(f"promptlab {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say it.")] = False,
+) -> None: ...
+
+
+@app.command()
+def init(
+    name: Annotated[str, typer.Argument(help="Name of the new study.", show_default=False)],
+    folder: Annotated[Path, typer.Option(help="Where to write it.")] = Path("studies"),
+) -> None:
+    """Write a commented study to start from."""
+    from promptlab.errors import StudyError
+    from promptlab.init_study import commented_study
+    from promptlab.mistakes import Mistake
+    from promptlab.study import check_name
+
+    try:
+        check_name(name)
+    except Mistake as mistake:
+        raise StudyError(f"study name: {mistake.message}") from None
+    path = folder / f"{name}.yaml"
+    if path.exists():
+        raise StudyError(f"{path} exists: choose another name, or edit it")
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(commented_study(name), encoding="utf-8")
+    console.print(f"wrote {path}. Next: promptlab plan {path}", highlight=False)
+
+
+@app.command()
+def validate(study: StudyFile) -> None:
+    """Check a study file; says the line and column of what is wrong."""
+    from promptlab.grid import count_images
+    from promptlab.study import load_study
+
+    loaded = load_study(study)
+    console.print(f"{study} is a valid study of {count_images(loaded, 10**12):,} pictures.", highlight=False)
+
+
+@app.command()
+def plan(study: StudyFile, home: HomeOption = None, max_cells: MaxCells = 10_000) -> None:
+    """Count a study before it runs: cells, pictures, what exists, what the encoder cuts, time, disk."""
+    from promptlab.plan import plan_study
+    from promptlab.store import Store
+    from promptlab.study import load_study
+
+    show_plan(plan_study(load_study(study), Store(home), max_cells))
+    console.print(f"Next: promptlab run {study}", highlight=False)
+
+
+@app.command()
+def run(
+    study: StudyFile,
+    home: HomeOption = None,
+    model: Annotated[str | None, typer.Option(help="Another model than the study's: a folder on disk.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, max=1024, help="Pictures a call of the model.")] = None,
+    max_cells: MaxCells = 10_000,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait while another process runs this study.")] = 0.0,
+    retry: Annotated[bool, typer.Option(help="Make again whatever did not end ok.")] = False,
+) -> None:
+    """Make what is missing of a study, measure it, and say what came out. Run again to go on or to add."""
+    from promptlab.cli.answer import show_answer
+    from promptlab.errors import IncompleteError
+    from promptlab.plan import plan_study
+    from promptlab.run import run_study
+    from promptlab.store import Store
+    from promptlab.study import load_study
+
+    loaded = load_study(study)
+    if model is not None:
+        loaded = loaded.model_copy(update={"model": model})
+    store = Store(home)
+    show_plan(plan_study(loaded, store, max_cells, retry=retry))
+    with Terminal() as terminal:
+        summary = run_study(
+            loaded, store, terminal, batch_size=batch_size, max_cells=max_cells, wait=wait, retry=retry
+        )
+    show_answer(loaded, store, summary)
+    if summary.failed:
+        counts = ", ".join(f"{n} {status}" for status, n in summary.made.items() if status != "ok")
+        raise IncompleteError(f"{counts}; the rest is done. See: promptlab status; again: promptlab run {study}")
+
+
+@app.command()
+def status(home: HomeOption = None) -> None:
+    """What studies there are, and how far each is."""
+    from promptlab.store import Store
+
+    show_studies(Store(home))
+
+
+@app.command(hidden=True)
+def schema(path: Annotated[Path, typer.Argument()] = Path("studies/study.schema.json")) -> None:
+    """Write the JSON Schema of study files, for editors."""
+    from promptlab.study import write_schema
+
+    write_schema(path)
+
+
+for command in (passport, doctor, rebuild, publish, bench):
+    app.command()(command)

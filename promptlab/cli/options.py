@@ -1,0 +1,17 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["HomeOption", "MaxCells", "StudyFile"]
+
+HomeOption = Annotated[
+    Path | None,
+    typer.Option("--home", help="Where runs, images and database live (else PROMPTLAB_HOME, a clone's data/)."),
+]
+StudyFile = Annotated[Path, typer.Argument(help="A study, as in studies/*.yaml.", show_default=False)]
+MaxCells = Annotated[int, typer.Option("--max-cells", help="Refuse larger grids.")]

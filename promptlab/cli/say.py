@@ -1,0 +1,134 @@
+"""How promptlab speaks in a terminal: progress with ETA, plans, tables. Off a terminal: a plain line now and then."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from promptlab.plan import Plan
+    from promptlab.store import Store
+
+__all__ = ["Terminal", "console", "duration", "frame_table", "rate", "show_plan", "show_studies"]
+
+console = Console(highlight=False, markup=False, soft_wrap=True)
+PLAIN_SECONDS = 20.0
+
+
+def duration(seconds: float) -> str:
+    """`95` to "1.6 min"; for people."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def rate(share: float | None, low: float | None = None, high: float | None = None) -> str:
+    """A share in per cent with its interval."""
+    if share is None or share != share:
+        return "-"
+    if low is None or high is None:
+        return f"{share:.0%}"
+    return f"{share:.0%} [{low:.0%}, {high:.0%}]"
+
+
+class Terminal:
+    """A bar on a terminal; off it, a line every 20 seconds. Follows `promptlab.run.Progress`."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+        self._task: Any = None
+        self._what, self._total, self._done = "", 0, 0
+        self._began = self._told = time.monotonic()
+
+    def __enter__(self) -> Terminal:
+        if console.is_terminal:
+            columns = (TextColumn("{task.description:<22}"), BarColumn(40), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=console)
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def stage(self, what: str, total: int) -> None:
+        """A stage of `total` steps begins."""
+        self._what, self._total, self._done = what, total, 0
+        self._began = self._told = time.monotonic()
+        if self._bar:
+            self._task = self._bar.add_task(what, total=total)
+        else:
+            console.print(f"{what}: {total}")
+
+    def step(self, count: int = 1) -> None:
+        """So many steps are done."""
+        self._done += count
+        if self._bar:
+            self._bar.advance(self._task, count)
+            return
+        now = time.monotonic()
+        if now - self._told > PLAIN_SECONDS:
+            left = (now - self._began) / self._done * (self._total - self._done)
+            console.print(f"{self._what}: {self._done}/{self._total}, {duration(left)} left")
+            self._told = now
+
+    def say(self, line: str) -> None:
+        """One line."""
+        console.print(line)
+
+
+def show_plan(plan: Plan) -> None:
+    """What a run would do."""
+    study = plan.study
+    console.print(f"{study.name}: {study.question}")
+    console.print(
+        f"  {len(plan.cells):,} cells x {len(study.seeds)} seeds = {plan.planned:,} pictures "
+        f"({plan.images:,} distinct) of {plan.groups} prompt families, model {study.model}"
+    )
+    todo = f"  {plan.made:,} are made, {len(plan.missing):,} are missing"
+    if plan.missing:
+        time_left = "time unknown" if plan.seconds is None else f"about {duration(plan.seconds)}"
+        todo += f": {time_left}, about {plan.megabytes:.1f} MB"
+    console.print(todo)
+    if plan.cut:
+        cut = plan.cut
+        console.print(
+            f"  {cut.prompts} prompts are longer than {cut.limit} tokens (up to {cut.longest}); "
+            f"the encoder does not see: {cut.lost[:100]!r}"
+        )
+    if plan.detectable is not None and study.contrasts:
+        console.print(
+            f"  smallest difference of rates found with 80 % power: {plan.detectable:.2f} "
+            "(a contrast over all prompt families, seed correlation .3, sd of the effect .1)"
+        )
+
+
+def frame_table(frame: pd.DataFrame, title: str = "") -> Table:
+    """A DataFrame as a terminal table."""
+    table = Table(title=title or None, title_justify="left", show_edge=False, pad_edge=False)
+    for column in frame.columns:
+        numeric = frame[column].dtype.kind in "if"
+        table.add_column(str(column), justify="right" if numeric else "left", overflow="fold")
+    for row in frame.itertuples(index=False):
+        table.add_row(*("" if v is None or v != v else f"{v:.3g}" if isinstance(v, float) else str(v) for v in row))
+    return table
+
+
+def show_studies(store: Store) -> None:
+    """All studies of a home."""
+    from promptlab.tables import studies
+
+    if not store.home.database.exists():
+        console.print(f"no study was run at {store.home.path} yet. Next: promptlab run studies/attribute_binding.yaml")
+        return
+    console.print(frame_table(studies(store)))
+    console.print(f"database: {store.home.database}")

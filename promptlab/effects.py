@@ -1,0 +1,91 @@
+"""What the contrasts of a study came to: paired differences per prompt at shared seeds, Holm over the confirmatory.
+
+A contrast compares two levels of one axis. Pictures pair when they agree in everything else: the other axes, the seed,
+and the prompt family (`Cell.group`), which is the unit of inference. Pairs in which one picture was not measured are
+dropped and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from promptlab.publish import level_text
+from promptlab.records import ContrastEffect
+from promptlab.study import Contrast, Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from promptlab.store import Store
+
+__all__ = ["contrast_effects"]
+
+_SCORES = """
+SELECT prompt_group, seed, levels, probe, target, value
+FROM scored
+WHERE study = ? AND measure = ? AND starts_with(probe, ?) AND status = 'ok'
+"""
+
+
+def contrast_effects(store: Store, study: Study, seed: int = 0, resamples: int = 10_000) -> tuple[ContrastEffect, ...]:
+    """Effects of all contrasts of `study`, from the published database. Random numbers are drawn from `seed`."""
+    effects = []
+    for contrast in study.contrasts:
+        measure = contrast.measure.split(".", 1)[1]
+        scores = store.query(_SCORES, [study.name, measure, f"{contrast.probe}-"])
+        effects.append(_effect(study, contrast, measure, scores, np.random.default_rng(seed), resamples))
+    return _adjusted(study, effects)
+
+
+def _effect(
+    study: Study, contrast: Contrast, measure: str, scores: pd.DataFrame, rng: np.random.Generator, resamples: int
+) -> ContrastEffect:
+    from promptlab.hypotheses import tost
+    from promptlab.stats import paired_effect
+
+    arms = [level_text(level) for level in contrast.levels]
+    where = {axis: level_text(level) for axis, level in contrast.where.items()}
+    sides: dict[Hashable, list[list[float]]] = {}
+    probe = ""
+    rows: list[dict[str, Any]] = scores.to_dict("records")  # type: ignore[assignment]
+    for row in rows:
+        levels: dict[str, Any] = dict(row["levels"] or {})
+        if any(levels.get(axis) != level for axis, level in where.items()) or levels.get(contrast.axis) not in arms:
+            continue
+        probe = row["probe"]
+        rest = tuple(sorted((a, v) for a, v in levels.items() if a != contrast.axis))
+        key = (row["prompt_group"], row["seed"], rest)
+        value = float("nan") if row["value"] is None else float(row["value"])
+        # several targets of one picture (its objects, say) are averaged
+        sides.setdefault(key, [[], []])[arms.index(levels[contrast.axis])].append(value)
+    pairs = {key: side for key, side in sides.items() if side[0] and side[1]}
+    blank = ContrastEffect(study.name, contrast.name, probe or contrast.probe, measure)
+    if not pairs:
+        return replace(blank, reason="no pair of pictures was measured at both levels")
+    a, b = ([_mean(side[i]) for side in pairs.values()] for i in (0, 1))
+    groups = [key[0] for key in pairs]  # type: ignore[index]
+    effect = paired_effect(a, b, groups, rng=rng, resamples=resamples)
+    found = replace(blank, **asdict(effect))
+    if contrast.margin is not None and effect.estimate is not None:
+        same = tost(a, b, groups, margin=contrast.margin)
+        found = replace(found, detail={"equivalence": asdict(same)})
+    return found
+
+
+def _mean(values: list[float]) -> float | None:
+    known = [v for v in values if v == v]
+    return sum(known) / len(known) if known else None
+
+
+def _adjusted(study: Study, effects: list[ContrastEffect]) -> tuple[ContrastEffect, ...]:
+    from promptlab.hypotheses import holm
+
+    confirmatory = {c.name for c in study.contrasts if c.family == "confirmatory"}
+    tested = [i for i, e in enumerate(effects) if e.contrast in confirmatory and e.p is not None]
+    for i, p in zip(tested, holm([effects[i].p for i in tested]) if tested else [], strict=True):  # type: ignore[misc]
+        effects[i] = replace(effects[i], p_adjusted=float(p))
+    return tuple(effects)

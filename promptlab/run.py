@@ -1,0 +1,228 @@
+"""One run of a study: plan, generate what is missing, score what is unscored, compare, publish.
+
+    Study --plan--> missing pictures --generator(backend)--> Images --analyzer(probes)--> Scores --effects--> answers
+
+The store is the only memory, so running again fills in what is missing: after a crash, after an edit of the study,
+after a new probe. The one room that knows all the others; it knows no model and no probe by name.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import metadata
+from itertools import groupby
+from typing import Any, Protocol
+
+from promptlab import pictures, plugins
+from promptlab.analyzer import Shot, analyze, missing
+from promptlab.backends import Backend, Job
+from promptlab.effects import contrast_effects
+from promptlab.generator import generate
+from promptlab.grid import MAX_CELLS
+from promptlab.plan import Plan, plan_study, tier_of
+from promptlab.probes import Probe
+from promptlab.records import ContrastEffect, Passport, Status
+from promptlab.store import Run, Store
+from promptlab.study import Study
+
+__all__ = ["Progress", "Silent", "Summary", "run_study"]
+
+PUBLISH_SECONDS = 15.0
+"""While a run goes on, the database is renewed this often, so that a dashboard can follow."""
+
+_VERSIONS = ("torch", "diffusers", "transformers", "open_clip_torch", "duckdb", "numpy", "pillow")
+
+
+class Progress(Protocol):
+    """How a run tells where it is: a stage with a total, steps of it, and lines to say."""
+
+    def stage(self, what: str, total: int) -> None:
+        """A stage of `total` steps begins."""
+        ...
+
+    def step(self, count: int = 1) -> None:
+        """So many steps of the stage are done."""
+        ...
+
+    def say(self, line: str) -> None:
+        """One line for the person."""
+        ...
+
+
+class Silent:
+    """Tells nothing."""
+
+    def stage(self, what: str, total: int) -> None:
+        """Nothing."""
+
+    def step(self, count: int = 1) -> None:
+        """Nothing."""
+
+    def say(self, line: str) -> None:
+        """Nothing."""
+
+
+@dataclass
+class Summary:
+    """What a run did: pictures made by status, pictures that were there, scores, effects, seconds by stage."""
+
+    plan: Plan
+    made: Counter[Status] = field(default_factory=Counter)
+    scores: int = 0
+    effects: tuple[ContrastEffect, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> int:
+        """Pictures of this run that are not ok."""
+        return sum(self.made.values()) - self.made["ok"]
+
+
+def run_study(
+    study: Study,
+    store: Store,
+    progress: Progress | None = None,
+    *,
+    batch_size: int | None = None,
+    max_cells: int = MAX_CELLS,
+    wait: float = 0.0,
+    retry: bool = False,
+    passports_n: int = 60,
+) -> Summary:
+    """Run `study` into `store` until nothing is missing.
+
+    Args:
+        batch_size: pictures a call of the model; the backend's own default if None.
+        wait: seconds to wait for another run of this study to end.
+        retry: make again whatever did not end ok, refusals and NaN included.
+        passports_n: rendered pictures a cell for probes that have no passport yet; 0 leaves them without.
+
+    Raises:
+        StudyError, LockedError, DiskError, ModelError: before anything is lost; what is finished stays.
+    """
+    progress = progress or Silent()
+    store.home.check_space()
+    probes: list[Probe] = [plugins.load("probe", use.name, **use.options) for use in study.probes]
+    facts = {name: metadata.version(name) for name in _VERSIONS}
+    with store.open_run(study.name, text=study.source, facts=facts, wait=wait) as run:
+        plan = plan_study(study, store, max_cells, retry=retry)
+        summary = Summary(plan)
+        run.plan(plan.cells, study.seeds, tier_of)
+        publish = _Publisher(store)
+        for stage, work in (
+            ("generate", partial(_generate, plan, store, run, progress, publish, summary, batch_size)),
+            ("score", partial(_score, plan, store, run, progress, publish, summary, probes)),
+            ("passports", partial(_passports, store, run, progress, probes, passports_n)),
+        ):
+            began = time.monotonic()
+            work()
+            summary.seconds[stage] = time.monotonic() - began
+        publish(now=True)
+        summary.effects = contrast_effects(store, study)
+        run.add(*summary.effects)
+        if summary.failed:
+            run.end("incomplete")
+    store.publish()
+    return summary
+
+
+class _Publisher:
+    """Renews the database now and then."""
+
+    def __init__(self, store: Store) -> None:
+        self._publish: Callable[[], Any] = store.publish
+        self._last = time.monotonic()
+
+    def __call__(self, *, now: bool = False) -> None:
+        if now or time.monotonic() - self._last > PUBLISH_SECONDS:
+            self._publish()
+            self._last = time.monotonic()
+
+
+def _generate(
+    plan: Plan,
+    store: Store,
+    run: Run,
+    progress: Progress,
+    publish: _Publisher,
+    summary: Summary,
+    batch_size: int | None,
+) -> None:
+    if not plan.missing:
+        return
+    save = partial(_save, store)
+
+    def source(job: tuple[Any, int]) -> tuple[str, str]:
+        return job[0].backend, job[0].model
+
+    progress.stage("pictures", len(plan.missing))
+    for (name, model), jobs in groupby(sorted(plan.missing, key=source), key=source):
+        options: dict[str, Any] = {"model": model} | ({"batch_size": batch_size} if batch_size else {})
+        backend: Backend = plugins.load("backend", name, **options)
+        try:
+            run.fact({name: backend.provenance()})
+            for image in generate(backend, [Job.of(*job) for job in jobs], save, pictures.is_degenerate):
+                run.add(image)
+                summary.made[image.status] += 1
+                progress.step()
+                publish()
+        finally:
+            backend.close()
+
+
+def _save(store: Store, pixels: Any, recipe: dict[str, Any]) -> tuple[str, str]:
+    store.home.check_space()
+    return pictures.save(pixels, store.home, recipe)
+
+
+def _score(
+    plan: Plan, store: Store, run: Run, progress: Progress, publish: _Publisher, summary: Summary, probes: list[Probe]
+) -> None:
+    images = store.images()
+    shots = [Shot(cell, seed) for cell in plan.cells for seed in plan.study.seeds]
+    shots = [shot for shot in shots if (image := images.get(shot.image)) is not None and image.status == "ok"]
+
+    def load(image: str) -> Any:
+        return pictures.load(store.home, images[image].file or "")
+
+    for probe in probes:
+        done = {image for _, image in store.scores(probe.id)}
+        todo = missing(probe, shots, done)
+        run.add(*probe.measures)
+        if not todo:
+            continue
+        progress.stage(f"probe {probe.name}", len(todo))
+        # one journal line a batch of pictures would be lost whole; one a picture, with one fsync for many, is not
+        for scores in _batched(analyze(probe, shots, load, done=done), 32):
+            run.add(*(score for one in scores for score in one))
+            summary.scores += sum(map(len, scores))
+            progress.step(len(scores))
+            publish()
+
+
+def _batched(items: Iterable[Any], size: int) -> Iterable[list[Any]]:
+    batch: list[Any] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _passports(store: Store, run: Run, progress: Progress, probes: list[Probe], n: int) -> None:
+    from promptlab.passports import passports
+
+    known = {probe for probe, _ in store.passports()}
+    for probe in probes:
+        if probe.id in known or not n:
+            continue
+        rows: tuple[Passport, ...] = passports(probe, n)
+        if rows:
+            progress.say(f"passport of {probe.name}: measured on {sum(row.n for row in rows)} rendered pictures")
+            run.add(*rows)

@@ -1,0 +1,147 @@
+"""Tables: tidy DataFrames from the published database. The only thing that command line, dashboard and notebooks see.
+
+Every table has one row a group, an `n` of pictures, an `n_prompts`, and intervals over prompts (95 %, bootstrap). A
+picture that is not ok, or not measured, is in no mean; `completeness` says how many those are.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from promptlab.records import OUTCOMES
+from promptlab.stats import mean_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from promptlab.store import Store
+
+__all__ = ["cell_means", "completeness", "effects", "outcome_shares", "passports", "studies"]
+
+
+def studies(store: Store) -> pd.DataFrame:
+    """One row a study: name, cells, planned, ok, failed, missing, last run's status."""
+    return store.query(
+        """
+        SELECT c.study, count(*) AS cells, sum(planned)::BIGINT AS planned, sum(ok)::BIGINT AS ok,
+            sum(failed)::BIGINT AS failed, sum(missing)::BIGINT AS missing,
+            (SELECT status FROM run WHERE run.study = c.study ORDER BY started DESC LIMIT 1) AS last_run
+        FROM completeness c GROUP BY c.study ORDER BY c.study
+        """
+    )
+
+
+def completeness(store: Store, study: str) -> pd.DataFrame:
+    """One row a status of the study's planned pictures: status, reason, n."""
+    return store.query(
+        """
+        SELECT coalesce(image.status, 'missing') AS status, image.reason, count(*) AS n
+        FROM cell JOIN cell_image ON cell_image.study = cell.study AND cell_image.cell_id = cell.id
+        LEFT JOIN image ON image.id = cell_image.image
+        WHERE cell.current AND cell.study = ?
+        GROUP BY ALL ORDER BY n DESC
+        """,
+        [study],
+    )
+
+
+def outcome_shares(store: Store, study: str, by: str | None = None, seed: int = 0) -> pd.DataFrame:
+    """Shares of the outcomes of binding in two-object prompts, one row a level of axis `by` (all together if None).
+
+    Columns: level, outcome, share, low, high (over all pictures measured), n, n_prompts, tier, and corrected,
+    corrected_low, corrected_high, reason: the share behind what the probe said, by its passport's confusion matrix
+    (NULL without a passport, or where it is too weak: then `reason` says so). The row `accuracy` is correct given that
+    both objects are present; its n is the pictures where they are.
+    """
+    import pandas as pd
+
+    rows = store.query(
+        """
+        SELECT o.prompt_group, o.seed, o.outcome, o.probe, o.tier, o.levels[?] AS level, c.position
+        FROM outcomes o JOIN cell c ON c.study = o.study AND c.id = o.cell_id
+        WHERE o.study = ? AND o.measure = 'correct' AND o.outcome IS NOT NULL
+            AND (SELECT count(*) FROM binding WHERE binding.prompt_id = o.prompt_id) = 2
+        ORDER BY c.position
+        """,
+        [by or "", study],
+    )
+    rng = np.random.default_rng(seed)
+    out: list[dict[str, Any]] = []
+    for level in dict.fromkeys(rows["level"]) if by else [None]:
+        part = rows if level is None else rows[rows["level"] == level]
+        behind = _corrected(store, part, rng)
+        for outcome in (*OUTCOMES, "accuracy"):
+            pool = part
+            if outcome == "accuracy":
+                pool = part[part["outcome"].isin(["correct", "swap", "leak", "other"])]
+            hit = pool["outcome"] == ("correct" if outcome == "accuracy" else outcome)
+            groups = pool["prompt_group"].tolist()
+            interval = mean_interval(hit.astype(float).tolist(), groups, rng=rng, resamples=2000)
+            row = {"level": level, "outcome": outcome, "share": interval.estimate, "low": interval.low}
+            row |= {"high": interval.high, "n": len(pool), "n_prompts": len(set(groups))}
+            out.append({**row, "tier": part["tier"].iloc[0] if len(part) else None, **behind.get(outcome, {})})
+    return pd.DataFrame(out)
+
+
+def _corrected(store: Store, rows: pd.DataFrame, rng: np.random.Generator) -> dict[str, dict[str, Any]]:
+    """By outcome: corrected, corrected_low, corrected_high, reason."""
+    from promptlab.calibration import corrected_shares
+
+    blank = {"corrected": None, "corrected_low": None, "corrected_high": None}
+    if not len(rows):
+        return {}
+    found = store.query(
+        "SELECT detail FROM passport WHERE probe = ? AND family = 'binding'", [str(rows["probe"].iloc[0])]
+    )
+    detail = json.loads(found["detail"].iloc[0]) if len(found) else {}
+    if "confusion" not in detail:
+        return {outcome: {**blank, "reason": "no passport"} for outcome in OUTCOMES}
+    shares = corrected_shares(
+        rows["outcome"].tolist(),
+        rows["prompt_group"].tolist(),
+        np.array(detail["confusion"]),
+        detail["classes"],
+        rng=rng,
+    )
+    if shares.estimate is None or shares.low is None or shares.high is None:
+        return {outcome: {**blank, "reason": shares.reason} for outcome in OUTCOMES}
+    triples = zip(shares.classes, shares.estimate, shares.low, shares.high, strict=True)
+    return {
+        str(o): {"corrected": e, "corrected_low": lo, "corrected_high": hi, "reason": None} for o, e, lo, hi in triples
+    }
+
+
+def cell_means(store: Store, study: str, measure: str, by: str, seed: int = 0) -> pd.DataFrame:
+    """Mean of `measure` at each level of axis `by`. Columns: level, mean, low, high, n, n_prompts, tier."""
+    import pandas as pd
+
+    rows = store.query(
+        """
+        SELECT prompt_group, levels[?] AS level, value, tier, level_position
+        FROM scored_by_axis WHERE study = ? AND measure = ? AND axis = ? AND status = 'ok' AND value IS NOT NULL
+        ORDER BY level_position
+        """,
+        [by, study, measure, by],
+    )
+    rng = np.random.default_rng(seed)
+    out = []
+    for level in dict.fromkeys(rows["level"]):
+        part = rows[rows["level"] == level]
+        groups = part["prompt_group"].tolist()
+        interval = mean_interval(part["value"].tolist(), groups, rng=rng, resamples=2000)
+        row = {"level": level, "mean": interval.estimate, "low": interval.low, "high": interval.high}
+        out.append({**row, "n": len(part), "n_prompts": len(set(groups)), "tier": part["tier"].iloc[0]})
+    return pd.DataFrame(out, columns=["level", "mean", "low", "high", "n", "n_prompts", "tier"])
+
+
+def effects(store: Store, study: str) -> pd.DataFrame:
+    """The contrasts of a study, as table `effect` of the database."""
+    return store.query("SELECT * EXCLUDE (run) FROM effect WHERE study = ? ORDER BY contrast", [study])
+
+
+def passports(store: Store) -> pd.DataFrame:
+    """How far each probe can be trusted, as table `passport` of the database."""
+    return store.query("SELECT * EXCLUDE (run) FROM passport ORDER BY probe, family")
