@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from pathlib import Path
 from typing import Any
 
@@ -176,14 +175,12 @@ def test_more_cells_on_request() -> None:
     assert count(s, max_cells=20_000) == 15_000
 
 
-def test_a_hundred_thousand_cells_are_planned_swiftly() -> None:
+def test_a_hundred_thousand_cells_are_planned() -> None:
     colours = ", ".join(f"c{i}" for i in range(1000))
     words = f'prompt: {{template: "a {{colour}} cup"}}\naxes:\n  colour: [{colours}]\n'
     scale = "  guidance_scale: {range: {start: 1, stop: 10, step: 1}}\n"
     s = study(HEAD + words + scale + "  num_inference_steps: {range: {start: 11, stop: 20, step: 1}}\n")
-    start = time.process_time()
     assert sum(1 for _ in expand(s, max_cells=100_000)) == 100_000
-    assert time.process_time() - start < 5
 
 
 def test_token_axes_need_the_tokenizer(tokens: Tokens) -> None:

@@ -31,6 +31,14 @@ from promptlab.miniature.loop import Fit, Report, save_tensors
 __all__ = ["STAGES", "Preset", "load_preset", "presets", "train"]
 
 STAGES = ("vae", "parser", "clip", "denoiser", "scorer")
+_SHAPES = {
+    "vae": ("channels",),
+    "parser": ("width",),
+    "clip": ("text_layers", "vision_layers"),
+    "denoiser": ("channels", "heads", "scenes"),
+    "scorer": ("text_layers", "vision_layers"),
+}
+"""What a stage's table says of its model."""
 _ROOM = {"smoke": 1, "cpu": 6, "gpu": 16}
 """GiB that a preset needs on disk."""
 
@@ -48,7 +56,14 @@ class Preset:
         return int(self.table["seed"])
 
     def fit(self, stage: str) -> Fit:
-        """The training plan of a stage."""
+        """The training plan of a stage. Raises PromptlabError for a setting that no stage knows."""
+        known = (*Fit.__dataclass_fields__, *_SHAPES[stage])
+        for key in self.table[stage]:
+            if key not in known:
+                allowed = ", ".join(known)
+                raise PromptlabError(
+                    f"preset {self.name}, [{stage}]: unknown setting {key!r}: allowed are {allowed}{nearest(key, known)}"
+                )
         return Fit(**{k: v for k, v in self.table[stage].items() if k in Fit.__dataclass_fields__})
 
     def layers(self, stage: str) -> tuple[int, int]:

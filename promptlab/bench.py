@@ -1,0 +1,281 @@
+"""promptlab against what a user would write by hand, on this machine, in one run.
+
+    generate    pictures a second of the miniature's grid: our backend, and the stock pipeline called prompt by prompt
+    score       scores a second: our CLIP probe, and torchmetrics' CLIPScore called picture by picture
+    overhead    share of a study's wall time that is not spent making its pictures
+    plan        seconds to plan 100,000 cells
+    store       seconds to journal, scan and publish 100,000 pictures
+    start       seconds until `promptlab --help` answers
+
+Speeds of two ways are taken in turns, a batch of one and the same work of the other, so that whatever else the machine
+does hits both; a figure is the median of its repeats. Only ratios say something about another machine.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from itertools import islice, product
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from promptlab.errors import PromptlabError, nearest
+from promptlab.records import Cell, Image, Prompt, Settings, content_id
+from promptlab.store import Store
+
+__all__ = ["BENCHES", "Figure", "bench", "machine"]
+
+CELLS = 100_000
+SCORED = 256
+STEPS = 25
+BATCH = 16
+GRID = ((1.0, 3.0, 5.0, 7.5), ("red", "blue", "green", "yellow"), range(4))
+"""Guidance scales, colours of the cup, seeds."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured number: what it should be, if anything, and whether it is."""
+
+    name: str
+    value: float
+    unit: str
+    goal: float | None = None
+    at_least: bool = False
+    detail: dict[str, float | str] = field(default_factory=dict)
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal is met; None without a goal."""
+        if self.goal is None:
+            return None
+        return self.value >= self.goal if self.at_least else self.value <= self.goal
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    import os
+    import platform
+
+    import torch
+
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "cores": usable,
+        "torch_threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+    }
+
+
+def bench(name: str, repeats: int) -> list[Figure]:
+    """Run one benchmark. Raises PromptlabError for an unknown name."""
+    if name not in BENCHES:
+        known = ", ".join(BENCHES)
+        raise PromptlabError(f"no benchmark is called {name!r}: choose from all, {known}{nearest(name, BENCHES)}")
+    return BENCHES[name](repeats)
+
+
+class _Watch:
+    """Seconds since it was last asked."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+
+    def __call__(self) -> float:
+        last, self._last = self._last, time.perf_counter()
+        return self._last - last
+
+
+def _grid() -> list[tuple[Cell, int]]:
+    scales, colours, seeds = GRID
+    cells = [
+        Cell("bench", (), Prompt(f"a photo of a {colour} cup and a blue chair"), Settings(scale, STEPS), colour)
+        for scale, colour in product(scales, colours)
+    ]
+    return [(cell, seed) for cell in cells for seed in seeds]
+
+
+def _generate(repeats: int) -> list[Figure]:
+    from promptlab.backends import Job
+    from promptlab.backends.diffusion import load
+    from promptlab.by_hand import picture_loop
+
+    by_hand, ours = picture_loop(), load("miniature", BATCH)
+    jobs = {job.image_id: job for job in (Job.of(*asked) for asked in _grid())}
+    warm = next(iter(jobs.values()))
+    by_hand(warm.prompt, warm.settings, warm.seed)
+    list(ours.generate([warm]))
+    rates: list[tuple[float, float]] = []
+    apart: list[float] = []
+    for _ in range(repeats):
+        seconds, watch = [0.0, 0.0], _Watch()
+        coming = ours.generate(list(jobs.values()))
+        while some := list(islice(coming, BATCH)):
+            seconds[0] += watch()
+            plain = [by_hand(job.prompt, job.settings, job.seed) for job in (jobs[made.image_id] for made in some)]
+            seconds[1] += watch()
+            apart += [float(np.abs(a - np.float32(made.pixels)).mean()) for a, made in zip(plain, some, strict=True)]
+            watch()
+        rates.append((len(jobs) / seconds[0], len(jobs) / seconds[1]))
+    # that both made the same pictures
+    detail = {"dtype": ours.provenance()["dtype"], "pictures": len(jobs), "grey_levels_apart": max(apart)}
+    return [_ratio("generate", "pictures", rates, 2.5, detail)]
+
+
+def _ratio(name: str, what: str, rates: list[tuple[float, float]], goal: float, detail: dict[str, Any]) -> Figure:
+    ours, theirs = (median(side) for side in zip(*rates, strict=True))
+    speeds = {f"{what}_a_second": ours, f"{what}_a_second_by_hand": theirs}
+    return Figure(name, median(a / b for a, b in rates), "times as fast", goal, True, speeds | detail)
+
+
+def _score(repeats: int) -> list[Figure]:
+    from promptlab.analyzer import BATCH as LOOKS
+    from promptlab.by_hand import score_loop
+    from promptlab.probes.clip_similarity import load
+    from promptlab.truth import looks_of
+
+    by_hand, probe = score_loop(), load("miniature")
+    sides = 4
+    rates: list[tuple[float, float]] = []
+    for repeat in range(repeats + 1):  # the first warms both up
+        # As in a study, every prompt has several pictures; no prompt comes back in another repeat.
+        firsts = [look.prompt for look in looks_of("correct", SCORED // sides, 1000 + repeat)]
+        looks = list(looks_of("correct", SCORED, repeat))
+        looks = [replace(look, prompt=firsts[i // sides]) for i, look in enumerate(looks)]
+        seconds = [0.0, 0.0]
+        for start in range(0, SCORED, LOOKS):
+            some, watch = looks[start : start + LOOKS], _Watch()
+            list(probe.score(some))
+            seconds[0] += watch()
+            for look in some:
+                by_hand(look.pixels, look.prompt.text)
+            seconds[1] += watch()
+        rates.append((SCORED / seconds[0], SCORED / seconds[1]))
+    return [_ratio("score", "scores", rates[1:], 3.0, {"pictures": SCORED, "pictures_a_prompt": sides})]
+
+
+def _overhead(repeats: int) -> list[Figure]:
+    from promptlab.backends.diffusion import load
+    from promptlab.run import run_study
+    from promptlab.study import parse_study
+
+    import_module("open_clip")
+    load("miniature", BATCH).close()  # a loop by hand imports its libraries too
+    study = parse_study(_STUDY, "bench.yaml")
+    shares, details = [], []
+    for _ in range(repeats):
+        with TemporaryDirectory() as folder:
+            store, watch = Store(folder), _Watch()
+            summary = run_study(study, store, passports_n=0)  # passports are made once in the life of a probe
+            wall = watch()
+            made = sum(image.seconds or 0 for image in store.images().values())
+        stages = summary.seconds
+        shares.append(1 - made / wall)
+        rest = wall - sum(stages.values())
+        details.append((wall, made, stages["generate"] - made, stages["score"], rest))
+    names = ("seconds", "pictures", "loading_and_writing", "probes", "plan_statistics_publish")
+    detail = {name: median(column) for name, column in zip(names, zip(*details, strict=True), strict=True)}
+    return [Figure("overhead", median(shares), "of wall time", 0.1, False, {**detail, "made": summary.plan.images})]
+
+
+_STUDY = """
+name: bench
+question: What does promptlab cost beside its pictures?
+prompt:
+  template: "a photo of {first} and {second}"
+  objects: {first: {noun: cup, colour: "{colour}"}, second: {noun: chair, colour: blue}}
+axes:
+  colour: [red, green, yellow, black]
+  guidance_scale: [1, 3, 5, 7.5]
+seeds: 4
+probes: [binding, clip_similarity]
+"""
+
+_LARGE = """
+name: large
+question: How long does it take to plan a hundred thousand cells?
+prompt: {template: "a photo of {thing}", objects: {thing: {noun: cup, colour: "{word}"}}}
+axes:
+  word: [WORDS]
+  guidance_scale: {range: {start: 1, stop: 10, step: 1}}
+  num_inference_steps: {range: {start: 11, stop: 20, step: 1}}
+"""
+
+
+def _plan(repeats: int) -> list[Figure]:
+    from promptlab.plan import plan_study
+    from promptlab.study import parse_study
+
+    words = ", ".join(f"shade{i}" for i in range(CELLS // 100))
+    study = parse_study(_LARGE.replace("WORDS", words), "bench.yaml")
+    seconds = []
+    for _ in range(repeats):
+        with TemporaryDirectory() as folder:
+            watch = _Watch()
+            plan = plan_study(study, Store(folder), CELLS)
+            seconds.append(watch())
+    detail: dict[str, float | str] = {"cells": len(plan.cells), "pictures": plan.images}
+    return [Figure("plan", median(seconds), "s", 5.0, False, detail)]
+
+
+def _images(count: int) -> Iterator[Image]:
+    prompt = Prompt("a photo of a red cup")
+    for i in range(count):
+        recipe = Cell("bench", (), prompt, Settings(), "cup").recipe(i)
+        digest = content_id(i) * 2
+        yield Image(content_id(recipe), recipe, "ok", None, digest, digest, 128, 128, 0.3, 0.01, BATCH)
+
+
+def _store(repeats: int) -> list[Figure]:
+    seconds: dict[str, list[float]] = {"journal": [], "scan": [], "publish": []}
+    for _ in range(repeats):
+        with TemporaryDirectory() as folder:
+            images = list(_images(CELLS))
+            for name in {image.file[:2] for image in images if image.file}:
+                (Path(folder) / "images" / name).mkdir(parents=True)
+            for image in images:
+                (Path(folder) / "images" / str(image.file)[:2] / f"{image.file}.png").touch()
+            store, watch = Store(folder), _Watch()
+            with store.open_run("bench") as run:
+                for start in range(0, CELLS, BATCH * 64):
+                    run.add(*images[start : start + BATCH * 64])
+            seconds["journal"].append(watch())
+            later = Store(folder)
+            watch()
+            found = len(later.images())
+            seconds["scan"].append(watch())
+            later.publish()
+            seconds["publish"].append(watch())
+    return [Figure(f"store: {name}", median(times), "s", detail={"pictures": found}) for name, times in seconds.items()]
+
+
+def _start(repeats: int) -> list[Figure]:
+    seconds = []
+    for _ in range(max(3, repeats)):
+        watch = _Watch()
+        subprocess.run([sys.executable, "-m", "promptlab", "--help"], check=True, capture_output=True)
+        seconds.append(watch())
+    return [Figure("start: --help", median(seconds), "s", 0.5)]
+
+
+BENCHES: dict[str, Callable[[int], list[Figure]]] = {
+    "generate": _generate,
+    "score": _score,
+    "overhead": _overhead,
+    "plan": _plan,
+    "store": _store,
+    "start": _start,
+}
+"""Benchmarks by name, in the order of `all`."""
