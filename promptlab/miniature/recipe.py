@@ -62,7 +62,7 @@ class Preset:
             if key not in known:
                 allowed = ", ".join(known)
                 raise PromptlabError(
-                    f"preset {self.name}, [{stage}]: unknown setting {key!r}: allowed are {allowed}{nearest(key, known)}"
+                    f"preset {self.name}, [{stage}]: no setting {key!r}: allowed are {allowed}{nearest(key, known)}"
                 )
         return Fit(**{k: v for k, v in self.table[stage].items() if k in Fit.__dataclass_fields__})
 

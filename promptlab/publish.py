@@ -1,0 +1,202 @@
+"""From the ledger to the DuckDB file: built beside, made durable, renamed over the old one.
+
+Readers that hold the old file keep it; a reader never sees half a file and never blocks a run. The storage format is
+that of DuckDB 1.5, which DuckDB 2 reads too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as arrow  # type: ignore[import-untyped]
+
+from promptlab.crash import crash_point
+from promptlab.durable import disk_error, make_folder, move_into_place
+from promptlab.errors import StoreError
+from promptlab.home import Home
+from promptlab.ledger import Ledger, uncollected
+from promptlab.lock import hold
+from promptlab.records import Level, canonical_json, content_id
+
+__all__ = ["STORAGE", "build", "publish", "rows"]
+
+STORAGE = "v1.5.0"
+
+Row = dict[str, Any]
+
+_TYPES = {
+    "VARCHAR": arrow.string(),
+    "VARCHAR[]": arrow.list_(arrow.string()),
+    "DOUBLE": arrow.float64(),
+    "BIGINT": arrow.int64(),
+    "BOOLEAN": arrow.bool_(),
+    "TIMESTAMP": arrow.timestamp("us"),
+}
+
+
+def publish(home: Home, ledger: Ledger) -> Path:
+    """Build the database from all journals of `home` and put it in place. Raises DiskError, StoreError.
+
+    One process at a time; the others wait, so that an older state never replaces a newer one.
+    """
+    temporary = home.path / f"{home.database.name}.{os.getpid()}.tmp"
+    with hold(home.path / f"{home.database.name}.lock", "the database", wait=120):
+        for left in home.path.glob(f"{home.database.name}.*.tmp*"):
+            left.unlink(missing_ok=True)
+        ledger.update()
+        try:
+            make_folder(home.path)
+            crash_point("publish.building")
+            build(temporary, ledger)
+            crash_point("publish.built")
+            move_into_place(temporary, home.database, "publish")
+        except OSError as error:
+            # Windows does not replace a file that somebody has open; the next publish will.
+            if not (os.name == "nt" and isinstance(error, PermissionError)):
+                raise disk_error(home.database, error) from error
+        except duckdb.IOException as error:
+            raise disk_error(home.database, OSError(str(error).splitlines()[0])) from error
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+    return home.database
+
+
+@uncollected()
+def build(path: Path, ledger: Ledger) -> None:
+    """Write a new database of everything in `ledger` to `path`."""
+    tables: dict[str, list[Row]] = {}
+    for table, row in rows(ledger):
+        tables.setdefault(table, []).append(row)
+    package = files("promptlab")
+    with duckdb.connect(str(path), config={"storage_compatibility_version": STORAGE}) as connection:
+        connection.execute(package.joinpath("schema.sql").read_text("utf-8"))
+        for table, content in tables.items():
+            target = connection.table(table)
+            columns = {
+                name: _column(table, name, [row.get(name) for row in content], _TYPES[str(kind)])
+                for name, kind in zip(target.columns, target.types, strict=True)
+            }
+            connection.from_arrow(arrow.table(columns)).insert_into(table)
+        connection.execute(package.joinpath("views.sql").read_text("utf-8"))
+        connection.execute("CHECKPOINT")
+
+
+def _column(table: str, name: str, values: list[Any], kind: arrow.DataType) -> arrow.Array:
+    try:
+        return arrow.array(values, kind)
+    except (arrow.ArrowInvalid, arrow.ArrowTypeError, OverflowError) as error:
+        raise StoreError(f"column {name} of table {table} cannot hold what the journals say: {error}") from error
+
+
+def rows(ledger: Ledger) -> Iterator[tuple[str, Row]]:
+    """Every row of every table, in a fixed order. Columns that a row does not name are NULL."""
+    yield from _runs(ledger)
+    yield from _designs(ledger)
+    for key in sorted(ledger.images):
+        (_, run, _), image = ledger.images[key]
+        asked = {k: v for k, v in image.recipe.items() if k not in ("width", "height")}
+        yield "image", {**asked, **vars(image), "recipe": canonical_json(image.recipe), "run": run}
+    for probe, seen in sorted(ledger.scores):
+        scores = ledger.scores[probe, seen]
+        if ledger.score_stands(scores, seen):
+            for score in scores.scores:
+                yield "score", _flat({"target": "", **score, "probe": probe, "image": seen, "run": scores.rank[1]})
+    for _, entry in sorted(ledger.measures.items()):
+        yield "measure", {**entry.record, "reference": entry.record.get("references", "")}
+    for _, entry in sorted(ledger.passports.items()):
+        yield "passport", _flat({**entry.record, "run": entry.run})
+    for study in sorted({study for study, _ in ledger.effects}):
+        for entry in ledger.current_effects(study):
+            yield "effect", _flat({**entry.record, "run": entry.run})
+    for name, read in sorted(ledger.journals.items()):
+        yield "journal", {"file": name, "bytes": read.offset, "lines": read.line, "records": ledger.records[name]}
+    for item in (*ledger.losses, *ledger.damage):
+        yield "damage", vars(item)
+
+
+def _flat(record: Mapping[str, Any]) -> Row:
+    """A record with its `detail` as JSON."""
+    detail = record.get("detail")
+    return {**record, "detail": canonical_json(detail) if detail else "{}"}
+
+
+def _runs(ledger: Ledger) -> Iterator[tuple[str, Row]]:
+    latest: dict[str, Row] = {}
+    count: dict[str, int] = {}
+    for name, run in sorted(ledger.runs.items()):
+        latest[run["study"]] = run
+        count[run["study"]] = count.get(run["study"], 0) + 1
+        row: Row = {"status": "open", **run, "id": name, "study_hash": run.get("hash")}
+        for key in ("started", "ended"):
+            row[key] = datetime.fromisoformat(run[key]).replace(tzinfo=None) if key in run else None
+        yield "run", row
+        for fact, value in sorted(run.get("facts", {}).items()):
+            yield "fact", {"run": name, "name": fact, "value": level_text(value)}
+    for study, run in sorted(latest.items()):
+        row = {"name": study, "hash": run.get("hash"), "text": run.get("text"), "runs": count[study]}
+        if plan := ledger.current_plan(study):
+            row |= {"plan": plan.record["id"], "cells": plan.record["cells"], "seeds": len(plan.record["seeds"])}
+        yield "study", row
+
+
+def _designs(ledger: Ledger) -> Iterator[tuple[str, Row]]:
+    """Cells of each study: those of its current plan, then those that only earlier plans held."""
+    prompts: set[str] = set()
+    for study in sorted({study for study, _ in ledger.plans}):
+        done: set[str] = set()
+        plans = [(entry, plan) for (name, plan), entry in ledger.plans.items() if name == study]
+        for place, (entry, plan) in enumerate(sorted(plans, key=lambda item: item[0].rank, reverse=True)):
+            order: dict[str, dict[str, int]] = {}
+            for _, cell in sorted(ledger.cells[study, plan].items()):
+                for axis, value in cell["levels"]:
+                    places = order.setdefault(axis, {})
+                    places.setdefault(level_text(value), len(places))
+                if cell["id"] in done:
+                    continue
+                done.add(cell["id"])
+                prompt_id = content_id(cell["prompt"])
+                yield from _cell(cell, prompt_id, order, {"current": place == 0, "run": entry.run})
+                if prompt_id not in prompts:
+                    prompts.add(prompt_id)
+                    yield from _prompt(prompt_id, cell["prompt"])
+
+
+def _cell(cell: Row, prompt_id: str, order: Mapping[str, Mapping[str, int]], more: Row) -> Iterator[tuple[str, Row]]:
+    names = {"prompt": cell["prompt"]["text"], "prompt_id": prompt_id, "prompt_group": cell["group"]}
+    yield "cell", {**cell, **cell["settings"], **names, **more}
+    key = {"study": cell["study"], "cell_id": cell["id"]}
+    for axis, value in cell["levels"]:
+        text = level_text(value)
+        number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
+        place = order[axis][text]
+        yield "level", {**key, "axis": axis, "level": text, "level_number": number, "level_position": place}
+    for seed, image in cell["images"]:
+        yield "cell_image", {**key, "seed": seed, "image": image}
+
+
+def _prompt(key: str, prompt: Mapping[str, Any]) -> Iterator[tuple[str, Row]]:
+    yield "prompt", {"id": key, "text": prompt["text"], "swapped": prompt["swapped"], "alone": prompt["alone"]}
+    for i, phrase in enumerate(prompt["phrases"]):
+        places = {"start_char": phrase["start"], "end_char": phrase["end"]}
+        yield "phrase", {**phrase, **places, "prompt_id": key, "position": i}
+    for i, binding in enumerate(prompt["bindings"]):
+        yield "binding", {**binding, "prompt_id": key, "position": i}
+
+
+def level_text(level: Level) -> str:
+    """A level as text: numbers without a needless `.0`, null as `none`."""
+    if level is None:
+        return "none"
+    if isinstance(level, bool):
+        return str(level).lower()
+    if isinstance(level, float) and level.is_integer() and abs(level) < 1e15:
+        return str(int(level))
+    return str(level)

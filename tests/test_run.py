@@ -1,0 +1,123 @@
+"""Running a study: what is there is not made again, what is new is, and the contrasts come out as planted."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from promptlab import tables
+from promptlab.effects import contrast_effects
+from promptlab.errors import LockedError, StudyError
+from promptlab.plan import plan_study
+from promptlab.run import Summary, run_study
+from promptlab.store import Store
+from promptlab.study import parse_study
+
+STUDY = """\
+name: drawn
+question: Is what the renderer draws found again?
+backend: renderer
+model: "{model}"
+prompt:
+  template: "a photo of {{first}} and {{second}}"
+  objects:
+    first: {{noun: "{{a}}", colour: "{{x}}"}}
+    second: {{noun: "{{b}}", colour: "{{y}}"}}
+axes:
+  pair: {{zip: [{{a: cup, x: red, b: chair, y: blue}}, {{a: car, x: green, b: hat, y: pink}}]}}
+  assignment: {{swap: [first, second]}}
+  guidance_scale: {scales}
+seeds: {seeds}
+probes: [{probes}]
+contrasts:
+  - {{name: swapping, measure: exposure.mean_luma, axis: assignment, levels: [swapped, as_written], family: confirmatory}}
+"""
+
+
+def run(
+    home: Path, scales: str = "[1, 5]", seeds: int = 2, probes: str = "exposure", model: str = "truth"
+) -> Summary:
+    text = STUDY.format(scales=scales, seeds=seeds, probes=probes, model="swap=0.0" if model == "truth" else model)
+    if not probes:
+        text = text.split("contrasts:")[0]
+    return run_study(parse_study(text), Store(home), passports_n=0)
+
+
+def test_only_what_is_missing_is_made(tmp_path: Path) -> None:
+    first = run(tmp_path)
+    assert first.made == {"ok": 16} and first.scores == 16 * 6 and first.failed == 0
+    again = run(tmp_path)
+    assert not again.made and not again.scores and again.plan.made == 16
+    more = run(tmp_path, scales="[1, 5, 9]")
+    assert more.made == {"ok": 8} and more.plan.made == 16
+    seed = run(tmp_path, scales="[1, 5, 9]", seeds=3)
+    assert seed.made == {"ok": 12}
+    store = Store(tmp_path)
+    counts = store.query("SELECT count(*) AS n, count(DISTINCT image) AS d FROM scored WHERE measure = 'mean_luma'")
+    assert counts.to_numpy().tolist() == [[36, 36]]
+    assert store.query("SELECT sum(missing) AS n FROM completeness")["n"].tolist() == [0]
+
+
+def test_a_probe_added_later_makes_no_picture(tmp_path: Path) -> None:
+    assert run(tmp_path, probes="").scores == 0
+    later = run(tmp_path, probes="exposure")
+    assert not later.made and later.scores == 16 * 6
+
+
+def test_a_study_that_is_running_is_locked(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.open_run("drawn"), pytest.raises(LockedError, match="drawn"):
+        run(tmp_path)
+
+
+def test_nothing_is_left_by_a_study_that_cannot_be(tmp_path: Path) -> None:
+    study = parse_study(STUDY.format(scales="[1]", seeds=1, probes="exposure", model="swap=2"))
+    with pytest.raises(Exception, match="swap"):
+        run_study(study, Store(tmp_path), passports_n=0)
+    with pytest.raises(StudyError):
+        parse_study("name: x")
+
+
+def test_contrasts_pair_by_prompt_and_seed(tmp_path: Path) -> None:
+    summary = run(tmp_path, seeds=3)
+    (effect,) = summary.effects
+    assert (effect.n_groups, effect.n_pairs, effect.n_dropped) == (2, 12, 0)
+    scores = Store(tmp_path).query(
+        "SELECT prompt_group, levels['assignment'] AS arm, avg(value) AS mean FROM scored "
+        "WHERE measure = 'mean_luma' GROUP BY ALL"
+    )
+    table = scores.pivot(index="prompt_group", columns="arm", values="mean")
+    assert effect.estimate == pytest.approx(float((table["swapped"] - table["as_written"]).mean()))
+    assert effect.p_adjusted == effect.p
+    stored = tables.effects(Store(tmp_path), "drawn")
+    assert stored["estimate"].tolist() == [pytest.approx(effect.estimate)]
+    again = contrast_effects(Store(tmp_path), summary.plan.study)
+    assert again == summary.effects
+
+
+def test_the_plan_counts_before_anything_is_made(tmp_path: Path) -> None:
+    study = parse_study(STUDY.format(scales="[1, 5]", seeds=2, probes="exposure", model="swap=0.0"))
+    plan = plan_study(study, Store(tmp_path))
+    assert (plan.planned, plan.images, plan.made, len(plan.missing), plan.groups) == (16, 16, 0, 16, 2)
+    run(tmp_path)
+    after = plan_study(study, Store(tmp_path))
+    assert (after.made, len(after.missing)) == (16, 0) and after.seconds is not None
+
+
+def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("name: bad\nquestion: why\npromt: {}\n")
+
+    def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "promptlab", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+
+    bad = cli("run", "bad.yaml", "--home", "home")
+    assert bad.returncode == 2 and "bad.yaml:3:1" in bad.stderr and "prompt" in bad.stderr
+    assert "Traceback" not in bad.stderr
+    assert cli("init", "mine").returncode == 0
+    assert cli("validate", "studies/mine.yaml").returncode == 0
+    assert cli("init", "mine").returncode == 2
+    assert cli("status", "--home", "home").returncode == 0
