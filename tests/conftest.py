@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ LOOPBACK = ("127.", "::1", "localhost")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Whoever names no home gets an empty one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PROMPTLAB_HOME", str(tmp_path_factory.mktemp("home")))
@@ -41,3 +43,19 @@ def _guarded(connect: Any) -> Any:
         return connect(self, address)
 
     return guarded
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of a finished study, to be read only."""
+    import driver
+
+    home = tmp_path_factory.mktemp("finished") / "home"
+    driver.run(home, "tiny", 6, 0.0, 0, None)
+    return home
+
+
+@pytest.fixture
+def home(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be spoiled."""
+    return Path(shutil.copytree(finished, tmp_path / "home"))

@@ -33,7 +33,8 @@ axes:
 seeds: {seeds}
 probes: [{probes}]
 contrasts:
-  - {{name: swapping, measure: exposure.mean_luma, axis: assignment, levels: [swapped, as_written], family: confirmatory}}
+  - {{name: swapping, measure: exposure.mean_luma, axis: assignment, levels: [swapped, as_written],
+     family: confirmatory}}
 """
 
 

@@ -19,8 +19,9 @@ def doctor(home: HomeOption = None) -> None:
     findings = Store(home).doctor()
     for finding in findings:
         console.print(str(finding))
-    console.print("nothing is wrong" if not findings else f"{len(findings)} findings. Next: promptlab rebuild")
-    raise typer.Exit(1 if findings else 0)
+    grave = [finding for finding in findings if not finding.harmless]
+    console.print("nothing is wrong" if not grave else f"{len(grave)} findings. Next: promptlab rebuild")
+    raise typer.Exit(1 if grave else 0)
 
 
 def rebuild(home: HomeOption = None) -> None:

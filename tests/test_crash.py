@@ -1,0 +1,211 @@
+"""Processes that really die, and what the next run makes of what they leave."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import driver
+import pytest
+
+from promptlab.crash import POINTS, crash_point
+from promptlab.doctor import examine
+from promptlab.home import Home
+from promptlab.journal import read_journal
+from promptlab.store import Store
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL on Windows")
+
+processes = multiprocessing.get_context("forkserver" if os.name != "nt" else "spawn")
+if os.name != "nt":
+    processes.set_forkserver_preload(["driver"])
+
+CODES = {"SIGKILL": -signal.SIGKILL, "SIGINT": 130, "ENOSPC": 5, "MemoryError": 1}
+
+
+def start(home: Path, *more: str, env: dict[str, str] | None = None) -> multiprocessing.process.BaseProcess:
+    """Begin a run that fills `home` and writes `ack <image id>` to `home`.out; the real command may take its place."""
+    process = processes.Process(target=driver.child, args=([str(home), "tiny", *more], env, str(home) + ".out"))
+    process.start()
+    return process
+
+
+def finish(process: multiprocessing.process.BaseProcess) -> int | None:
+    process.join(200)
+    return process.exitcode
+
+
+def fingerprint(home: Path) -> dict[str, list[str]]:
+    """Every result, without what tells one run from another."""
+    store = Store(home)
+    found: dict[str, list[str]] = {}
+    tables = store.query("SELECT table_name FROM duckdb_tables() ORDER BY 1")["table_name"]
+    with store.connect() as connection:
+        for table in set(tables) - {"run", "fact", "journal"}:
+            relation = connection.table(table)
+            names = [name for name in relation.columns if name not in ("run", "runs", "seconds")]
+            found[table] = sorted(map(repr, relation.select(*names).fetchall()))
+    found["files"] = sorted(path.name for path in store.home.images.glob("??/[!.]*"))
+    return found
+
+
+def image_lines(home: Path) -> Counter[str]:
+    """How often the journals tell of each image."""
+    lines = (line for path in home.glob("runs/*/*.jsonl") for line in read_journal(path).lines)
+    return Counter(line.record["id"] for line in lines if line.kind == "image")
+
+
+def troubles(home: Path) -> list[str]:
+    """What the doctor finds, but for what the next run mends by itself."""
+    return [f"{f.what}: {f.why}" for f in examine(Home(home), deep=False) if not f.harmless and f.what != "no database"]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], dict[str, list[str]]]:
+    known: dict[int, dict[str, list[str]]] = {}
+
+    def of(cells: int) -> dict[str, list[str]]:
+        if cells not in known:
+            home = tmp_path_factory.mktemp("reference") / "home"
+            assert finish(start(home, "--cells", str(cells))) == 0
+            assert not [f for f in examine(Home(home))]
+            known[cells] = fingerprint(home)
+        return known[cells]
+
+    return of
+
+
+def test_kills_at_25_random_moments(tmp_path: Path, reference: Callable[[int], dict[str, list[str]]]) -> None:
+    """Killed and resumed until done, the results are those of an uninterrupted run."""
+    rng = random.Random(20261123)
+    kills = rounds = 0
+    while kills < 25:
+        home = tmp_path / f"home{rounds}"
+        rounds += 1
+        while True:
+            before = set(home.glob("runs/tiny/*.jsonl"))
+            process = start(home, "--cells", "60", "--every", "3")
+            while process.is_alive() and set(home.glob("runs/tiny/*.jsonl")) == before:
+                time.sleep(0.002)
+            if kills < 25:
+                time.sleep(rng.uniform(0, 0.1))
+                process.kill()
+            code = finish(process)
+            out = Path(str(home) + ".out").read_text()
+            acknowledged = {line[4:] for line in out.splitlines() if line.startswith("ack ") and len(line) == 36}
+            assert acknowledged <= image_lines(home).keys(), "an acknowledged image is lost"
+            assert troubles(home) == []
+            if code == 0:
+                break
+            assert code == -signal.SIGKILL
+            kills += 1
+        assert fingerprint(home) == reference(60)
+        assert set(image_lines(home).values()) == {1}, "an acknowledged image was made again"
+
+
+@pytest.mark.parametrize("action", CODES)
+@pytest.mark.parametrize("point", POINTS)
+def test_every_crash_point_recovers(
+    point: str, action: str, tmp_path: Path, reference: Callable[[int], dict[str, list[str]]]
+) -> None:
+    home = tmp_path / "home"
+    nth = 1 if action == "MemoryError" else 2
+    armed = {"PROMPTLAB_CRASH_AT": f"{point}:{nth}", "PROMPTLAB_CRASH_WITH": action}
+    assert finish(start(home, env=armed)) == CODES[action]
+    assert troubles(home) == []
+    assert finish(start(home)) == 0
+    assert fingerprint(home) == reference(4)
+    assert set(image_lines(home).values()) == {1}
+    assert [
+        f.what for f in examine(Home(home), deep=False) if f.what not in ("open run", "torn end", "temporary file")
+    ] == []
+
+
+def test_a_crash_point_is_inert_until_armed(monkeypatch: pytest.MonkeyPatch) -> None:
+    crash_point("journal.written")
+    monkeypatch.setenv("PROMPTLAB_CRASH_AT", "journal.writen")
+    with pytest.raises(ValueError, match="no crash point is called"):
+        crash_point("journal.written")
+    monkeypatch.setenv("PROMPTLAB_CRASH_AT", "journal.written:2")
+    monkeypatch.setenv("PROMPTLAB_CRASH_WITH", "EIO")
+    monkeypatch.setattr("promptlab.crash._passed", {})
+    crash_point("journal.written")
+    with pytest.raises(OSError, match="Input/output"):
+        crash_point("journal.written")
+
+
+def test_twenty_starts_at_once(tmp_path: Path) -> None:
+    """One runs, nineteen leave with exit code 4."""
+    home = tmp_path / "home"
+    started = [start(home, "--gate", str(tmp_path / "gate")) for _ in range(20)]
+    while sum(process.is_alive() for process in started) > 1:
+        time.sleep(0.02)
+    (tmp_path / "gate").touch()
+    assert Counter(finish(process) for process in started) == {0: 1, 4: 19}
+
+
+def test_a_killed_owner_leaves_no_lock(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    for _ in range(5):
+        owner = start(home, "--pause", "0.5", "--cells", "60")
+        while not list(home.glob("runs/tiny/*.jsonl")):
+            time.sleep(0.01)
+        owner.kill()
+        owner.join()
+    assert finish(start(home)) == 0
+
+
+def read_all_along(home: str, stop: str, report: str) -> None:
+    """A dashboard: query again and again; every row's picture exists, and rows never become fewer."""
+    store, most, loops, problem = Store(home), 0, 0, ""
+    while not problem and (not Path(stop).exists() or not loops):
+        try:
+            files = store.query("SELECT file FROM image WHERE status = 'ok'")["file"]
+            gone = [file for file in files if not (store.home.images / file[:2] / f"{file}.png").exists()]
+            problem = f"{len(gone)} rows without picture" if gone else ""
+            problem = problem or (f"{len(files)} rows after {most}" if len(files) < most else "")
+            most, loops = len(files), loops + 1
+        except Exception as error:
+            problem = repr(error)
+    Path(report).write_text(problem or f"ok {loops} {most}")
+
+
+def hold_open(database: str, stop: str, report: str) -> None:
+    """A notebook: one connection, opened at the start and never closed."""
+    import duckdb
+
+    connection = duckdb.connect(database, read_only=True)
+    first = connection.execute("SELECT count(*) FROM image").fetchall()
+    while not Path(stop).exists():
+        assert connection.execute("SELECT count(*) FROM image").fetchall() == first
+        time.sleep(0.05)
+    Path(report).write_text("ok")
+
+
+def test_readers_never_meet_a_lock(tmp_path: Path) -> None:
+    """Eight readers and a notebook that keeps the file open, all through a run that publishes after every batch."""
+    home, stop = tmp_path / "home", tmp_path / "stop"
+    assert finish(start(home, "--cells", "2")) == 0
+    reports = [tmp_path / f"report{i}" for i in range(9)]
+    targets = [read_all_along] * 8 + [hold_open]
+    places = [str(home)] * 8 + [str(Home(home).database)]
+    readers = [
+        processes.Process(target=target, args=(place, str(stop), str(report)))
+        for target, place, report in zip(targets, places, reports, strict=True)
+    ]
+    for reader in readers:
+        reader.start()
+    try:
+        assert finish(start(home, "--cells", "60", "--every", "1")) == 0
+    finally:
+        stop.touch()
+    for reader in readers:
+        assert finish(reader) == 0
+    assert [report.read_text()[:2] for report in reports] == ["ok"] * 9
+    assert all(int(report.read_text().split()[2]) >= 4 for report in reports[:8])
