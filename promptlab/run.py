@@ -26,6 +26,7 @@ from promptlab.grid import MAX_CELLS
 from promptlab.plan import Plan, plan_study, tier_of
 from promptlab.probes import Probe
 from promptlab.records import ContrastEffect, Passport, Status
+from promptlab.runlog import log, logging_to
 from promptlab.store import Run, Store
 from promptlab.study import Study
 
@@ -108,7 +109,12 @@ def run_study(
     store.home.check_space()
     probes: list[Probe] = [plugins.load("probe", use.name, **use.options) for use in study.probes]
     facts = {name: metadata.version(name) for name in _VERSIONS}
-    with store.open_run(study.name, text=study.source, facts=facts, wait=wait) as run:
+    with (
+        store.open_run(study.name, text=study.source, facts=facts, wait=wait) as run,
+        logging_to(run.path.with_suffix(".log")),
+    ):
+        ids = [probe.id for probe in probes]  # a probe whose model is missing says so before anything is made
+        log.info("run %s of %s, probes %s", run.id, study.name, ", ".join(ids) or "none")
         plan = plan_study(study, store, max_cells, retry=retry)
         summary = Summary(plan)
         run.plan(plan.cells, study.seeds, tier_of)
@@ -121,9 +127,11 @@ def run_study(
             began = time.monotonic()
             work()
             summary.seconds[stage] = time.monotonic() - began
+            log.info("%s: %.1f s", stage, summary.seconds[stage])
         publish(now=True)
         summary.effects = contrast_effects(store, study)
         run.add(*summary.effects)
+        log.info("pictures %s, scores %d", dict(summary.made), summary.scores)
         if summary.failed:
             run.end("incomplete")
     store.publish()
@@ -168,6 +176,8 @@ def _generate(
             for image in generate(backend, [Job.of(*job) for job in jobs], save, pictures.is_degenerate):
                 run.add(image)
                 summary.made[image.status] += 1
+                if image.status != "ok":
+                    log.warning("picture %s: %s, %s", image.id, image.status, image.reason)
                 progress.step()
                 publish()
         finally:

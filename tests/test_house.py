@@ -18,7 +18,7 @@ MAX_LINES = 300
 FLOORS = {
     0: "promptlab records errors",
     1: "articles axes calibration colour crash diversity hypotheses lengths levels manipulations mistakes pairing "
-    "plugins power prompts redaction resampling simulations stats tokens yaml_strict",
+    "plugins power prompts redaction resampling runlog simulations stats tokens yaml_strict",
     2: "grid init_study study study_checks study_contrasts",
     3: "backends.* clip clip_files doctor durable home journal ledger lock miniature.* pictures probes.* publish "
     "reader scenes store",

@@ -50,6 +50,8 @@ def run(
 def test_only_what_is_missing_is_made(tmp_path: Path) -> None:
     first = run(tmp_path)
     assert first.made == {"ok": 16} and first.scores == 16 * 6 and first.failed == 0
+    (log,) = tmp_path.glob("runs/drawn/*.log")
+    assert "exposure-" in log.read_text("utf-8")
     again = run(tmp_path)
     assert not again.made and not again.scores and again.plan.made == 16
     more = run(tmp_path, scales="[1, 5, 9]")

@@ -38,6 +38,8 @@ def ship(out: Path, folder: Path, preset: Preset) -> None:
     _ship_vision(out / "clip", folder / "clip")
     for name in ("vocab.json", "merges.txt", "special_tokens_map.json"):  # tokenizer.json says the same
         (folder / "scorer" / name).unlink(missing_ok=True)
+    for weights in folder.rglob("*.safetensors"):
+        weights.chmod(0o644)  # safetensors writes for its owner alone
     with (folder / "pair_counts.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["noun", "colour", "things", "held_out"])
