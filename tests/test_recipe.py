@@ -93,7 +93,6 @@ def test_an_unknown_preset_names_the_nearest() -> None:
 BAD_PRESETS = {
     "no toml": "seed = ",
     "stages missing": "seed = 1",
-    "misspelt": TINY.replace("steps = 2", "stepz = 2"),
     "a list": TINY.replace("[vae]", "[[vae]]"),
     "a number": "vae = 3",
     "no seed": TINY.replace("seed = 1", ""),
@@ -105,6 +104,13 @@ def test_a_bad_preset_is_one_line(text: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(text)
     with pytest.raises(PromptlabError, match=r"mine\.toml: .*compare with"):
+        load_preset(str(path))
+
+
+def test_a_misspelt_setting_names_the_nearest(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(TINY.replace("steps = 2", "stepz = 2"))
+    with pytest.raises(PromptlabError, match=r"no setting 'stepz'.*did you mean 'steps'\?"):
         load_preset(str(path))
 
 

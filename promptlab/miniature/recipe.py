@@ -57,6 +57,8 @@ class Preset:
 
     def fit(self, stage: str) -> Fit:
         """The training plan of a stage. Raises PromptlabError for a setting that no stage knows."""
+        if not isinstance(self.table[stage], dict):
+            raise TypeError(f"[{stage}] is no table")
         known = (*Fit.__dataclass_fields__, *_SHAPES[stage])
         for key in self.table[stage]:
             if key not in known:
