@@ -39,7 +39,8 @@ def gates_table(measured: Path) -> str:
     for g in data["gates"]:
         met = "" if g["met"] is None else "yes" if g["met"] else "**no**"
         interval = f"{g['low']:.1%} to {g['high']:.1%}"
-        lines.append(f"| {g['name']} | {g['rate']:.1%} | {interval} | {g['n']} | {g['wanted']} | {met} |")
+        measured_rate = "no picture" if g["rate"] is None else f"{g['rate']:.1%}"
+        lines.append(f"| {g['name']} | {measured_rate} | {interval} | {g['n']} | {g['wanted']} | {met} |")
     figures = data["figures"]
     lines += ["", ", ".join(f"{k.replace('_', ' ')}: {v}" for k, v in figures.items()) + "."]
     return "\n".join(lines)

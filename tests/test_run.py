@@ -101,6 +101,23 @@ def test_contrasts_pair_by_prompt_and_seed(tmp_path: Path) -> None:
     assert again == summary.effects
 
 
+@pytest.mark.parametrize("passports_n", [0, 20])
+def test_the_answer_ends_in_a_sentence(tmp_path: Path, passports_n: int) -> None:
+    from promptlab.cli.answer import show_answer
+    from promptlab.cli.say import console
+
+    study = parse_study(STUDY.format(scales="[1, 5]", seeds=2, probes="exposure, binding", model="swap=0.0"))
+    store = Store(tmp_path)
+    summary = run_study(study, store, passports_n=passports_n)
+    with console.capture() as said:
+        show_answer(study, store, summary)
+    text = said.get()
+    assert 'Prompts like "a photo of a red cup and a blue chair" came out right in' in text and "swapping" in text
+    assert ("no passport" in text) == (passports_n == 0)
+    shares = tables.outcome_shares(store, "drawn").set_index("outcome")
+    assert shares.loc["correct", "share"] > 0.8 and shares["n"].max() == 16
+
+
 def test_the_plan_counts_before_anything_is_made(tmp_path: Path) -> None:
     study = parse_study(STUDY.format(scales="[1, 5]", seeds=2, probes="exposure", model="swap=0.0"))
     plan = plan_study(study, Store(tmp_path))

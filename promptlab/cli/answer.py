@@ -53,7 +53,7 @@ def _outcomes(shares: pd.DataFrame, axis: str | None) -> None:
     parts = [_by_outcome(shares if level is None else shares[shares["level"] == level]) for level in levels]
     table.add_column("outcome")
     for level, rows in zip(levels, parts, strict=True):
-        name = "all" if axis is None else f"{axis} {level}"
+        name = "all" if axis is None else f"w = {level}" if axis == "guidance_scale" else str(level)
         table.add_column(f"{name} (n {rows['correct']['n']})", justify="right")
     for outcome in (*OUTCOMES, "accuracy"):
         cells = [rate(*(rows[outcome][k] for k in ("share", "low", "high"))) for rows in parts]
@@ -62,28 +62,28 @@ def _outcomes(shares: pd.DataFrame, axis: str | None) -> None:
     table.add_row("correct, corrected**", *(rate(*three) for three in behind))
     console.print(table)
     console.print("*  correct, given both objects. Two nulls: colours dealt out, 50 %; each object picks its own, 25 %")
-    why = next((r["correct"]["reason"] for r in parts if r["correct"].get("reason")), None)
-    console.print(f"** by the probe's passport on rendered truth{': ' + why if why else ''}")
+    # pandas makes a missing reason NaN
+    whys = [r["correct"].get("reason") for r in parts]
+    why = next((f": {w}" for w in whys if isinstance(w, str)), "")
+    console.print(f"** by the probe's passport on rendered truth{why}")
 
 
 def _contrasts(summary: Summary) -> None:
     if not summary.effects:
         return
-    table = Table(show_edge=False, pad_edge=False)
-    for name in ("contrast", "measure", "difference", "p", "p (Holm)", "prompts", "note"):
-        table.add_column(name, justify="left" if name in ("contrast", "measure", "note") else "right")
-    console.print("\ncontrasts, paired per prompt at shared seeds")
+    console.print("\ncontrasts, paired per prompt at shared seeds (difference [95 % interval])")
     for e in summary.effects:
-        difference = "-" if e.estimate is None else f"{e.estimate:+.3f} [{e.low or 0:+.3f}, {e.high or 0:+.3f}]"
-        note = e.reason or ""
+        notes = [e.reason] if e.reason else []
         same = e.detail.get("equivalence")
         if same and same.get("equivalent") is not None:
-            note = f"{'equal' if same['equivalent'] else 'not shown equal'} within {same['margin']:g}" + (
-                f"; {note}" if note else ""
-            )
-        p, holm = ("" if x is None else f"{x:.4f}" for x in (e.p, e.p_adjusted))
-        table.add_row(e.contrast, e.measure, difference, p, holm, str(e.n_groups), note)
-    console.print(table)
+            notes.insert(0, f"{'equal' if same['equivalent'] else 'not shown equal'} within {same['margin']:g}")
+        if e.estimate is None:
+            said = "-"
+        else:
+            said = f"{e.estimate:+.3f} [{e.low or 0:+.3f}, {e.high or 0:+.3f}]"
+            said += "" if e.p is None else f", p {e.p:.4f}"
+            said += "" if e.p_adjusted is None else f" (Holm {e.p_adjusted:.4f})"
+        console.print(f"  {e.contrast}, {e.measure}: {said}, {e.n_groups} prompts" + "".join(f"; {n}" for n in notes))
 
 
 def _sentence(shares: pd.DataFrame, summary: Summary) -> None:

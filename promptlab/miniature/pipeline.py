@@ -40,6 +40,9 @@ def save_pipeline(vae: Any, encoder: Any, unet: Any, out: Path) -> None:
     # transformers would load half precision as half; CPUs want float32, as diffusers loads the other parts
     config = out / "pipeline" / "text_encoder" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
+    for path in (out / "pipeline").rglob("config.json"):  # diffusers notes where it read a part: a path of this machine
+        own = {k: v for k, v in json.loads(path.read_text()).items() if k != "_name_or_path"}
+        path.write_text(json.dumps(own, indent=2) + "\n")
     # The tokenizer's own files, as small as they can be, over what save_pretrained rewrote.
     for file in (out / "pipeline" / "tokenizer").iterdir():
         file.unlink()
