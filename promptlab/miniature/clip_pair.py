@@ -242,6 +242,7 @@ def shipped_clip(vision: Path, encoder: Any) -> Any:
         vision: the folder `clip/` of the miniature.
         encoder: the pipeline's CLIPTextModel; the inverse of `text_encoder`.
     """
+    import torch
     from safetensors.torch import load_file
 
     config = json.loads((vision / "open_clip_config.json").read_text())["model_cfg"]
@@ -258,8 +259,6 @@ def shipped_clip(vision: Path, encoder: Any) -> Any:
     for i in range(layers):
         here, there = f"transformer.resblocks.{i}.", f"encoder.layers.{i}."
         for kind in ("weight", "bias"):
-            import torch
-
             qkv = [source[f"{there}self_attn.{name}_proj.{kind}"] for name in ("q", "k", "v")]
             state[f"{here}attn.in_proj_{kind}"] = torch.cat(qkv)
             state[f"{here}attn.out_proj.{kind}"] = source[f"{there}self_attn.out_proj.{kind}"]
