@@ -1,7 +1,8 @@
 """Two CLIP models of the miniature world, built and trained with open_clip's own classes.
 
-`clip`, the ordinary pair: its text tower, causal with 77 slots, becomes the generator's encoder. Trained on whole
-captions against other captions, it need not learn which colour belongs to which thing.
+`clip`, the ordinary pair: its text tower, causal with 77 slots, becomes the generator's encoder. In its batches every
+picture meets a twin in which one thing is another noun (colours and settings alone would tell most pictures of a small
+batch apart, and nouns would never be learned); which colour belongs to which thing, it need not learn.
 `scorer`, the binding-aware judge: another seed, and every picture's colour-swapped twin in the same batch.
 `bag`, no CLIP: token vectors of `clip` without position and without attention, the control that cannot know order.
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from promptlab.miniature.loop import Fit, Report, device, fit, save_tensors, ste
 from promptlab.miniature.pool import Pool
 from promptlab.miniature.render import render
 from promptlab.miniature.tokenizer import CONTEXT_LENGTH, END, VOCAB_SIZE, write_tokenizer
-from promptlab.miniature.world import CANVAS, COLOURS, Scene, swap_colours
+from promptlab.miniature.world import CANVAS, COLOURS, PAIRS, POSES, Scene, pair_weights, swap_colours
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,20 +37,20 @@ WIDTH = 128
 
 END_ID = VOCAB_SIZE - 1
 
+LONG = 0.25
+"""Share of the ordinary CLIP's steps with captions of any length: all 77 slots are trained, most steps are short."""
+
 _PIXEL = 0.5
 
 
-def clip_config(text_layers: int, vision_layers: int) -> dict[str, Any]:
-    """open_clip's model_cfg."""
+def clip_config(text_layers: int, vision_width: int) -> dict[str, Any]:
+    """open_clip's model_cfg: its convolutional tower, one block a stage, `vision_width` channels in the first.
+
+    Convolutions learn silhouettes from a tenth of the pictures that 16-pixel patches need.
+    """
     return {
         "embed_dim": WIDTH,
-        "vision_cfg": {
-            "image_size": CANVAS,
-            "patch_size": 16,
-            "width": WIDTH,
-            "layers": vision_layers,
-            "head_width": 32,
-        },
+        "vision_cfg": {"image_size": CANVAS, "width": vision_width, "layers": [1, 1, 1, 1]},
         "text_cfg": {
             "context_length": CONTEXT_LENGTH,
             "vocab_size": VOCAB_SIZE,
@@ -64,11 +65,11 @@ def clip_config(text_layers: int, vision_layers: int) -> dict[str, Any]:
     }
 
 
-def build_clip(text_layers: int, vision_layers: int) -> Any:
+def build_clip(text_layers: int, vision_width: int) -> Any:
     """An untrained open_clip CLIP."""
     from open_clip.model import CLIP
 
-    config = clip_config(text_layers, vision_layers)
+    config = clip_config(text_layers, vision_width)
     return CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"])
 
 
@@ -93,43 +94,40 @@ class Tokens:
 def train_clip(
     name: str,
     pool: Pool,
-    layers: tuple[int, int],
+    shape: tuple[int, int],
     plan: Fit,
     seed: int,
     work: Path,
     report: Report,
     *,
-    hard_negatives: bool,
+    swapped: bool,
 ) -> Any:
-    """Train a CLIP with `layers` = (text, vision) on the pool.
+    """Train a CLIP with `shape` = (text layers, vision width) on the pool.
 
-    With `hard_negatives` half of every batch are the colour-swapped twins of the other half, pictures and captions: no
-    picture can be told from its twin by which words occur.
+    Half of every batch are twins of the other half, pictures and captions: with another noun, or, where `swapped`, with
+    two colours exchanged, so that no picture can be told from its twin by which words occur.
     """
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.nn.functional import cross_entropy
 
     torch.manual_seed(seed)
-    model = build_clip(*layers).to(device())
+    model = build_clip(*shape).to(device(), memory_format=torch.channels_last)
     tokenize = Tokens(work)
+    twin_of = colour_twin if swapped else noun_twin
 
     def loss_of(step: int) -> Tensor:
         rng = step_rng(seed, step)
-        rows = np.sort(rng.choice(len(pool), plan.batch // (2 if hard_negatives else 1), replace=False))
-        pixels, texts = pool.pixels[rows], []
+        rows = np.sort(rng.choice(len(pool), plan.batch // 2, replace=False))
+        length: Literal["any", "short"] = "any" if rng.random() < LONG and not swapped else "short"
         seeds = rng.integers(2**63, size=len(rows))
-        if hard_negatives:
-            pairs = [_with_twin(pool.scene(int(i)), k) for i, k in zip(rows, seeds, strict=True)]
-            texts = [text for pair in pairs for text in pair[1:]]
-            twins = [render(pair[0]).image for pair in pairs]
-            pixels = np.stack([x for both in zip(pixels, twins, strict=True) for x in both])
-        else:
-            scenes = [pool.scene(int(i)) for i in rows]
-            texts = [describe(s, np.random.default_rng(k)).text for s, k in zip(scenes, seeds, strict=True)]
+        pairs = [twin_of(pool.scene(int(i)), int(k), length) for i, k in zip(rows, seeds, strict=True)]
+        texts = [text for pair in pairs for text in pair[1:]]
+        twins = [render(pair[0]).image for pair in pairs]
+        pixels = np.stack([x for both in zip(pool.pixels[rows], twins, strict=True) for x in both])
         images = torch.tensor(pixels, device=device()).permute(0, 3, 1, 2)
         u = model.encode_image((images.float() / 255 - _PIXEL) / _PIXEL, normalize=True).float()
-        v = model.encode_text(tokenize(texts), normalize=True).float()
+        v = encode_text(model, tokenize(texts))
         logits = model.logit_scale.exp().clamp(max=100) * u @ v.T
         target = torch.arange(len(texts), device=logits.device)
         return (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
@@ -139,7 +137,40 @@ def train_clip(
     return model.eval()
 
 
-def _with_twin(scene: Scene, seed: int) -> tuple[Scene, str, str]:
+def encode_text(clip: Any, ids: Tensor) -> Tensor:
+    """open_clip's `encode_text(ids, normalize=True)`, float32 (n, WIDTH), without the slots behind the last end mark.
+
+    The tower is causal and reads its vector at the first end mark, so what stands behind changes nothing.
+    """
+    import torch
+
+    end = (ids == END_ID).int().argmax(1)
+    n = int(end.max()) + 1
+    x = clip.token_embedding(ids[:, :n]) + clip.positional_embedding[:n]
+    x = clip.ln_final(clip.transformer(x, attn_mask=clip.attn_mask[:n, :n]))
+    x = x[torch.arange(len(x), device=x.device), end] @ clip.text_projection
+    return torch.nn.functional.normalize(x.float(), dim=-1)
+
+
+def noun_twin(scene: Scene, seed: int, length: Literal["any", "short"]) -> tuple[Scene, str, str]:
+    """The scene with one thing turned into another noun, as common in that colour as in training, and both captions."""
+    rng = np.random.default_rng([seed, 1])
+    k = int(rng.integers(len(scene.things)))
+    thing, present = scene.things[k], {t.noun for t in scene.things}
+    weights = np.array(
+        [
+            w if colour == thing.colour and noun not in present else 0.0
+            for (noun, colour), w in zip(PAIRS, pair_weights("train"), strict=True)
+        ]
+    )
+    noun = PAIRS[rng.choice(len(PAIRS), p=weights / weights.sum())][0]
+    pose = str(rng.choice(POSES)) if noun == "dog" else None
+    twin = replace(scene, things=tuple(replace(t, noun=noun, pose=pose) if t is thing else t for t in scene.things))
+    text, other = (describe(s, np.random.default_rng(seed), length=length).text for s in (scene, twin))
+    return twin, text, other
+
+
+def colour_twin(scene: Scene, seed: int, length: Literal["any", "short"]) -> tuple[Scene, str, str]:
     """The scene with colours exchanged (one thing: with another colour), and the captions of both, which differ."""
     first = scene.things[0]
     twin = swap_colours(scene) if len(scene.things) > 1 and first.colour != scene.things[1].colour else None
@@ -147,13 +178,13 @@ def _with_twin(scene: Scene, seed: int) -> tuple[Scene, str, str]:
         other = list(COLOURS)[(list(COLOURS).index(first.colour) + 1 + seed % (len(COLOURS) - 1)) % len(COLOURS)]
         twin = replace(scene, things=(replace(first, colour=other), *scene.things[1:]))
     for k in range(seed, seed + 50):
-        text, swapped = (describe(s, np.random.default_rng(k), length="short").text for s in (scene, twin))
+        text, swapped = (describe(s, np.random.default_rng(k), length=length).text for s in (scene, twin))
         if text != swapped:
             return twin, text, swapped
     raise ValueError(f"no caption names the colours of {scene}")
 
 
-def save_clip(model: Any, layers: tuple[int, int], folder: Path) -> None:
+def save_clip(model: Any, shape: tuple[int, int], folder: Path) -> None:
     """Write an fp16 checkpoint that `open_clip.create_model_and_transforms("local-dir:<folder>")` loads."""
     import torch
 
@@ -168,7 +199,7 @@ def save_clip(model: Any, layers: tuple[int, int], folder: Path) -> None:
         "interpolation": "bicubic",
         "resize_mode": "shortest",
     }
-    config = {"model_cfg": clip_config(*layers), "preprocess_cfg": preprocess}
+    config = {"model_cfg": clip_config(*shape), "preprocess_cfg": preprocess}
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
     write_tokenizer(folder)
 
@@ -247,7 +278,7 @@ def shipped_clip(vision: Path, encoder: Any) -> Any:
 
     config = json.loads((vision / "open_clip_config.json").read_text())["model_cfg"]
     layers = int(config["text_cfg"]["layers"])
-    model = build_clip(layers, int(config["vision_cfg"]["layers"]))
+    model = build_clip(layers, int(config["vision_cfg"]["width"]))
     source = {k.removeprefix("text_model."): v for k, v in encoder.state_dict().items()}
     state = load_file(vision / "vision.safetensors") | {
         "token_embedding.weight": source["embeddings.token_embedding.weight"],

@@ -34,9 +34,9 @@ STAGES = ("vae", "parser", "clip", "denoiser", "scorer")
 _SHAPES = {
     "vae": ("channels",),
     "parser": ("width",),
-    "clip": ("text_layers", "vision_layers"),
+    "clip": ("text_layers", "vision_width"),
     "denoiser": ("channels", "heads", "scenes"),
-    "scorer": ("text_layers", "vision_layers"),
+    "scorer": ("text_layers", "vision_width"),
 }
 """What a stage's table says of its model."""
 _ROOM = {"smoke": 1, "cpu": 6, "gpu": 16}
@@ -68,9 +68,9 @@ class Preset:
                 )
         return Fit(**{k: v for k, v in self.table[stage].items() if k in Fit.__dataclass_fields__})
 
-    def layers(self, stage: str) -> tuple[int, int]:
-        """Text and vision layers of a CLIP stage."""
-        return int(self.table[stage]["text_layers"]), int(self.table[stage]["vision_layers"])
+    def shape(self, stage: str) -> tuple[int, int]:
+        """Text layers and vision width of a CLIP stage."""
+        return int(self.table[stage]["text_layers"]), int(self.table[stage]["vision_width"])
 
 
 def presets() -> tuple[str, ...]:
@@ -159,31 +159,31 @@ class _Recipe:
 
     @cached_property
     def clip(self) -> Any:
-        return self._clip("clip", hard_negatives=False)
+        return self._clip("clip", swapped=False)
 
-    def _clip(self, name: str, *, hard_negatives: bool) -> Any:
+    def _clip(self, name: str, *, swapped: bool) -> Any:
         from safetensors.torch import load_file
 
         from promptlab.miniature.clip_pair import build_clip, save_clip, train_clip
         from promptlab.miniature.loop import device
 
-        folder, layers = self.out / name, self.preset.layers(name)
+        folder, shape = self.out / name, self.preset.shape(name)
         if (folder / "open_clip_model.safetensors").exists():
-            model = build_clip(*layers)
+            model = build_clip(*shape)
             with _reading(folder):
                 model.load_state_dict(load_file(folder / "open_clip_model.safetensors"), strict=False)
             return model.float().to(device()).eval()
-        seed = self.preset.seed + (100 if hard_negatives else 0)
+        seed = self.preset.seed + (100 if swapped else 0)
         plan = self.preset.fit(name)
-        model = train_clip(name, self.pool, layers, plan, seed, self.work, self.report, hard_negatives=hard_negatives)
-        save_clip(model, layers, folder)
+        model = train_clip(name, self.pool, shape, plan, seed, self.work, self.report, swapped=swapped)
+        save_clip(model, shape, folder)
         return model
 
     @cached_property
     def encoders(self) -> tuple[Any, Any]:
         from promptlab.miniature.clip_pair import bag_encoder, text_encoder
 
-        encoder = text_encoder(self.clip, self.preset.layers("clip")[0])
+        encoder = text_encoder(self.clip, self.preset.shape("clip")[0])
         return encoder, bag_encoder(encoder)
 
     # The stages, by name.
@@ -211,7 +211,7 @@ class _Recipe:
         _ = self.clip
 
     def make_scorer(self) -> None:
-        self._clip("scorer", hard_negatives=True)
+        self._clip("scorer", swapped=True)
 
     def make_denoiser(self) -> None:
         from promptlab.miniature.denoiser import train_denoiser

@@ -65,7 +65,7 @@ def _finish(stage: str, model: Any, source: Path, out: Path, preset: Preset) -> 
     if stage == "vae" and not (out / "work" / "vae").exists():
         model.save_pretrained(out / "work" / "vae")
     elif stage in ("clip", "scorer") and not (out / stage).exists():
-        save_clip(model, preset.layers(stage), out / stage)
+        save_clip(model, preset.shape(stage), out / stage)
     elif stage == "parser" and not (out / stage).exists():
         shutil.copytree(source / stage, out / stage)
     # the denoiser ends in a pipeline, which is what the training is for
