@@ -200,7 +200,7 @@ def _score(
         return pictures.load(store.home, images[image].file or "")
 
     for probe in probes:
-        done = {image for _, image in store.scores(probe.id)}
+        done = {(image, prompt) for _, image, prompt in store.scores(probe.id)}
         todo = missing(probe, shots, done)
         run.add(*probe.measures)
         if not todo:

@@ -218,7 +218,7 @@ axes: {guidance_scale: [1, 5]}
     [
         (["--help"], [*MODELS, *PAGES, "duckdb", "pandas", "numpy", "pydantic"]),
         (["validate", "light.yaml"], [*MODELS, *PAGES, "duckdb", "pandas", "scipy"]),
-        (["plan", "light.yaml"], [*MODELS, *PAGES]),
+        (["plan", "light.yaml"], [*MODELS, *PAGES, "duckdb", "pandas"]),
         (["status"], [*MODELS, *PAGES]),
     ],
     ids=lambda value: value[0],

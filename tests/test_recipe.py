@@ -47,7 +47,7 @@ lr = 1e-3
 
 [clip]
 text_layers = 1
-vision_layers = 1
+vision_width = 2
 steps = 1
 batch = 4
 lr = 1e-3
@@ -63,7 +63,7 @@ ema = 0.9
 
 [scorer]
 text_layers = 1
-vision_layers = 1
+vision_width = 2
 steps = 1
 batch = 4
 lr = 1e-3
@@ -82,7 +82,7 @@ def test_presets_that_ship_are_whole(name: str) -> None:
     preset = load_preset(name)
     for stage in STAGES:
         assert preset.fit(stage).steps > 0
-    assert preset.layers("clip") and preset.layers("scorer")
+    assert preset.shape("clip") and preset.shape("scorer")
 
 
 def test_an_unknown_preset_names_the_nearest() -> None:
