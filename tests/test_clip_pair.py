@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from promptlab.miniature.clip_pair import Tokens, build_clip, colour_twin, encode_text, noun_twin
+from promptlab.miniature.clip_pair import Tokens, build_clip, encode_text
 from promptlab.miniature.places import places_head
 from promptlab.miniature.pool import CELLS
+from promptlab.miniature.twins import colour_twin, noun_twin
 from promptlab.miniature.world import HELD_OUT, Scene, sample_scene
 
 SCENES = [sample_scene(np.random.default_rng([7, i])) for i in range(300)]
