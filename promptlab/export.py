@@ -81,5 +81,5 @@ def _axes_apart(frame: pd.DataFrame) -> pd.DataFrame:
         return frame
     levels = [dict(one or {}) for one in frame["levels"]]
     axes = list(dict.fromkeys(axis for one in levels for axis in one))
-    apart = {f"axis.{axis}": [one.get(axis) for one in levels] for axis in axes}
+    apart: dict[str, Any] = {f"axis.{axis}": [one.get(axis) for one in levels] for axis in axes}
     return frame.drop(columns="levels").assign(**apart)

@@ -59,6 +59,7 @@ contrasts:                  # mean(first level) - mean(second), paired in each p
     axis: guidance_scale
     levels: [5, 1]
     family: confirmatory                  # or exploratory
+    says: guidance of 5 in place of 1     # for the answer in words: "... raises correct by 12 points [5, 19]."
     # where: {assignment: as_written}     # only these cells
     # margin: 0.05                        # differences smaller than this count as none
 """

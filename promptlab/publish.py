@@ -107,9 +107,9 @@ def rows(ledger: Ledger) -> Iterator[tuple[str, Row]]:
     for probe, seen, prompt in sorted(ledger.scores, key=lambda key: (*key[:2], key[2] or "")):
         scores = ledger.scores[probe, seen, prompt]
         if ledger.score_stands(scores, seen):
-            key = {"probe": probe, "image": seen, "prompt_id": prompt, "run": scores.rank[1]}
+            whose = {"probe": probe, "image": seen, "prompt_id": prompt, "run": scores.rank[1]}
             for score in scores.scores:
-                yield "score", _flat({"target": "", **score, **key})
+                yield "score", _flat({"target": "", **score, **whose})
     for _, entry in sorted(ledger.measures.items()):
         yield "measure", {**entry.record, "reference": entry.record.get("references", "")}
     for _, entry in sorted(ledger.passports.items()):

@@ -25,7 +25,7 @@ from promptlab.generator import generate
 from promptlab.grid import MAX_CELLS
 from promptlab.plan import Plan, plan_study, tier_of
 from promptlab.probes import Probe
-from promptlab.records import ContrastEffect, Passport, Status
+from promptlab.records import ContrastEffect, Measure, Passport, Status
 from promptlab.runlog import log, logging_to
 from promptlab.store import Run, Store
 from promptlab.study import Study
@@ -69,12 +69,13 @@ class Silent:
 
 @dataclass
 class Summary:
-    """What a run did: pictures made by status, pictures that were there, scores, effects, seconds by stage."""
+    """What a run did: pictures made by status, scores, effects and what they measure, seconds by stage."""
 
     plan: Plan
     made: Counter[Status] = field(default_factory=Counter)
     scores: int = 0
     effects: tuple[ContrastEffect, ...] = ()
+    measures: dict[str, Measure] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -118,7 +119,7 @@ def run_study(
         ids = [probe.id for probe in probes]  # a probe whose model is missing says so before anything is made
         log.info("run %s of %s, probes %s", run.id, study.name, ", ".join(ids) or "none")
         plan = plan_study(study, store, max_cells, retry=retry)
-        summary = Summary(plan)
+        summary = Summary(plan, measures={m.name: m for probe in probes for m in probe.measures})
         run.plan(plan.cells, study.seeds, tier_of)
         publish = _Publisher(store)
         generating = partial(_generate, plan, store, run, progress, publish, summary, batch_size)

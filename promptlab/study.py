@@ -152,13 +152,17 @@ def _measure(measure: str) -> str:
 
 
 class Contrast(Record):
-    """A comparison settled beforehand: mean(first level) minus mean(second), paired in each prompt family and seed."""
+    """A comparison settled beforehand: mean(first level) minus mean(second), paired in each prompt family and seed.
+
+    `says` names what the first level does, for the answer in words: "naming the second object first".
+    """
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
     measure: Annotated[str, AfterValidator(_measure)]
     axis: Name
     levels: Annotated[tuple[Scalar, ...], Field(min_length=2, max_length=2)]
     where: dict[Name, Scalar] = Field(default_factory=dict)
+    says: Annotated[str, StringConstraints(pattern=r"\S", max_length=120)] | None = None
     margin: Annotated[float, Field(strict=True, gt=0)] | None = None
     family: Literal["confirmatory", "exploratory"] = "exploratory"
 

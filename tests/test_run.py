@@ -12,6 +12,7 @@ from promptlab import tables
 from promptlab.effects import contrast_effects
 from promptlab.errors import LockedError, StudyError
 from promptlab.plan import plan_study
+from promptlab.records import ContrastEffect, Measure
 from promptlab.run import Summary, run_study
 from promptlab.store import Store
 from promptlab.study import parse_study
@@ -139,3 +140,26 @@ def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path: Path) -> None
     assert cli("validate", "studies/mine.yaml").returncode == 0
     assert cli("init", "mine").returncode == 2
     assert cli("status", "--home", "home").returncode == 0
+
+
+def test_the_answer_in_words_says_direction_and_interval() -> None:
+    from promptlab.cli.answer import in_words
+
+    study = parse_study(STUDY.format(scales="[1, 5]", seeds=2, probes="exposure", model="swap=0.0"))
+    (contrast,) = study.contrasts
+    known = {"accuracy": Measure("accuracy", "", "1 or 0", 0, 1), "mean_luma": Measure("mean_luma", "", "0 to 1")}
+
+    def said(measure: str, *numbers: float | None, says: str | None = "naming the chair first") -> list[str]:
+        told = study.model_copy(update={"contrasts": (contrast.model_copy(update={"says": says}),)})
+        effect = ContrastEffect("drawn", contrast.name, "p", measure, "", *numbers, n_groups=24)
+        return in_words(told, Summary(plan_study(study, None), effects=(effect,), measures=known))
+
+    assert said("accuracy", -0.06, -0.1, -0.02) == ["Naming the chair first lowers accuracy by 6 points [2, 10]."]
+    assert said("mean_luma", 0.31, 0.2, 0.4) == ["Naming the chair first raises mean luma by 0.31 [0.2, 0.4]."]
+    assert said("accuracy", 0.01, -0.04, 0.06) == [
+        "Naming the chair first: no change of accuracy that 24 prompts show (+1 points [-4, +6])."
+    ]
+    assert said("accuracy", 0.3, 0.2, 0.4, says=None) == [
+        "Assignment swapped, not as_written, raises accuracy by 30 points [20, 40]."
+    ]
+    assert said("accuracy", None, None, None) == []

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from promptlab.store import Store
     from promptlab.study import Study
 
-__all__ = ["show_answer"]
+__all__ = ["in_words", "show_answer"]
 
 _TIERS = {
     "T0": "drawn by the renderer, truth known",
@@ -41,6 +41,8 @@ def show_answer(study: Study, store: Store, summary: Summary) -> None:
     _contrasts(summary)
     if len(shares) and shares["n"].sum():
         _sentence(tables.outcome_shares(store, study.name), summary)
+    for line in in_words(study, summary):
+        console.print(line)
     console.print(f"\nresults: {store.home.database}   pictures: {store.home.images}")
     console.print("next: open the database in pandas (README), or add a level to the study and run it again")
 
@@ -98,6 +100,36 @@ def _sentence(shares: pd.DataFrame, summary: Summary) -> None:
         f"{rate(c['low'])} to {rate(c['high'])}, {c['n_prompts']} prompts); {both}"
         f"their colours were exchanged in {rate(s['share'])}."
     )
+
+
+def in_words(study: Study, summary: Summary) -> list[str]:
+    """One sentence a confirmatory contrast: what the first level does to the measure, with its interval."""
+    planned = {contrast.name: contrast for contrast in study.contrasts if contrast.family == "confirmatory"}
+    lines = []
+    for e in summary.effects:
+        contrast = planned.get(e.contrast)
+        if contrast is None or e.estimate is None or e.low is None or e.high is None:
+            continue
+        subject = contrast.says or f"{contrast.axis.replace('_', ' ')} {contrast.levels[0]}, not {contrast.levels[1]},"
+        what, rate_like = e.measure.replace("_", " "), summary.measures[e.measure].unit == "1 or 0"
+        low, high = sorted((abs(e.low), abs(e.high)))
+        by, span = _amount(abs(e.estimate), rate_like), f"[{_amount(low, rate_like)}, {_amount(high, rate_like)}]"
+        if e.low > 0 or e.high < 0:
+            unit = " points" if rate_like else ""
+            lines.append(f"{_capital(subject)} {'raises' if e.low > 0 else 'lowers'} {what} by {by}{unit} {span}.")
+        else:
+            signed = f"{_amount(e.estimate, rate_like, '+')}{' points' if rate_like else ''}"
+            span = f"[{_amount(e.low, rate_like, '+')}, {_amount(e.high, rate_like, '+')}]"
+            lines.append(f"{_capital(subject)}: no change of {what} that {e.n_groups} prompts show ({signed} {span}).")
+    return lines
+
+
+def _amount(value: float, rate_like: bool, sign: str = "") -> str:
+    return f"{100 * value:{sign}.0f}" if rate_like else f"{value:{sign}.3g}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _by_outcome(shares: pd.DataFrame) -> dict[str, dict[str, Any]]:

@@ -139,7 +139,8 @@ def train_clip(
         logits = model.logit_scale.exp().clamp(max=100) * u @ v.T
         target = torch.arange(len(texts), device=logits.device)
         pairing: Tensor = (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
-        return pairing + model.places.loss(torch.tensor(labels, device=device()))
+        places: Tensor = model.places.loss(torch.tensor(labels, device=device()))
+        return pairing + places
 
     with sdpa_kernel(SDPBackend.MATH):  # the fused kernel's backward is many times slower on CPUs in bfloat16
         fit(name, model, loss_of, plan, work, report)

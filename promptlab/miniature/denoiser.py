@@ -131,7 +131,8 @@ def train_denoiser(
         # 1 where noise rules (there the layout is decided), falling where little is left to decide
         weight = (snr.clamp(max=SNR_CAP) + 1) / (snr + 1)
         loss: Tensor = ((v - (a * drawn[1] - s * z)).square().mean((1, 2, 3)) * weight).mean()
-        return loss + PLACES * network.places.loss(torch.from_numpy(pool.labels[rows, 0]).to(device()))
+        places: Tensor = network.places.loss(torch.from_numpy(pool.labels[rows, 0]).to(device()))
+        return loss + PLACES * places
 
     network = torch.compile(model) if device().type == "cuda" else model  # on CPUs it gains next to nothing
     others = [shard_of(model, partial(loss_of, shard=k)) for k in range(1, shards)]
