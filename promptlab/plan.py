@@ -76,7 +76,7 @@ def tier_of(cell: Cell) -> str:
     """T0 drawn truth, T1 the miniature, T2 everything else."""
     if cell.backend == "renderer":
         return "T0"
-    return "T1" if cell.model == "miniature" else "T2"
+    return "T1" if cell.model == "miniature" and cell.backend != "folder" else "T2"
 
 
 def plan_study(study: Study, store: Store | None, max_cells: int = MAX_CELLS, *, retry: bool = False) -> Plan:
@@ -86,7 +86,7 @@ def plan_study(study: Study, store: Store | None, max_cells: int = MAX_CELLS, *,
     """
     cells = tuple(expand(study, tokenizer_of, max_cells))
     known = store.images() if store else {}
-    wanted = {cell.image_id(seed): (cell, seed) for cell in cells for seed in study.seeds}
+    wanted = {cell.image_id(seed): (cell, seed) for cell in cells for seed in cell.seeds(study.seeds)}
     again = frozenset(STATUSES) - {"ok"} if retry else RETRIED
     missing = {key: job for key, job in wanted.items() if key not in known or known[key].status in again}
     kin = [image for image in known.values() if image.status == "ok" and _kin(image, cells[0])]
@@ -95,7 +95,7 @@ def plan_study(study: Study, store: Store | None, max_cells: int = MAX_CELLS, *,
     return Plan(
         study,
         cells,
-        len(cells) * len(study.seeds),
+        sum(len(cell.seeds(study.seeds)) for cell in cells),
         len(wanted),
         len(wanted) - len(missing),
         tuple(missing.values()),
@@ -122,8 +122,8 @@ def _rate(kin: Sequence[Image], cell: Cell) -> float | None:
 
 def _cut(cells: Sequence[Cell]) -> Cut | None:
     worst, prompts = None, set()
-    # what is drawn by the renderer is read by no encoder
-    for model in {cell.model for cell in cells if cell.backend != "renderer"}:
+    # what is drawn by the renderer is read by no encoder, and what was made elsewhere by one that is not known
+    for model in {cell.model for cell in cells if cell.backend not in ("renderer", "folder")}:
         path = tokenizer_of(model)
         if path is None:
             continue

@@ -3,6 +3,7 @@
     Phrase, Binding   a tracked piece of a prompt; one (attribute, object) pair that a prompt claims
     Prompt            rendered text, with the place of every phrase
     Cell              one combination of levels: a prompt and generation settings
+    Source            the file of a picture that was made elsewhere
     Image             one picture of one cell at one seed; its id hashes everything that decides its pixels
     Measure, Score    what a number means; one number about one image
     Passport          how well a probe does on pictures of known truth
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
@@ -34,6 +36,7 @@ __all__ = [
     "Prompt",
     "Score",
     "Settings",
+    "Source",
     "Status",
     "canonical_json",
     "content_id",
@@ -135,11 +138,27 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Source:
+    """A picture made elsewhere: the repeat that it is of its cell, its file, and the SHA-256 of the file's bytes.
+
+    `name` is the file's path inside the folder that was imported; it stays when the folder moves.
+    """
+
+    seed: int
+    path: str
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Cell:
     """One combination of levels. `levels` maps axis name to level; `settings` and `prompt` follow from it.
 
     `group` names the prompt family: cells that differ only in settings, word order or a controlled manipulation share
     it, and statistics pair within it. It is the unit of inference.
+
+    A cell with `sources` was made elsewhere. It has the seeds that they have, and only those settings are known that
+    are among its levels.
     """
 
     study: str
@@ -149,21 +168,35 @@ class Cell:
     group: str
     backend: str = "diffusion"
     model: str = "miniature"
+    sources: tuple[Source, ...] = ()
 
     @property
     def id(self) -> str:
         """Hash of the study's name and levels: stable while the study keeps its axes."""
         return content_id({"study": self.study, "levels": [list(pair) for pair in self.levels]})
 
+    def seeds(self, asked: Iterable[int]) -> tuple[int, ...]:
+        """Those of the seeds asked for at which this cell has a picture: all, unless it was made elsewhere."""
+        there = {source.seed for source in self.sources}
+        return tuple(seed for seed in asked if seed in there or not self.sources)
+
+    def source(self, seed: int) -> Source | None:
+        """The file of the picture at `seed`, or None for a picture that is made here."""
+        return next((source for source in self.sources if source.seed == seed), None)
+
+    def known_settings(self) -> dict[str, Any]:
+        """The settings as plain data; of a picture made elsewhere those alone that came with it."""
+        everything = asdict(self.settings)
+        if not self.sources:
+            return everything
+        return {name: level for name, level in self.levels if name in everything and level is not None}
+
     def recipe(self, seed: int) -> dict[str, Any]:
         """Everything that decides the pixels of this cell at `seed`, as plain data."""
-        return {
-            "backend": self.backend,
-            "model": self.model,
-            "prompt": self.prompt.text,
-            "seed": seed,
-            **asdict(self.settings),
-        }
+        plain = {"backend": self.backend, "model": self.model, "prompt": self.prompt.text, "seed": seed}
+        source = self.source(seed)
+        file = {"file": source.name, "sha256": source.sha256} if source else {}
+        return {**plain, **self.known_settings(), **file}
 
     def image_id(self, seed: int) -> str:
         """Hash of `recipe(seed)`: two studies that ask for the same picture share it."""
@@ -174,7 +207,8 @@ class Cell:
 class Image:
     """One picture. `file` is its PNG's SHA-256 (also its file name), `pixels` the SHA-256 of its raw RGB bytes.
 
-    Both are None unless `status` is ok or degenerate. `recipe` holds what decided it; `reason` says why it is not ok.
+    Both are None unless `status` is ok or degenerate, and for a picture that people rated elsewhere and that is not
+    here. `recipe` holds what decided it; `reason` says why it is not ok.
     """
 
     id: str

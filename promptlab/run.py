@@ -193,7 +193,7 @@ def _score(
     plan: Plan, store: Store, run: Run, progress: Progress, publish: _Publisher, summary: Summary, probes: list[Probe]
 ) -> None:
     images = store.images()
-    shots = [Shot(cell, seed) for cell in plan.cells for seed in plan.study.seeds]
+    shots = [Shot(cell, seed) for cell in plan.cells for seed in cell.seeds(plan.study.seeds)]
     shots = [shot for shot in shots if (image := images.get(shot.image)) is not None and image.status == "ok"]
 
     def load(image: str) -> Any:

@@ -239,7 +239,7 @@ def _study(document: Document) -> Study:
         raise document.error((), f"given {given}; allowed: a mapping with name, question and prompt (`promptlab init`)")
     _no_secrets(document, document.data)
     try:
-        study = Study.model_validate(document.data)
+        study = Study.model_validate(document.data, context={"folder": str(Path(document.name).parent)})
     except ValidationError as error:
         raise study_error(document, error) from None
     study._document = document

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from promptlab.axes import SETTINGS, Axis, settle
 from promptlab.lengths import Ladder
 from promptlab.levels import Range, Values, Zip
+from promptlab.listed import Prompts
 from promptlab.mistakes import Mistake, allowed, shown
 from promptlab.records import Level
 from promptlab.yaml_strict import Route
@@ -28,7 +29,7 @@ def fillings(name: str, axis: Axis) -> tuple[str, ...]:
     if isinstance(axis, Zip):
         return tuple(column for column in axis.names() if column not in (*SETTINGS, "model"))
     plain = isinstance(axis, Values | Range)
-    return (name,) if isinstance(axis, Ladder) or (plain and name not in (*SETTINGS, "model")) else ()
+    return (name,) if isinstance(axis, Ladder | Prompts) or (plain and name not in (*SETTINGS, "model")) else ()
 
 
 def unit_axes(study: Study) -> tuple[str, ...]:
