@@ -76,7 +76,7 @@ def tier_of(cell: Cell) -> str:
     """T0 drawn truth, T1 the miniature, T2 everything else."""
     if cell.backend == "renderer":
         return "T0"
-    return "T1" if cell.model == "miniature" and cell.backend != "folder" else "T2"
+    return "T1" if cell.model == "miniature" else "T2"
 
 
 def plan_study(study: Study, store: Store | None, max_cells: int = MAX_CELLS, *, retry: bool = False) -> Plan:
@@ -91,7 +91,8 @@ def plan_study(study: Study, store: Store | None, max_cells: int = MAX_CELLS, *,
     missing = {key: job for key, job in wanted.items() if key not in known or known[key].status in again}
     kin = [image for image in known.values() if image.status == "ok" and _kin(image, cells[0])]
     rate = _rate(kin, cells[0])
-    size = 20e3 if cells[0].settings.width <= 256 else 1.3 * cells[0].settings.width * cells[0].settings.height
+    width, height = cells[0].settings.width, cells[0].settings.height
+    size = sum(map(_bytes, missing.values())) / max(1, len(missing)) or (20e3 if width <= 256 else 1.3 * width * height)
     return Plan(
         study,
         cells,
@@ -104,6 +105,16 @@ def plan_study(study: Study, store: Store | None, max_cells: int = MAX_CELLS, *,
         _cut(cells),
         len({cell.group for cell in cells}),
     )
+
+
+def _bytes(job: tuple[Cell, int]) -> float:
+    """What a picture made elsewhere will take as PNG; 0 for one that is made here."""
+    source = job[0].source(job[1])
+    if source is None:
+        return 0.0
+    path = Path(source.path)
+    size = path.stat().st_size if path.is_file() else 0
+    return float(size) if path.suffix.lower() == ".png" else 8.0 * size
 
 
 def _kin(image: Image, cell: Cell) -> bool:

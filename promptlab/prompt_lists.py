@@ -2,8 +2,8 @@
 
     lines      one prompt a line, as T2I-CompBench's color_val.txt; what the colour grammar matches claims its colours
     geneval    GenEval's evaluation_metadata.jsonl: {tag, include: [{class, count, color, position}], prompt}
-    pictures   what `promptlab import` writes: {file, name, sha256, prompt, seed, settings, model, objects}, one picture
-               a line; pictures of one prompt with the same settings and model are repeats
+    pictures   what `promptlab import` writes: {file, sha256, prompt, seed, settings, model, tag, objects, tile}, one
+               picture a line; pictures of one prompt with the same settings, model and tag are repeats
 
 A list is read whole and checked: a line that cannot be used is an error with its number, not a prompt less.
 
@@ -150,7 +150,7 @@ def _pictures(path: Path, root: Path) -> Iterator[Listed]:
                 f"{where}: file, sha256 (text) and seed (a number) are needed; `promptlab import` writes them"
             )
         columns = (*known, *((key, str(row[key])) for key in ("model", "tag") if row.get(key) is not None))
-        source = Source(row["seed"], str(root / row["file"]), row["file"], row["sha256"])
+        source = Source(row["seed"], str(root / row["file"]), row["file"], row["sha256"], _tile(row.get("tile"), where))
         group = groups.setdefault((row["prompt"], columns), [])
         if any(other.seed == source.seed for other in group):
             raise StudyError(f"{where}: seed {source.seed} of the prompt {row['prompt']!r} stands twice")
@@ -159,6 +159,16 @@ def _pictures(path: Path, root: Path) -> Iterator[Listed]:
     for (text, columns), sources in groups.items():
         full = tuple((name, dict(columns).get(name)) for name in names)
         yield Listed(claim(text, claims[text]), full, tuple(sources))
+
+
+def _tile(given: Any, where: str) -> tuple[int, int, int, int] | None:
+    if given is None:
+        return None
+    if isinstance(given, list) and len(given) == 4 and all(type(n) is int for n in given):
+        row, column, rows, columns = given
+        if 1 <= row <= rows <= 16 and 1 <= column <= columns <= 16:
+            return row, column, rows, columns
+    raise StudyError(f"{where}: tile is {given!r}: [row, column, rows, columns] is allowed, at most 16, counted from 1")
 
 
 def _settings(given: Any, where: str) -> tuple[tuple[str, Level], ...]:

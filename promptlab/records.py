@@ -141,13 +141,15 @@ class Settings:
 class Source:
     """A picture made elsewhere: the repeat that it is of its cell, its file, and the SHA-256 of the file's bytes.
 
-    `name` is the file's path inside the folder that was imported; it stays when the folder moves.
+    `name` is its path inside the imported folder, which may move; `tile` is the part of a contact sheet that it is: row
+    and column from 1, of so many rows and columns.
     """
 
     seed: int
     path: str
     name: str
     sha256: str
+    tile: tuple[int, int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -157,8 +159,7 @@ class Cell:
     `group` names the prompt family: cells that differ only in settings, word order or a controlled manipulation share
     it, and statistics pair within it. It is the unit of inference.
 
-    A cell with `sources` was made elsewhere. It has the seeds that they have, and only those settings are known that
-    are among its levels.
+    A cell with `sources` was made elsewhere: it has their seeds, and only the settings among its levels are known.
     """
 
     study: str
@@ -196,7 +197,8 @@ class Cell:
         plain = {"backend": self.backend, "model": self.model, "prompt": self.prompt.text, "seed": seed}
         source = self.source(seed)
         file = {"file": source.name, "sha256": source.sha256} if source else {}
-        return {**plain, **self.known_settings(), **file}
+        tile = {"tile": list(source.tile)} if source and source.tile else {}
+        return {**plain, **self.known_settings(), **file, **tile}
 
     def image_id(self, seed: int) -> str:
         """Hash of `recipe(seed)`: two studies that ask for the same picture share it."""

@@ -21,10 +21,10 @@ FLOORS = {
     "manipulations mistakes pairing plugins power prompt_lists prompts redaction resampling runlog simulations stats "
     "tokens yaml_strict",
     2: "grid init_study study study_checks study_contrasts",
-    3: "backends.* clip clip_files decoding doctor durable home journal ledger lock miniature.* picture_notes pictures "
-    "probes.* publish reader scenes store",
-    4: "analyzer bench by_hand card effects gates generator passports plan ratings reproduce run tables "
-    "taking_in truth",
+    3: "backends.* clip clip_files decoding doctor durable home journal ledger lock manifests miniature.* "
+    "picture_folders picture_notes pictures probes.* publish reader scenes store",
+    4: "analyzer bench by_hand card effects gates generator imports passports plan ratings reproduce run "
+    "tables truth",
     5: "__main__ cli.*",
 }
 """DESIGN section 4, with every module that there is; `x.*` is the folder x."""

@@ -2,7 +2,8 @@
 
 The study's list of pictures (`promptlab import` writes it) gives every job a file and the SHA-256 that the file had.
 A file that is gone, has changed since, or is no whole picture within the limits gets the status `invalid_image` with
-the reason; the others come as they are, upright, at their own size. `model` says who made them and decides nothing.
+the reason. The others come as they are, upright, at their own size; of a contact sheet comes one tile. `model` says
+who made them and decides nothing.
 """
 
 from __future__ import annotations
@@ -64,6 +65,12 @@ def _open(job: Job) -> Made:
         if digest != job.source.sha256:
             raise StoreError(f"{path} has changed since it was imported: `promptlab import` takes it as a new picture")
         pixels = decode(data, path)
+        if job.source.tile:
+            row, column, rows, columns = job.source.tile
+            height, width = pixels.shape[0] // rows, pixels.shape[1] // columns
+            if not height or not width:
+                raise StoreError(f"{path} is too small for {rows}x{columns} tiles")
+            pixels = pixels[(row - 1) * height : row * height, (column - 1) * width : column * width]
     except StoreError as error:
         return Made(job.image_id, status="invalid_image", reason=str(error))
     return Made(job.image_id, pixels, seconds=time.perf_counter() - began, batch_size=1)

@@ -9,6 +9,7 @@ import typer
 
 from promptlab import __version__
 from promptlab.cli.bench import bench
+from promptlab.cli.imports import import_, import_prompts
 from promptlab.cli.miniature import miniature
 from promptlab.cli.options import HomeOption, MaxCells, StudyFile
 from promptlab.cli.say import Terminal, console, show_plan, show_studies
@@ -130,5 +131,6 @@ def schema(path: Annotated[Path, typer.Argument()] = Path("studies/study.schema.
     write_schema(path)
 
 
-for command in (passport, doctor, rebuild, publish, bench):
+app.command("import")(import_)
+for command in (import_prompts, passport, doctor, rebuild, publish, bench):
     app.command()(command)
