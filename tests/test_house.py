@@ -16,7 +16,7 @@ PACKAGE = ROOT / "promptlab"
 MAX_LINES = 300
 
 FLOORS = {
-    0: "promptlab records errors",
+    0: "promptlab records errors identity",
     1: "agreement articles axes calibration colour crash diversity grammar hypotheses lengths levels listed "
     "manipulations mistakes pairing plugins power prompt_lists prompts redaction resampling runlog simulations stats "
     "tokens yaml_strict",
