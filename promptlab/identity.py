@@ -27,6 +27,8 @@ def content_id(value: Any) -> str:
 class Source:
     """A picture made elsewhere: the repeat that it is of its cell, its file, and the SHA-256 of the file's bytes.
 
+    Without a hash the file is not here, and `name` is its address.
+
     `name` is its path inside the imported folder, which may move; `tile` is the part of a contact sheet that it is: row
     and column from 1, of so many rows and columns.
     """
@@ -34,5 +36,5 @@ class Source:
     seed: int
     path: str
     name: str
-    sha256: str
+    sha256: str | None
     tile: tuple[int, int, int, int] | None = None

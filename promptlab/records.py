@@ -171,7 +171,8 @@ class Cell:
         """Everything that decides the pixels of this cell at `seed`, as plain data."""
         plain = {"backend": self.backend, "model": self.model, "prompt": self.prompt.text, "seed": seed}
         source = self.source(seed)
-        file = {"file": source.name, "sha256": source.sha256} if source else {}
+        file = {"file": source.name} if source else {}
+        file |= {"sha256": source.sha256} if source and source.sha256 else {}
         tile = {"tile": list(source.tile)} if source and source.tile else {}
         return {**plain, **self.known_settings(), **file, **tile}
 

@@ -17,7 +17,7 @@ MAX_LINES = 300
 
 FLOORS = {
     0: "promptlab records errors identity",
-    1: "agreement articles axes calibration colour crash diversity grammar hypotheses lengths levels listed "
+    1: "agreement articles axes calibration colour crash diversity grammar human hypotheses lengths levels listed "
     "manipulations mistakes pairing plugins power prompt_lists prompts redaction resampling runlog simulations stats "
     "tokens yaml_strict",
     2: "grid init_study study study_checks study_contrasts",

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from promptlab.cli.options import HomeOption
 from promptlab.cli.say import console
 
 if TYPE_CHECKING:
     from promptlab.imports import Imported
 
-__all__ = ["import_", "import_prompts"]
+__all__ = ["import_", "import_prompts", "import_ratings"]
 
 Name = Annotated[str, typer.Option("--name", help="Name of the new study.", show_default=False)]
 Into = Annotated[Path, typer.Option("--into", help="Where to write the study.")]
@@ -76,6 +77,34 @@ def import_prompts(
     done = write(prompts, name, into, form=form, only=tags, model=model, seeds=seeds, probes=chosen, again=again)
     console.print(f"{done.prompts} prompts, format {done.layout}")
     _told(done)
+
+
+def import_ratings(
+    annotations: Annotated[Path, typer.Argument(help="CSV of GenEval's human annotations.", show_default=False)],
+    prompts: Annotated[
+        Path, typer.Option(help="GenEval's evaluation_metadata.jsonl: what was asked for.", show_default=False)
+    ],
+    name: Name = "human_ratings",
+    model: Annotated[str, typer.Option(help="Who made the pictures.")] = "unknown",
+    study: Annotated[Path | None, typer.Option(help="Study of the pictures themselves, from promptlab import.")] = None,
+    home: HomeOption = None,
+) -> None:
+    """Put human ratings into the database, beside what probes say, with the agreement of the raters."""
+    from promptlab.ratings import import_ratings as take
+    from promptlab.store import Store
+    from promptlab.study import load_study
+
+    store = Store(home)
+    done = take(annotations, prompts, store, name, model=model, study=load_study(study) if study else None)
+    console.print(f"{done.judgements} judgements of {done.pictures} pictures, in the study {done.study}")
+    for tag, counts in sorted(done.outcomes.items()):
+        a = done.agreement[tag]
+        alpha = "-" if a.alpha is None else f"{a.alpha:.2f}"
+        if a.low is not None and a.high is not None:
+            alpha += f" [{a.low:.2f}, {a.high:.2f}]"
+        told = ", ".join(f"{n} {outcome}" for outcome, n in counts.most_common())
+        console.print(f"  {tag}: {told}; Krippendorff's alpha {alpha} ({a.n_units} pictures)")
+    console.print(f"results: {store.home.database}, probe human in the views scored and outcomes")
 
 
 def _told(done: Imported) -> None:
