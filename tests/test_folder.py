@@ -169,7 +169,7 @@ def test_the_command_line(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "promptlab", *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
 
-    done = cli("import", "made", "--name", "x", "--probes", "exposure")
+    done = cli("import", "made", "--name", "x", "--probes", "")
     assert (
         done.returncode == 0
         and "1 pictures of 1 prompts" in done.stdout

@@ -9,7 +9,7 @@ import typer
 
 from promptlab import __version__
 from promptlab.cli.bench import bench
-from promptlab.cli.imports import import_, import_prompts, import_ratings
+from promptlab.cli.imports import import_, import_prompts, import_ratings, reproduce
 from promptlab.cli.miniature import miniature
 from promptlab.cli.options import HomeOption, MaxCells, StudyFile
 from promptlab.cli.say import Terminal, console, show_plan, show_studies
@@ -132,5 +132,5 @@ def schema(path: Annotated[Path, typer.Argument()] = Path("studies/study.schema.
 
 
 app.command("import")(import_)
-for command in (import_prompts, import_ratings, passport, doctor, rebuild, publish, bench):
+for command in (import_prompts, import_ratings, reproduce, passport, doctor, rebuild, publish, bench):
     app.command()(command)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptlab.cli.options import HomeOption
+from promptlab.cli.options import HomeOption, StudyFile
 from promptlab.cli.say import console
 
 if TYPE_CHECKING:
     from promptlab.imports import Imported
 
-__all__ = ["import_", "import_prompts", "import_ratings"]
+__all__ = ["import_", "import_prompts", "import_ratings", "reproduce"]
 
 Name = Annotated[str, typer.Option("--name", help="Name of the new study.", show_default=False)]
 Into = Annotated[Path, typer.Option("--into", help="Where to write the study.")]
@@ -105,6 +105,38 @@ def import_ratings(
         told = ", ".join(f"{n} {outcome}" for outcome, n in counts.most_common())
         console.print(f"  {tag}: {told}; Krippendorff's alpha {alpha} ({a.n_units} pictures)")
     console.print(f"results: {store.home.database}, probe human in the views scored and outcomes")
+
+
+def reproduce(
+    study: StudyFile,
+    home: HomeOption = None,
+    model: Annotated[str | None, typer.Option(help="Another model than the study's: a folder on disk.")] = None,
+    measure: Annotated[
+        str | None, typer.Option(help="Compare this, as probe.measure, not what the study says.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, max=1024, help="Pictures a call of the model.")] = None,
+) -> None:
+    """Run a study of published results and say of each whether we come out inside its tolerance."""
+    from promptlab.cli.say import Terminal, show_plan
+    from promptlab.plan import plan_study
+    from promptlab.reproduce import as_measured, compare, sentences
+    from promptlab.run import run_study
+    from promptlab.store import Store
+    from promptlab.study import load_study
+
+    written = load_study(study)
+    asked = as_measured(written, measure, model)
+    store = Store(home)
+    show_plan(plan_study(asked, store))
+    with Terminal() as terminal:
+        summary = run_study(asked, store, terminal, batch_size=batch_size)
+    for comparison in compare(asked, store):
+        for line in sentences(comparison, written):
+            console.print(line)
+    if summary.failed:
+        from promptlab.errors import IncompleteError
+
+        raise IncompleteError(f"{summary.failed} pictures failed, the rest is done; again: promptlab reproduce {study}")
 
 
 def _told(done: Imported) -> None:
