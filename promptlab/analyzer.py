@@ -157,9 +157,7 @@ def _look(probe: Probe, family: _Family, key: Key, shelf: _Shelf) -> Look:
         return Look(one[0], shelf[one[0]], cell.prompt, cell.settings, seed)
 
     twins, siblings = family.needed(probe, key)
-    return replace(
-        bare(key), twin=bare(twins[0]) if twins else None, siblings=tuple(bare(other) for other in siblings)
-    )
+    return replace(bare(key), twin=bare(twins[0]) if twins else None, siblings=tuple(bare(other) for other in siblings))
 
 
 class _Shelf:

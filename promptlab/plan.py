@@ -7,7 +7,7 @@ likewise. Nothing here imports torch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from promptlab.tokens import Tokens, open_tokens
 if TYPE_CHECKING:
     from promptlab.store import Store
 
-__all__ = ["RETRIED", "Cut", "Plan", "plan_study", "tier_of", "tokenizer_of"]
+__all__ = ["RETRIED", "Cut", "Plan", "plan_facts", "plan_study", "tier_of", "tokenizer_of"]
 
 RATE = {"miniature": 0.35}
 """Seconds a picture where nothing is known yet: two CPU cores."""
@@ -61,6 +61,24 @@ class Plan:
         if self.groups < 2:
             return None
         return smallest_detectable(self.groups, len(self.study.seeds))
+
+
+def plan_facts(plan: Plan) -> dict[str, Any]:
+    """A plan as plain data."""
+    return {
+        "study": plan.study.name,
+        "model": plan.study.model,
+        "cells": len(plan.cells),
+        "seeds": len(plan.study.seeds),
+        "pictures": plan.images,
+        "made": plan.made,
+        "missing": len(plan.missing),
+        "prompt_families": plan.groups,
+        "seconds": plan.seconds,
+        "megabytes": plan.megabytes,
+        "cut": None if plan.cut is None else asdict(plan.cut),
+        "smallest_detectable_difference": plan.detectable,
+    }
 
 
 def tokenizer_of(model: str) -> Path | None:

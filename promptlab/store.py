@@ -82,7 +82,7 @@ class Run:
     def add(self, *records: Record) -> None:
         """Keep records; on the disk when this returns, with one fsync for all.
 
-        Give all scores of a picture by a probe for a prompt in one call: they are one line, so a crash keeps all of them or none.
+        Give all scores of a picture by a probe for a prompt in one call: they are one line, which a crash keeps whole.
         """
         lines: list[tuple[str, dict[str, Any]]] = []
         scored: dict[ScoreKey, list[dict[str, Any]]] = {}

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from promptlab.miniature.clip_pair import Tokens, build_clip, colour_twin, encode_text, noun_twin
+from promptlab.miniature.clip_pair import Tokens, build_clip, encode_text
 from promptlab.miniature.places import places_head
 from promptlab.miniature.pool import CELLS
+from promptlab.miniature.twins import colour_twin, noun_twin
 from promptlab.miniature.world import HELD_OUT, Scene, sample_scene
 
 SCENES = [sample_scene(np.random.default_rng([7, i])) for i in range(300)]
@@ -80,7 +81,7 @@ def test_places_are_learned_and_the_head_leaves_no_trace(clip: Any) -> None:
     torch.manual_seed(0)
     model = build_clip(1, 4)
     before = set(model.state_dict())
-    head = places_head(model.visual)
+    head = places_head(model.visual.layer3, 64)
     x, labels = torch.rand(2, 3, 128, 128), torch.zeros(2, CELLS, CELLS, dtype=torch.uint8)
     labels[:, :16] = 3
     x[:, :, :64] *= 0.2

@@ -23,7 +23,7 @@ FLOORS = {
     2: "grid init_study study study_checks study_contrasts",
     3: "backends.* clip clip_files decoding doctor durable home journal ledger lock manifests miniature.* "
     "picture_folders picture_notes pictures probes.* publish reader scenes store",
-    4: "analyzer bench by_hand card effects gates generator imports passports plan ratings reproduce run "
+    4: "analyzer bench by_hand card effects export gates generator imports passports plan ratings reproduce run "
     "tables truth",
     5: "__main__ cli.*",
 }

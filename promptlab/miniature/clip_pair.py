@@ -4,8 +4,8 @@
 picture meets a twin in which one thing is another noun (colours and settings alone would tell most pictures of a small
 batch apart, and nouns would never be learned); which colour belongs to which thing, it need not learn.
 `scorer`, the binding-aware judge: another seed, and every picture's colour-swapped twin in the same batch.
-While either learns, a throw-away head names the noun of every place from the third stage of the picture tower: the truth
-of every pixel is known, and a silhouette is learned from places in a tenth of the steps it takes from whole captions.
+While either learns, a throw-away head names the noun of every place from the third stage of the picture tower: the
+truth of every pixel is known, and silhouettes come in a tenth of the steps that whole captions take to teach them.
 `bag`, no CLIP: token vectors of `clip` without position and without attention, the control that cannot know order.
 
 References:
@@ -17,18 +17,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from promptlab.miniature.captions import describe
 from promptlab.miniature.loop import Fit, Report, device, fit, save_tensors, step_rng
 from promptlab.miniature.pool import Pool, label_map
 from promptlab.miniature.render import render
 from promptlab.miniature.tokenizer import CONTEXT_LENGTH, END, VOCAB_SIZE, write_tokenizer
-from promptlab.miniature.world import CANVAS, COLOURS, PAIRS, POSES, Scene, pair_weights, swap_colours
+from promptlab.miniature.twins import colour_twin, noun_twin
+from promptlab.miniature.world import CANVAS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -118,7 +117,8 @@ def train_clip(
 
     torch.manual_seed(seed)
     model = build_clip(*shape).to(device(), memory_format=torch.channels_last)
-    model.places = places_head(model.visual).to(device())
+    stage = model.visual.layer3
+    model.places = places_head(stage, stage[-1].conv3.out_channels).to(device())
     tokenize = Tokens(work)
     twin_of = colour_twin if swapped else noun_twin
 
@@ -165,38 +165,6 @@ def encode_text(clip: Any, ids: Tensor) -> Tensor:
     x = clip.ln_final(clip.transformer(x, attn_mask=clip.attn_mask[:n, :n]))
     x = x[torch.arange(len(x), device=x.device), end] @ clip.text_projection
     return torch.nn.functional.normalize(x.float(), dim=-1)
-
-
-def noun_twin(scene: Scene, seed: int, length: Literal["any", "short"]) -> tuple[Scene, str, str]:
-    """The scene with one thing turned into another noun, as common in that colour as in training, and both captions."""
-    rng = np.random.default_rng([seed, 1])
-    k = int(rng.integers(len(scene.things)))
-    thing, present = scene.things[k], {t.noun for t in scene.things}
-    weights = np.array(
-        [
-            w if colour == thing.colour and noun not in present else 0.0
-            for (noun, colour), w in zip(PAIRS, pair_weights("train"), strict=True)
-        ]
-    )
-    noun = PAIRS[rng.choice(len(PAIRS), p=weights / weights.sum())][0]
-    pose = str(rng.choice(POSES)) if noun == "dog" else None
-    twin = replace(scene, things=tuple(replace(t, noun=noun, pose=pose) if t is thing else t for t in scene.things))
-    text, other = (describe(s, np.random.default_rng(seed), length=length).text for s in (scene, twin))
-    return twin, text, other
-
-
-def colour_twin(scene: Scene, seed: int, length: Literal["any", "short"]) -> tuple[Scene, str, str]:
-    """The scene with colours exchanged (one thing: with another colour), and the captions of both, which differ."""
-    first = scene.things[0]
-    twin = swap_colours(scene) if len(scene.things) > 1 and first.colour != scene.things[1].colour else None
-    if twin is None:
-        other = list(COLOURS)[(list(COLOURS).index(first.colour) + 1 + seed % (len(COLOURS) - 1)) % len(COLOURS)]
-        twin = replace(scene, things=(replace(first, colour=other), *scene.things[1:]))
-    for k in range(seed, seed + 50):
-        text, swapped = (describe(s, np.random.default_rng(k), length=length).text for s in (scene, twin))
-        if text != swapped:
-            return twin, text, swapped
-    raise ValueError(f"no caption names the colours of {scene}")
 
 
 def save_clip(model: Any, shape: tuple[int, int], folder: Path) -> None:
