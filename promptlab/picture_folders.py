@@ -2,7 +2,8 @@
 
     manifest       a table of the user, CSV or JSONL (`promptlab.manifests`); for the contact sheets that Midjourney
                    exports with row and col
-    geneval        <index>/metadata.jsonl beside <index>/samples/00000.png, as GenEval's scripts write them
+    geneval        <index>/metadata.jsonl beside <index>/samples/00000.png, as GenEval's scripts write them; the number
+                   of the sample is taken for its seed, so that ratings of the same pictures find them
     t2i_compbench  <prompt>_<six digits>.png; the number runs through all prompts, so repeats are counted anew
     notes          PNG files with the notes of A1111, ComfyUI, InvokeAI or promptlab (`promptlab.picture_notes`)
 
@@ -96,7 +97,8 @@ def _geneval(folder: Path, skipped: Skipped) -> Iterator[Shown]:
             skipped.add(name, f"no metadata of GenEval ({error})")
             continue
         for path in _files(metadata.parent / "samples"):
-            yield Shown(_name(path, folder), str(prompt), tag=str(row.get("tag", "none")), objects=objects)
+            number = int(path.stem) if re.fullmatch(r"\d{1,9}", path.stem) else None
+            yield Shown(_name(path, folder), str(prompt), number, tag=str(row.get("tag", "none")), objects=objects)
 
 
 _NUMBERED = re.compile(r"(.+)_(\d{6})")

@@ -2,6 +2,7 @@
 
     promptlab           chunk `promptlab`: our own recipe, JSON
     A1111               chunk `parameters`: the prompt, `Negative prompt: ...`, then `Steps: 20, Sampler: Euler a, ...`
+    SwarmUI             chunk `parameters` too: JSON with `sui_image_params`
     InvokeAI            chunk `invokeai_metadata`, formerly `sd-metadata`: JSON
     ComfyUI             chunk `prompt`: the graph that ran, JSON; from each sampler with the inputs `positive` and
                         `steps` (KSampler and its kin) the text is followed back to its encoder
@@ -99,6 +100,25 @@ def _promptlab(text: str) -> Notes | None:
 
 
 _FACT = re.compile(r'\s*([\w][\w \-/]*):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
+
+
+def _parameters(text: str) -> Notes | None:
+    if not text.lstrip().startswith("{"):
+        return _a1111(text)
+    data = _json(text)  # of other tools' JSON nothing is taken for a prompt
+    told = data.get("sui_image_params") if isinstance(data, dict) else None
+    if not isinstance(told, dict):
+        return None
+    return _notes(
+        "SwarmUI",
+        told.get("prompt"),
+        told.get("seed"),
+        told.get("model"),
+        guidance_scale=told.get("cfgscale"),
+        num_inference_steps=told.get("steps"),
+        scheduler=told.get("sampler"),
+        negative_prompt=told.get("negativeprompt") or "",
+    )
 
 
 def _a1111(text: str) -> Notes | None:
@@ -213,7 +233,7 @@ def _followed(nodes: Mapping[str, Mapping[str, Any]], link: Any, texts: tuple[st
 
 _READERS = {
     "promptlab": _promptlab,
-    "parameters": _a1111,
+    "parameters": _parameters,
     "invokeai_metadata": _invokeai,
     "sd-metadata": _sd_metadata,
     "prompt": _comfyui,

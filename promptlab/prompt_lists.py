@@ -103,7 +103,7 @@ def _object(path: Path, n: int, line: str) -> dict[str, Any]:
         raise StudyError(f"{path}:{n}: no JSON ({error})") from None
     if not isinstance(row, dict) or not isinstance(row.get("prompt"), str) or not row["prompt"].strip():
         raise StudyError(f'{path}:{n}: a line is an object with a prompt, such as {{"prompt": "a red cup"}}')
-    return row
+    return {**row, "prompt": row["prompt"].strip()}
 
 
 def _plain_lines(path: Path, root: Path) -> Iterator[Listed]:

@@ -70,9 +70,14 @@ def import_ratings(
         study: a study of the pictures themselves; theirs are then the scores.
 
     Raises:
-        PromptlabError: a file that cannot be used, ratings that fit no prompt, a picture that the study lacks.
+        PromptlabError: a file that cannot be used, ratings that fit no prompt, a picture that the study lacks, a name
+            that another study has.
     """
     items = read_list(prompts, "geneval")
+    if study is None and store.home.database.exists():
+        written = store.query("SELECT count(*) AS n FROM study WHERE name = ? AND text <> ''", [name])
+        if int(written["n"].iloc[0]):
+            raise PromptlabError(f"{name!r} is a study with a file of its own: choose another --name for the ratings")
     pictures: dict[tuple[int, int], list[Judgement]] = defaultdict(list)
     for judgement in read_annotations(annotations):
         _check(judgement, items)

@@ -204,6 +204,8 @@ def test_ratings_go_to_the_pictures_where_they_are_here(tmp_path: Path) -> None:
     assert tables.outcome_shares(store, "taken", probe="human")["n"].max() == 2
     assert tables.outcome_shares(store, "taken", probe="binding")["n"].sum() == 0
     assert not run(study, tmp_path).made
+    with pytest.raises(PromptlabError, match="'taken' is a study with a file of its own"):
+        import_ratings(file, METADATA, store, "taken")
     with pytest.raises(PromptlabError, match="has no picture 7"):
         import_ratings(
             annotations(tmp_path / "b.csv", {**ROW, "Input.image_id": "7"}), METADATA, store, "x", study=study

@@ -40,7 +40,7 @@ def geneval(folder: Path) -> None:
 def test_genevals_folders(tmp_path: Path) -> None:
     geneval(tmp_path / "made")
     done = take_in(tmp_path / "made", tmp_path, model="sd2")
-    assert (done.layout, done.pictures, done.prompts, done.declared, done.own_seeds) == ("geneval", 7, 2, 2, False)
+    assert (done.layout, done.pictures, done.prompts, done.declared, done.own_seeds) == ("geneval", 7, 2, 2, True)
     cells = list(expand(done.study))
     assert [cell.seeds(done.study.seeds) for cell in cells] == [(0, 1, 2, 3), (0, 1, 2)]
     assert [dict(cell.levels)["tag"] for cell in cells] == ["color_attr", "two_object"]
@@ -121,9 +121,18 @@ def test_notes_of_image_tools(tmp_path: Path) -> None:
     picture(made / "6.png", 6, prompt=json.dumps(circle))
     picture(made / "7.png", 7, parameters="only words, no facts")
     picture(made / "8.png", 8, prompt="[" * 5000)
+    swarm = {"prompt": "a white cup", "seed": 3, "steps": 20, "cfgscale": 7, "sampler": "euler", "model": "flux"}
+    picture(made / "A.png", 10, parameters=json.dumps({"sui_image_params": swarm}))
+    picture(made / "B.png", 11, parameters='{"prompt": "a cup", "tool": "another"}')
     picture(made / "9.png", 9)
     done = take_in(made, tmp_path)
-    assert done.layout == "notes" and [name for name, _ in done.skipped] == ["5.png", "6.png", "8.png", "9.png"]
+    assert done.layout == "notes" and [name for name, _ in done.skipped] == [
+        "5.png",
+        "6.png",
+        "8.png",
+        "9.png",
+        "B.png",
+    ]
     assert not done.own_seeds  # one has none, and one is beyond 32 bits
     found = {row["text"]: row for row in levels(done)}
     web = found["a red cup and a blue chair,\nin the rain"]
@@ -133,12 +142,14 @@ def test_notes_of_image_tools(tmp_path: Path) -> None:
     assert (found["a pink cup"]["scheduler"], found["a pink cup"]["num_inference_steps"]) == ("k_lms", 50)
     comfy = found["a blue cup"]
     assert (comfy["guidance_scale"], comfy["scheduler"], comfy["model"]) == (8.0, "euler normal", "sd15.safetensors")
+    swarmed = found["a white cup"]
+    assert (swarmed["guidance_scale"], swarmed["num_inference_steps"], swarmed["model"]) == (7.0, 20, "flux")
     assert found["only words, no facts"]["guidance_scale"] is None
     assert found["only words, no facts"]["model"] == "unknown"
     original = json.loads((tmp_path / "studies" / "taken.pictures.jsonl").read_text().splitlines()[0])
     assert (original["seed"], original["original_seed"]) == (0, 965400086)
     summary = run(done.study, tmp_path)
-    assert summary.made == {"ok": 5}
+    assert summary.made == {"ok": 6}
     rows = Store(tmp_path / "home").query("SELECT guidance_scale FROM cell WHERE prompt = 'only words, no facts'")
     assert rows["guidance_scale"].isna().all()
 

@@ -120,6 +120,15 @@ def test_columns_of_a_list_are_levels(tmp_path: Path) -> None:
     ]
 
 
+def test_prompts_are_data(tmp_path: Path) -> None:
+    odd = ["a {red} cup", "a cup, {{and}} a ; chair", "%s \\n <b>cup</b>", "  spaces around  ", "=1+1", "日本 🦄"]
+    (tmp_path / "odd.txt").write_text("\n".join(odd), encoding="utf-8")
+    text = STUDY.replace("{lead}", "").replace('  lead: ["", "a sketch of "]\n', "")
+    (tmp_path / "x.yaml").write_text(text.replace("LIST", "odd.txt"))
+    cells = list(expand(load_study(tmp_path / "x.yaml")))
+    assert [cell.prompt.text for cell in cells[::2]] == [text.strip() for text in odd]
+
+
 def test_a_list_is_found_in_the_place_for_lists(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text(STUDY.replace("LIST", "colours.txt"))
     with pytest.raises(
