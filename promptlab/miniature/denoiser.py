@@ -13,6 +13,7 @@ References:
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ import numpy as np
 
 from promptlab.miniature.captions import describe
 from promptlab.miniature.clip_pair import WIDTH, Tokens
-from promptlab.miniature.loop import Fit, Report, device, fit, step_rng
+from promptlab.miniature.loop import Fit, Report, device, fit, shard_of, step_rng
 from promptlab.miniature.pool import Pool
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def train_denoiser(
     bag: Any,
     channels: tuple[int, ...],
     heads: int,
+    shards: int,
     plan: Fit,
     seed: int,
     work: Path,
@@ -86,7 +88,7 @@ def train_denoiser(
 ) -> Any:
     """Train a denoiser on `latents`, float16 (n, 8, 16, 16) means and log-variances of the pool's first n pictures.
 
-    Captions are drawn anew at every step.
+    Captions are drawn anew at every step. A batch is dealt to `shards`, a thread each.
     """
     import torch
     from diffusers.models.attention_processor import AttnProcessor
@@ -101,11 +103,10 @@ def train_denoiser(
     tokenize = Tokens(work)
     alphas = build_scheduler().alphas_cumprod.to(device())
     scenes = [pool.scene(i) for i in range(len(latents))]
-    n = plan.batch
-    network = torch.compile(model) if device().type == "cuda" else model  # on CPUs it gains next to nothing
+    n = plan.batch // shards
 
-    def loss_of(step: int) -> Tensor:
-        rng = step_rng(seed, step)
+    def loss_of(network: Any, step: int, shard: int = 0) -> Tensor:
+        rng = step_rng(seed + 1000 * shard, step)
         rows = rng.integers(len(latents), size=n)
         texts = [
             "" if rng.random() < DROP else describe(scenes[i], np.random.default_rng(rng.integers(2**63))).text
@@ -130,9 +131,11 @@ def train_denoiser(
         # 1 where noise rules (there the layout is decided), falling where little is left to decide
         weight = (snr.clamp(max=SNR_CAP) + 1) / (snr + 1)
         loss: Tensor = ((v - (a * drawn[1] - s * z)).square().mean((1, 2, 3)) * weight).mean()
-        return loss + PLACES * model.places.loss(torch.from_numpy(pool.labels[rows, 0]).to(device()))
+        return loss + PLACES * network.places.loss(torch.from_numpy(pool.labels[rows, 0]).to(device()))
 
-    fit("denoiser", model, loss_of, plan, work, report)
+    network = torch.compile(model) if device().type == "cuda" else model  # on CPUs it gains next to nothing
+    others = [shard_of(model, partial(loss_of, shard=k)) for k in range(1, shards)]
+    fit("denoiser", model, partial(loss_of, network), plan, work, report, others)
     model.places.leave()
     del model.places
     model.set_default_attn_processor()
