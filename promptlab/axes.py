@@ -10,9 +10,10 @@
     length: {tokens: {to: [20, 77], needle: first, at: 9}}          padded to N tokens, the needle at token k
     assignment: {swap: [first, second]}             as written, and with the attributes exchanged
     objects: {alone: [first, second]}               together, and each object alone
+    text: {prompts: color_val.txt}                  the prompts of a list; also format, only, root
 
 Every axis has a column of its own name; `zip` adds one for each name, `ladder` with a control `NAME_arm`, `tokens` with
-`at` `NAME_at`.
+`at` `NAME_at`, `prompts` whatever its list has.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from pydantic import BeforeValidator, Discriminator, Tag
 from promptlab.errors import nearest
 from promptlab.lengths import Ladder, TokenLength
 from promptlab.levels import SETTINGS, Axis, Point, Range, Values, Zip, settle
+from promptlab.listed import Prompts
 from promptlab.manipulations import Alone, Order, Position, Swap
 from promptlab.mistakes import Mistake, shown
 
 __all__ = ["KINDS", "SETTINGS", "AnyAxis", "Axis", "Point", "settle"]
 
 KINDS: dict[str, type[Axis]] = {
-    axis.kind: axis for axis in (Values, Range, Zip, Order, Position, Ladder, TokenLength, Swap, Alone)
+    axis.kind: axis for axis in (Values, Range, Zip, Order, Position, Ladder, TokenLength, Swap, Alone, Prompts)
 }
 
 
@@ -68,7 +70,8 @@ AnyAxis = Annotated[
     | Annotated[Ladder, Tag("<ladder>")]
     | Annotated[TokenLength, Tag("<tokens>")]
     | Annotated[Swap, Tag("<swap>")]
-    | Annotated[Alone, Tag("<alone>")],
+    | Annotated[Alone, Tag("<alone>")]
+    | Annotated[Prompts, Tag("<prompts>")],
     Discriminator(_tag),
     BeforeValidator(_known_kind),
 ]

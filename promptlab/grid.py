@@ -79,6 +79,8 @@ def _cells(study: Study, tokenizer: Tokenizer) -> Iterator[Cell]:
     points = list(rules.points.values())
     word_axes = [i for i, (name, axis) in enumerate(axes.items()) if fillings(name, axis) or axis.manipulates]
     units = [i for i, name in enumerate(axes) if name in unit_axes(study)]
+    kinds = list(axes.values())
+    elsewhere = study.backend == "folder"
     base = study.settings.settings()
     spec = study.prompt.model_dump(mode="json", exclude_defaults=True)
     prompts: dict[Any, Prompt] = {}
@@ -87,7 +89,10 @@ def _cells(study: Study, tokenizer: Tokenizer) -> Iterator[Cell]:
     for places in rules.places():
         row = [points[i][k] for i, k in enumerate(places)]
         levels = tuple(itertools.chain.from_iterable(row))
-        given = tuple(pair for pair in levels if pair[0] in SETTINGS)
+        # a level of null is a setting that nobody knows; but a scheduler of null is the model's own
+        given = tuple(
+            pair for pair in levels if pair[0] in SETTINGS and (pair[1] is not None or pair[0] == "scheduler")
+        )
         if given not in settings:
             settings[given] = replace(base, **dict(given))  # type: ignore[arg-type]
         model = next((str(level) for column, level in levels if column == "model"), study.model)
@@ -96,9 +101,12 @@ def _cells(study: Study, tokenizer: Tokenizer) -> Iterator[Cell]:
             prompts[words] = _prompt(study, row, _tokens(tokenizer, model) if needs_tokenizer(study) else None)
         family = tuple(places[i] for i in units)
         if family not in groups:
-            unit = [list(pair) for i in units for pair in row[i]]
+            unit = [list(pair) for i in units for pair in kinds[i].family(row[i])]
             groups[family] = content_id({"prompt": spec, "unit": unit})
-        yield Cell(study.name, levels, prompts[words], settings[given], groups[family], study.backend, model)
+        files = (
+            tuple(s for axis, point in zip(kinds, row, strict=True) for s in axis.sources(point)) if elsewhere else ()
+        )
+        yield Cell(study.name, levels, prompts[words], settings[given], groups[family], study.backend, model, files)
 
 
 def _prompt(study: Study, row: list[Point], tokens: Tokens | None) -> Prompt:
@@ -117,9 +125,12 @@ def _prompt(study: Study, row: list[Point], tokens: Tokens | None) -> Prompt:
         route: Route = ("axes", name, *mistake.route)
         raise study.error(route, f"{mistake.message} ({_shown(row)})") from None
     try:
-        return render(study.prompt, draft)
+        prompt = render(study.prompt, draft)
     except Mistake as mistake:
         raise study.error(("prompt", *mistake.route), f"{mistake.message} ({_shown(row)})") from None
+    for (name, axis), point in zip(study.axes.items(), row, strict=True):
+        prompt = axis.claims(name, point, prompt)
+    return prompt
 
 
 def _shown(row: list[Point]) -> str:

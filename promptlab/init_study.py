@@ -43,6 +43,7 @@ axes:                       # every combination of levels is a cell of the grid
   # details: {ladder: [shiny, on a table], control: true}           # {details} in the template; filler as control
   # length: {tokens: {to: [20, 77], needle: first}}                 # padded to so many tokens
   # objects: {alone: [first, second]}     # together, and each object alone
+  # text: {prompts: list.txt}             # the prompts of a published list, in the slot {text} of the template
 
 # exclude:                                # combinations to leave out
 #   - {assignment: swapped, guidance_scale: [3, 7.5]}

@@ -26,7 +26,7 @@ from typing_extensions import override  # typing has it from Python 3.12 on
 
 from promptlab.mistakes import Mistake, Record, allowed, shown
 from promptlab.prompts import Draft, PromptSpec
-from promptlab.records import Level, Settings
+from promptlab.records import Level, Prompt, Settings, Source
 from promptlab.tokens import Tokens
 from promptlab.yaml_strict import Route
 
@@ -34,6 +34,7 @@ __all__ = [
     "SETTINGS",
     "Axis",
     "Count",
+    "Filling",
     "Mentions",
     "Name",
     "Names",
@@ -104,8 +105,20 @@ class Axis:
     def apply(self, name: str, point: Point, draft: Draft, tokens: Tokens | None, spec: PromptSpec) -> None:
         """Write one level into the draft of a cell. Raises Mistake."""
 
+    def claims(self, name: str, point: Point, prompt: Prompt) -> Prompt:
+        """The rendered prompt with what this level says about it."""
+        return prompt
 
-class _Filling(Axis):
+    def family(self, point: Point) -> Point:
+        """What of a level makes up the prompt family, where this axis does."""
+        return point
+
+    def sources(self, point: Point) -> tuple[Source, ...]:
+        """Files of pictures made elsewhere from this level."""
+        return ()
+
+
+class Filling(Axis):
     """Columns that fill slots, set settings or name the model."""
 
     manipulates = False
@@ -115,7 +128,7 @@ class _Filling(Axis):
         draft.fills.update((column, level) for column, level in point if isinstance(level, str))
 
 
-class Values(RootModel[Annotated[tuple[Scalar, ...], Field(min_length=1, max_length=10_000)]], _Filling):
+class Values(RootModel[Annotated[tuple[Scalar, ...], Field(min_length=1, max_length=10_000)]], Filling):
     """Plain values."""
 
     model_config = ConfigDict(frozen=True)
@@ -149,7 +162,7 @@ class Steps(Record):
         return self
 
 
-class Range(Record, _Filling):
+class Range(Record, Filling):
     """Evenly spaced numbers, exact in decimals."""
 
     kind: ClassVar[str] = "range"
@@ -182,7 +195,7 @@ Levels = Annotated[tuple[Scalar, ...], Field(min_length=1, max_length=10_000)]
 Lists = Annotated[dict[Name, Levels], Field(min_length=1)]
 
 
-class Zip(Record, _Filling):
+class Zip(Record, Filling):
     """Several columns that vary together. The axis' own column joins their values: `cup, red, chair, blue`."""
 
     kind: ClassVar[str] = "zip"

@@ -1,8 +1,8 @@
 """Pictures on disk: PNG files named by the hash of their bytes, read with distrust.
 
 A picture is an array uint8 (height, width, 3), sRGB. Its file carries two text chunks: `parameters`, as the
-AUTOMATIC1111 web UI writes it and other tools read it, and `promptlab`, the recipe as JSON. Pictures from elsewhere are
-read by `read_guarded`: few formats, and limits on bytes and pixels, so that no file can exhaust the machine.
+AUTOMATIC1111 web UI writes it and other tools read it, and `promptlab`, the recipe as JSON. What is read back, and
+every picture from elsewhere, goes through `promptlab.decoding`.
 """
 
 from __future__ import annotations
@@ -11,17 +11,15 @@ import hashlib
 import io
 import json
 import re
-import threading
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image as Pillow
-from PIL import ImageOps, PngImagePlugin
+from PIL import PngImagePlugin
 
+from promptlab.decoding import MAX_BYTES, Picture, decode, read_guarded
 from promptlab.durable import sync_folder, write_whole
 from promptlab.errors import StoreError
 from promptlab.home import Home
@@ -29,6 +27,7 @@ from promptlab.records import canonical_json
 from promptlab.redaction import redact
 
 __all__ = [
+    "MAX_BYTES",
     "Picture",
     "is_degenerate",
     "load",
@@ -40,17 +39,10 @@ __all__ = [
     "thumbnail",
 ]
 
-Picture = NDArray[np.uint8]
-
-FORMATS = ("PNG", "JPEG", "WEBP")
-MAX_BYTES = 100_000_000
-MAX_PIXELS = 64_000_000
 COMPRESSION = 1
 """zlib level. On photograph-like pictures level 1 takes 60 % of the time of level 6 and gives files 12 % larger."""
 
 _HASH = re.compile(r"[0-9a-f]{64}")
-_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
-_opening = threading.Lock()
 
 
 def parameters(recipe: Mapping[str, Any]) -> str:
@@ -120,57 +112,7 @@ def load(home: Home, file: str) -> Picture:
         raise StoreError(f"picture {path} cannot be read ({error.strerror}); `promptlab run` makes it again") from error
     if hashlib.sha256(data).hexdigest() != file:
         raise StoreError(f"picture {path} is damaged; `promptlab rebuild` sets it aside, then `run` makes it again")
-    return _decode(io.BytesIO(data), path)
-
-
-def read_guarded(path: Path) -> Picture:
-    """A picture from anywhere, uint8 (height, width, 3), turned upright, transparency on white.
-
-    Raises StoreError, saying why, for every file that is not a whole PNG, JPEG or WebP of at most 100 MB and 64
-    megapixels.
-    """
-    try:
-        size = path.stat().st_size
-        if not path.is_file():
-            raise StoreError(f"{path} is no file")
-        if size > MAX_BYTES:
-            raise StoreError(f"{path} has {size / 1e6:.0f} MB; pictures may have {MAX_BYTES / 1e6:.0f} MB")
-        data = path.read_bytes()
-    except OSError as error:
-        raise StoreError(f"picture {path} cannot be read: {error.strerror or error}") from error
-    return _decode(io.BytesIO(data), path)
-
-
-def _decode(data: io.BytesIO, path: Path) -> Picture:
-    try:
-        # The lock is for the warning filters, which belong to the whole process.
-        with _opening, warnings.catch_warnings():
-            warnings.simplefilter("error", Pillow.DecompressionBombWarning)
-            image = Pillow.open(data, formats=FORMATS)
-        with image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise StoreError(f"{path} has {width}x{height} pixels; {MAX_PIXELS // 10**6} megapixels are allowed")
-            if image.mode not in _MODES:
-                raise StoreError(f"{path} has pixels of kind {image.mode}; save it with 8 bits a channel")
-            image.load()
-            if image.format != "PNG":
-                ImageOps.exif_transpose(image, in_place=True)
-            if image.has_transparency_data:
-                above = image.convert("RGBA")
-                flat = Pillow.new("RGBA", above.size, "white")
-                flat.alpha_composite(above)
-                return np.asarray(flat.convert("RGB"))
-            return np.asarray(image.convert("RGB"))
-    except StoreError:
-        raise
-    except MemoryError:
-        raise
-    except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning) as error:
-        raise StoreError(f"{path} is too large to open: over {MAX_PIXELS // 10**6} megapixels") from error
-    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError and more
-        why = str(error) or type(error).__name__
-        raise StoreError(f"{path} is no whole {', '.join(FORMATS)} picture: {why}") from error
+    return decode(data, path)
 
 
 def is_degenerate(image: Picture) -> str | None:

@@ -104,16 +104,17 @@ def plan_study(study: Study, store: Store | None, max_cells: int = MAX_CELLS, *,
     """
     cells = tuple(expand(study, tokenizer_of, max_cells))
     known = store.images() if store else {}
-    wanted = {cell.image_id(seed): (cell, seed) for cell in cells for seed in study.seeds}
+    wanted = {cell.image_id(seed): (cell, seed) for cell in cells for seed in cell.seeds(study.seeds)}
     again = frozenset(STATUSES) - {"ok"} if retry else RETRIED
     missing = {key: job for key, job in wanted.items() if key not in known or known[key].status in again}
     kin = [image for image in known.values() if image.status == "ok" and _kin(image, cells[0])]
     rate = _rate(kin, cells[0])
-    size = 20e3 if cells[0].settings.width <= 256 else 1.3 * cells[0].settings.width * cells[0].settings.height
+    width, height = cells[0].settings.width, cells[0].settings.height
+    size = sum(map(_bytes, missing.values())) / max(1, len(missing)) or (20e3 if width <= 256 else 1.3 * width * height)
     return Plan(
         study,
         cells,
-        len(cells) * len(study.seeds),
+        sum(len(cell.seeds(study.seeds)) for cell in cells),
         len(wanted),
         len(wanted) - len(missing),
         tuple(missing.values()),
@@ -122,6 +123,16 @@ def plan_study(study: Study, store: Store | None, max_cells: int = MAX_CELLS, *,
         _cut(cells),
         len({cell.group for cell in cells}),
     )
+
+
+def _bytes(job: tuple[Cell, int]) -> float:
+    """What a picture made elsewhere will take as PNG; 0 for one that is made here."""
+    source = job[0].source(job[1])
+    if source is None:
+        return 0.0
+    path = Path(source.path)
+    size = path.stat().st_size if path.is_file() else 0
+    return float(size) if path.suffix.lower() == ".png" else 8.0 * size
 
 
 def _kin(image: Image, cell: Cell) -> bool:
@@ -140,8 +151,8 @@ def _rate(kin: Sequence[Image], cell: Cell) -> float | None:
 
 def _cut(cells: Sequence[Cell]) -> Cut | None:
     worst, prompts = None, set()
-    # what is drawn by the renderer is read by no encoder
-    for model in {cell.model for cell in cells if cell.backend != "renderer"}:
+    # what is drawn by the renderer is read by no encoder, and what was made elsewhere by one that is not known
+    for model in {cell.model for cell in cells if cell.backend not in ("renderer", "folder")}:
         path = tokenizer_of(model)
         if path is None:
             continue

@@ -3,6 +3,7 @@
     Phrase, Binding   a tracked piece of a prompt; one (attribute, object) pair that a prompt claims
     Prompt            rendered text, with the place of every phrase
     Cell              one combination of levels: a prompt and generation settings
+    Source            the file of a picture that was made elsewhere
     Image             one picture of one cell at one seed; its id hashes everything that decides its pixels
     Measure, Score    what a number means; one number about one image
     Passport          how well a probe does on pictures of known truth
@@ -14,11 +15,12 @@ Axes are factors of the grid with ordered levels (`promptlab.axes`); a study is 
 
 from __future__ import annotations
 
-import hashlib
-import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
+
+from promptlab.identity import Source, canonical_json, content_id
 
 __all__ = [
     "OUTCOMES",
@@ -34,6 +36,7 @@ __all__ = [
     "Prompt",
     "Score",
     "Settings",
+    "Source",
     "Status",
     "canonical_json",
     "content_id",
@@ -57,16 +60,6 @@ STATUSES: tuple[Status, ...] = (
 
 OUTCOMES = ("correct", "swap", "leak", "other", "neglect", "fused")
 """The multinomial result of binding two attributes to two objects."""
-
-
-def canonical_json(value: Any) -> str:
-    """One text for one value: sorted keys, no spaces, UTF-8, no NaN. Raises ValueError for NaN and infinities."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def content_id(value: Any) -> str:
-    """Hash of a value's canonical JSON: 32 hexadecimal digits (128 bits of SHA-256)."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
@@ -140,6 +133,8 @@ class Cell:
 
     `group` names the prompt family: cells that differ only in settings, word order or a controlled manipulation share
     it, and statistics pair within it. It is the unit of inference.
+
+    A cell with `sources` was made elsewhere: it has their seeds, and only the settings among its levels are known.
     """
 
     study: str
@@ -149,21 +144,37 @@ class Cell:
     group: str
     backend: str = "diffusion"
     model: str = "miniature"
+    sources: tuple[Source, ...] = ()
 
     @property
     def id(self) -> str:
         """Hash of the study's name and levels: stable while the study keeps its axes."""
         return content_id({"study": self.study, "levels": [list(pair) for pair in self.levels]})
 
+    def seeds(self, asked: Iterable[int]) -> tuple[int, ...]:
+        """Those of the seeds asked for at which this cell has a picture: all, unless it was made elsewhere."""
+        there = {source.seed for source in self.sources}
+        return tuple(seed for seed in asked if seed in there or not self.sources)
+
+    def source(self, seed: int) -> Source | None:
+        """The file of the picture at `seed`, or None for a picture that is made here."""
+        return next((source for source in self.sources if source.seed == seed), None)
+
+    def known_settings(self) -> dict[str, Any]:
+        """The settings as plain data; of a picture made elsewhere those alone that came with it."""
+        everything = asdict(self.settings)
+        if not self.sources:
+            return everything
+        return {name: level for name, level in self.levels if name in everything and level is not None}
+
     def recipe(self, seed: int) -> dict[str, Any]:
         """Everything that decides the pixels of this cell at `seed`, as plain data."""
-        return {
-            "backend": self.backend,
-            "model": self.model,
-            "prompt": self.prompt.text,
-            "seed": seed,
-            **asdict(self.settings),
-        }
+        plain = {"backend": self.backend, "model": self.model, "prompt": self.prompt.text, "seed": seed}
+        source = self.source(seed)
+        file = {"file": source.name} if source else {}
+        file |= {"sha256": source.sha256} if source and source.sha256 else {}
+        tile = {"tile": list(source.tile)} if source and source.tile else {}
+        return {**plain, **self.known_settings(), **file, **tile}
 
     def image_id(self, seed: int) -> str:
         """Hash of `recipe(seed)`: two studies that ask for the same picture share it."""
@@ -174,7 +185,8 @@ class Cell:
 class Image:
     """One picture. `file` is its PNG's SHA-256 (also its file name), `pixels` the SHA-256 of its raw RGB bytes.
 
-    Both are None unless `status` is ok or degenerate. `recipe` holds what decided it; `reason` says why it is not ok.
+    Both are None unless `status` is ok or degenerate, and for a picture that people rated elsewhere and that is not
+    here. `recipe` holds what decided it; `reason` says why it is not ok.
     """
 
     id: str

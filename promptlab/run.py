@@ -197,8 +197,9 @@ def _score(
     plan: Plan, store: Store, run: Run, progress: Progress, publish: _Publisher, summary: Summary, probes: list[Probe]
 ) -> None:
     images = store.images()
-    shots = [Shot(cell, seed) for cell in plan.cells for seed in plan.study.seeds]
-    shots = [shot for shot in shots if (image := images.get(shot.image)) is not None and image.status == "ok"]
+    shots = [Shot(cell, seed) for cell in plan.cells for seed in cell.seeds(plan.study.seeds)]
+    seen = {key for key, image in images.items() if image.status == "ok" and image.file}
+    shots = [shot for shot in shots if shot.image in seen]
 
     def load(image: str) -> Any:
         return pictures.load(store.home, images[image].file or "")

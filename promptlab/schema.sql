@@ -44,6 +44,7 @@ CREATE TABLE fact (
 
 -- One row a cell: one combination of levels, one prompt, one set of settings. Key: study, id.
 -- Cells of earlier plans stay, with current = false; the views show current cells only.
+-- Of pictures made elsewhere (backend folder) the settings are NULL unless they came with the pictures.
 CREATE TABLE cell (
     study VARCHAR,
     id VARCHAR,                -- hash of the study's name and the levels
@@ -112,6 +113,8 @@ CREATE TABLE cell_image (
 );
 
 -- Pictures. Key: id. The file is images/<first two digits of file>/<file>.png
+-- The recipe of a picture made elsewhere says its file there and that file's SHA-256. One that people rated and that is
+-- not here has status ok and no file.
 CREATE TABLE image (
     id VARCHAR,                -- hash of the recipe
     status VARCHAR,            -- ok, nsfw_blocked, nan, degenerate, oom, refused, error, invalid_image; only ok counts
@@ -151,7 +154,7 @@ CREATE TABLE measure (
 CREATE TABLE score (
     image VARCHAR,
     prompt_id VARCHAR,         -- whose claims were asked about; NULL (old journals): of whatever prompt shows the image
-    probe VARCHAR,             -- name and version of the probe
+    probe VARCHAR,             -- name and version of the probe; human-...: what raters say (promptlab/ratings.py)
     measure VARCHAR,
     target VARCHAR,            -- about what: a phrase, an object; '' for the whole image
     value DOUBLE,              -- NULL: not measured, see reason

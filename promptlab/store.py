@@ -69,10 +69,7 @@ class Run:
         self, cells: Iterable[Cell], seeds: Sequence[int], tier: Callable[[Cell], str | None] = lambda cell: None
     ) -> None:
         """Say which cells the study has now, each at every seed; `tier` tells the tier of a cell's pictures."""
-        design = [
-            {**_plain(cell), "tier": tier(cell), "images": [[seed, cell.image_id(seed)] for seed in seeds]}
-            for cell in cells
-        ]
+        design = [{**_plain(cell), "tier": tier(cell), "images": _images(cell, seeds)} for cell in cells]
         plan = content_id(design)
         known = self._ledger.plans.get((self.study, plan))
         if known is None or len(self._ledger.cells[self.study, plan]) != len(design):
@@ -229,11 +226,17 @@ def _short(record: Record, *without: str) -> dict[str, Any]:
     return {k: v for k, v in vars(record).items() if v is not None and k not in silent and k not in without}
 
 
+def _images(cell: Cell, seeds: Sequence[int]) -> list[list[Any]]:
+    return [[seed, cell.image_id(seed)] for seed in cell.seeds(seeds)]
+
+
 def _plain(cell: Cell) -> dict[str, Any]:
     """A cell as plain data, with its id; `dataclasses.asdict` takes five times as long."""
     prompt = cell.prompt
     parts = {"phrases": [vars(x) for x in prompt.phrases], "bindings": [vars(x) for x in prompt.bindings]}
-    return {**vars(cell), "id": cell.id, "prompt": {**vars(prompt), **parts}, "settings": vars(cell.settings)}
+    settings = cell.known_settings() if cell.sources else vars(cell.settings)
+    facts = {name: value for name, value in vars(cell).items() if name != "sources"}  # these are in the recipes
+    return {**facts, "id": cell.id, "prompt": {**vars(prompt), **parts}, "settings": settings}
 
 
 def _dotted(facts: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

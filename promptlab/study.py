@@ -8,6 +8,7 @@ given, what is allowed, and the nearest name. `study_schema` gives editors the s
     prompt: {template, objects, phrases}                axes: {pair: {zip: ...}, guidance_scale: [1, 5, 9]}
     seeds: 4                                            probes: [binding, clip_similarity]
     contrasts: [{name, measure, axis, levels, where, margin, family}]
+    published: [{name, value, tolerance, source, judge, measure, where}]        what `promptlab reproduce` compares with
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ __all__ = [
     "Contrast",
     "GivenSettings",
     "ProbeUse",
+    "Published",
     "Study",
     "check_name",
     "load_study",
@@ -172,6 +174,21 @@ class Contrast(Record):
         return self.measure.split(".", 1)[0]
 
 
+class Published(Record):
+    """A result that others printed: `value` of `measure` over all pictures (those of `where`), with its `source`.
+
+    `judge` says what measured it there. Without a `measure` nothing here measures the same; then one is named by hand.
+    """
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    value: Annotated[float, Field(strict=True)]
+    tolerance: Annotated[float, Field(strict=True, gt=0)]
+    source: Annotated[Text, StringConstraints(pattern=r"\S")]
+    judge: Text = ""
+    measure: Annotated[str, AfterValidator(_measure)] | None = None
+    where: dict[Name, Scalar] = Field(default_factory=dict)
+
+
 Rule = Annotated[
     dict[Name, Annotated[tuple[Scalar, ...], BeforeValidator(lambda v: v if isinstance(v, list | tuple) else [v])]],
     Field(min_length=1),
@@ -194,6 +211,7 @@ class Study(Record):
     backend: Word = "diffusion"
     probes: tuple[Probe, ...] = ()
     contrasts: tuple[Contrast, ...] = ()
+    published: tuple[Published, ...] = ()
 
     _document: Document | None = PrivateAttr(None)
 
@@ -243,7 +261,7 @@ def _study(document: Document) -> Study:
         raise document.error((), f"given {given}; allowed: a mapping with name, question and prompt (`promptlab init`)")
     _no_secrets(document, document.data)
     try:
-        study = Study.model_validate(document.data)
+        study = Study.model_validate(document.data, context={"folder": str(Path(document.name).parent)})
     except ValidationError as error:
         raise study_error(document, error) from None
     study._document = document

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from promptlab.axes import SETTINGS, Axis
 from promptlab.errors import nearest
 from promptlab.levels import Range, Values, Zip
+from promptlab.listed import Prompts
 from promptlab.manipulations import Order, Position
 from promptlab.mistakes import Mistake, allowed, sentence, shown
 from promptlab.prompts import slots
@@ -47,6 +48,7 @@ RESERVED = frozenset(
 def check_study(study: Study) -> None:
     """Raise Mistake, with a route from the top of the study, for the first disagreement."""
     _names(study)
+    _elsewhere(study)
     _levels(study)
     _templates(study)
     _mentions(study)
@@ -85,12 +87,32 @@ def _names(study: Study) -> None:
         owners[name] = owner
 
 
+def _elsewhere(study: Study) -> None:
+    """Pictures made elsewhere: one list of them, whose prompts nothing changes."""
+    if study.backend != "folder":
+        return
+    for name, axis in study.axes.items():
+        if not isinstance(axis, Prompts) or not any(item.sources for item in axis.listed):
+            message = (
+                "pictures of a folder vary as they do: the only axis is their list, as `promptlab import` writes it"
+            )
+            raise Mistake(("axes", name), message, key=True)
+    if len(study.axes) != 1 or study.prompt.template.strip() != f"{{{next(iter(study.axes))}}}":
+        raise Mistake(
+            ("prompt", "template"), "pictures of a folder have their prompts already: template and axis are the list"
+        )
+    if "model" not in study.model_fields_set and "model" not in next(iter(study.axes.values())).columns(""):
+        raise Mistake(("backend",), "say which model made the pictures: model: NAME, or model: unknown")
+    if study.settings.model_fields_set:
+        raise Mistake(("settings",), "settings of pictures made elsewhere come with their list", key=True)
+
+
 def _levels(study: Study) -> None:
     given = {name for name in study.settings.model_fields_set}
     for name, axis in study.axes.items():
         if name in (*SETTINGS, "model") and not isinstance(axis, Values | Range):
             raise Mistake(("axes", name), f"{name!r} is no text: allowed here are a list or a range", key=True)
-        columns = axis.names() if isinstance(axis, Zip) else (name,)
+        columns = axis.names() if isinstance(axis, Zip | Prompts) else (name,)
         for column in columns:
             if column in given or (column == "model" and "model" in study.model_fields_set):
                 given_at: Route = ("model",) if column == "model" else ("settings", column)

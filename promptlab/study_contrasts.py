@@ -1,4 +1,4 @@
-"""What excludes, units and contrasts say about the axes: which columns there are, and which levels.
+"""What excludes, units, contrasts and published results say about the axes: which columns there are, and which levels.
 
 A contrast pairs cells of one prompt family, so it cannot run along an axis that makes up the family.
 """
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from promptlab.axes import SETTINGS, Axis, settle
 from promptlab.lengths import Ladder
 from promptlab.levels import Range, Values, Zip
+from promptlab.listed import Prompts
 from promptlab.mistakes import Mistake, allowed, shown
 from promptlab.records import Level
 from promptlab.yaml_strict import Route
@@ -28,7 +29,7 @@ def fillings(name: str, axis: Axis) -> tuple[str, ...]:
     if isinstance(axis, Zip):
         return tuple(column for column in axis.names() if column not in (*SETTINGS, "model"))
     plain = isinstance(axis, Values | Range)
-    return (name,) if isinstance(axis, Ladder) or (plain and name not in (*SETTINGS, "model")) else ()
+    return (name,) if isinstance(axis, Ladder | Prompts) or (plain and name not in (*SETTINGS, "model")) else ()
 
 
 def unit_axes(study: Study) -> tuple[str, ...]:
@@ -42,6 +43,7 @@ def check_contrasts(study: Study) -> None:
     """Raise Mistake, with a route from the top of the study, for the first rule or contrast that cannot be."""
     _rules(study)
     _contrasts(study)
+    _published(study)
 
 
 def levels_of(study: Study, column: str) -> tuple[Level, ...] | None:
@@ -91,6 +93,22 @@ def _contrasts(study: Study) -> None:
             message = f"the study does not use the probe {contrast.probe!r}{allowed(contrast.probe, probes)}"
             raise Mistake((*route, "measure"), message)
         _contrast(study, contrast, route)
+
+
+def _published(study: Study) -> None:
+    probes = [probe.name for probe in study.probes]
+    names: list[str] = []
+    for i, result in enumerate(study.published):
+        if result.name in names:
+            raise Mistake(("published", i, "name"), f"published result {result.name!r} stands twice")
+        names.append(result.name)
+        probe = result.measure.split(".", 1)[0] if result.measure else None
+        if probe is not None and probe not in probes:
+            message = f"the study does not use the probe {probe!r}{allowed(probe, probes)}"
+            raise Mistake(("published", i, "measure"), message)
+        columns = {column for name, axis in study.axes.items() for column in axis.columns(name)}
+        for column, level in result.where.items():
+            _column_level(study, ("published", i, "where", column), column, level, key=column not in columns)
 
 
 def _contrast(study: Study, contrast: Contrast, route: Route) -> None:

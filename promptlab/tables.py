@@ -48,8 +48,12 @@ def completeness(store: Store, study: str) -> pd.DataFrame:
     )
 
 
-def outcome_shares(store: Store, study: str, by: str | None = None, seed: int = 0) -> pd.DataFrame:
+def outcome_shares(
+    store: Store, study: str, by: str | None = None, seed: int = 0, probe: str | None = None
+) -> pd.DataFrame:
     """Shares of the outcomes of binding in two-object prompts, one row a level of axis `by` (all together if None).
+
+    `probe` says whose word counts, such as "binding" or "human": the first of these two that has any, if None.
 
     Columns: level, outcome, share, low, high (over all pictures measured), n, n_prompts, tier, and corrected,
     corrected_low, corrected_high, reason: the share behind what the probe said, by its passport's confusion matrix
@@ -68,6 +72,7 @@ def outcome_shares(store: Store, study: str, by: str | None = None, seed: int = 
         """,
         [by or "", study],
     )
+    rows = _said_by(rows, probe)
     rng = np.random.default_rng(seed)
     out: list[dict[str, Any]] = []
     for level in dict.fromkeys(rows["level"]) if by else [None]:
@@ -84,6 +89,14 @@ def outcome_shares(store: Store, study: str, by: str | None = None, seed: int = 
             row |= {"high": interval.high, "n": len(pool), "n_prompts": len(set(groups))}
             out.append({**row, "tier": part["tier"].iloc[0] if len(part) else None, **behind.get(outcome, {})})
     return pd.DataFrame(out)
+
+
+def _said_by(rows: pd.DataFrame, probe: str | None) -> pd.DataFrame:
+    """The rows of one probe, whatever its version: of several that tell outcomes, no picture may count twice."""
+    said = rows["probe"].str.split("-").str[0]
+    there = set(said)
+    chosen = probe or next((name for name in ("binding", "human") if name in there), min(there, default=""))
+    return rows[said == chosen]
 
 
 def _corrected(store: Store, rows: pd.DataFrame, rng: np.random.Generator) -> dict[str, dict[str, Any]]:

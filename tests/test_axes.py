@@ -34,6 +34,7 @@ EXAMPLES: dict[str, Any] = {
     "tokens": {"tokens": {"to": [40, 100], "needle": "second", "at": [20, 30]}},
     "swap": {"swap": ["first", "second"]},
     "alone": {"alone": ["first", "second"]},
+    "prompts": {"prompts": str(Path(__file__).parent / "lists" / "colours.txt")},
 }
 
 

@@ -16,13 +16,15 @@ PACKAGE = ROOT / "promptlab"
 MAX_LINES = 300
 
 FLOORS = {
-    0: "promptlab records errors",
-    1: "articles axes calibration colour crash diversity hypotheses lengths levels manipulations mistakes pairing "
-    "plugins power prompts redaction resampling runlog simulations stats tokens yaml_strict",
+    0: "promptlab records errors identity",
+    1: "agreement articles axes calibration colour crash diversity grammar human hypotheses lengths levels listed "
+    "manipulations mistakes pairing plugins power prompt_lists prompts redaction resampling runlog simulations stats "
+    "tokens yaml_strict",
     2: "grid init_study study study_checks study_contrasts",
-    3: "backends.* clip clip_files doctor durable home journal ledger lock miniature.* pictures probes.* publish "
-    "reader scenes store",
-    4: "analyzer bench by_hand card effects export gates generator passports plan run tables truth",
+    3: "backends.* clip clip_files decoding doctor durable home journal ledger lock manifests miniature.* "
+    "picture_folders picture_notes pictures probes.* publish reader scenes store",
+    4: "analyzer bench by_hand card effects export gates generator imports passports plan ratings reproduce run "
+    "tables truth",
     5: "__main__ cli.*",
 }
 """DESIGN section 4, with every module that there is; `x.*` is the folder x."""

@@ -21,7 +21,7 @@ from promptlab.records import Binding, Cell, ContrastEffect, Image, Measure, Pas
 from promptlab.store import Store
 
 TABLES = {
-    Cell: ("cell", {"levels": None, "settings": None, "group": "prompt_group"}),
+    Cell: ("cell", {"levels": None, "settings": None, "group": "prompt_group", "sources": None}),
     Settings: ("cell", {}),
     Prompt: ("prompt", {"phrases": None, "bindings": None}),
     Phrase: ("phrase", {"start": "start_char", "end": "end_char"}),

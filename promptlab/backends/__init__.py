@@ -15,14 +15,17 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from promptlab.records import Binding, Cell, Settings, Status
+from promptlab.records import Binding, Cell, Settings, Source, Status
 
 __all__ = ["Backend", "Job", "Made"]
 
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to make. `recipe` is what its id hashes; `bindings` are what its prompt claims."""
+    """One picture to make. `recipe` is what its id hashes; `bindings` are what its prompt claims.
+
+    `source` is the file of a picture that was made elsewhere.
+    """
 
     image_id: str
     recipe: dict[str, Any]
@@ -30,11 +33,14 @@ class Job:
     settings: Settings
     seed: int
     bindings: tuple[Binding, ...] = ()
+    source: Source | None = None
 
     @classmethod
     def of(cls, cell: Cell, seed: int) -> Job:
         """The picture of `cell` at `seed`."""
-        return cls(cell.image_id(seed), cell.recipe(seed), cell.prompt.text, cell.settings, seed, cell.prompt.bindings)
+        prompt, recipe = cell.prompt, cell.recipe(seed)
+        source = cell.source(seed)
+        return cls(cell.image_id(seed), recipe, prompt.text, cell.settings, seed, prompt.bindings, source)
 
 
 @dataclass(frozen=True, eq=False)

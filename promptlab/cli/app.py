@@ -9,6 +9,7 @@ import typer
 
 from promptlab import __version__
 from promptlab.cli.bench import bench
+from promptlab.cli.imports import import_, import_prompts, import_ratings, reproduce
 from promptlab.cli.look import export, list_, table
 from promptlab.cli.miniature import miniature
 from promptlab.cli.options import HomeOption, JsonOption, MaxCells, StudyFile
@@ -160,6 +161,7 @@ def schema(path: Annotated[Path, typer.Argument()] = Path("studies/study.schema.
     write_schema(path)
 
 
-for command in (table, export, passport, doctor, rebuild, publish, bench):
+for command in (table, export, import_prompts, import_ratings, reproduce, passport, doctor, rebuild, publish, bench):
     app.command()(command)
 app.command("list")(list_)
+app.command("import")(import_)

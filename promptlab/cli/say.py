@@ -101,8 +101,10 @@ def show_plan(plan: Plan) -> None:
     """What a run would do."""
     study = plan.study
     console.print(f"{study.name}: {study.question}")
+    even = plan.planned == len(plan.cells) * len(study.seeds)
+    seeds = f"x {len(study.seeds)} seeds =" if even else f"of up to {len(study.seeds)} seeds, in all"
     console.print(
-        f"  {len(plan.cells):,} cells x {len(study.seeds)} seeds = {plan.planned:,} pictures "
+        f"  {len(plan.cells):,} cells {seeds} {plan.planned:,} pictures "
         f"({plan.images:,} distinct) of {plan.groups} prompt families, model {study.model}"
     )
     todo = f"  {plan.made:,} are made, {len(plan.missing):,} are missing"

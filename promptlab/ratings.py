@@ -1,0 +1,227 @@
+"""Human ratings in the store, beside what probes say: the same measures, so that the same tables and views serve both.
+
+The ratings of a picture become scores of the probe `human-1-<hash of the file>`:
+
+    correct, swap, leak, other, neglect, both_present, accuracy      of the whole picture, as `binding` gives them: what
+                          more than half of the raters say; NULL, with the votes as reason, where no outcome has that
+    fused                 NULL: nobody was asked
+    noun, colour          of each object: there; in its colour, given that it is there (label: the colours chosen most)
+    judgement             of each rater (target "rater 1", ...): 1 if the outcome is correct; its detail holds the
+                          outcome and the answers
+    caption_fit           mean of the raters' 1 to 4
+
+Pictures that are rated but are not here get a record without a file. With a study of the pictures themselves, as
+`promptlab import` writes it, the ratings go to those. How far the raters agree is a fact of the run (table `fact`,
+`agreement.<tag>.alpha` and so on).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from promptlab.agreement import Agreement, krippendorff_alpha
+from promptlab.errors import PromptlabError
+from promptlab.grammar import Asked
+from promptlab.grid import expand
+from promptlab.human import Judgement, majority, outcome_seen, read_annotations
+from promptlab.plan import tier_of
+from promptlab.probes.binding import MEASURES
+from promptlab.prompt_lists import Listed, read_list
+from promptlab.records import OUTCOMES, Cell, Image, Measure, Score, Settings, Source, content_id
+from promptlab.store import Store
+from promptlab.study import Study
+
+__all__ = ["Rated", "import_ratings"]
+
+OWN = (
+    Measure("judgement", "a rater's outcome is correct", "1 or 0", 0, 1, True, "promptlab.human"),
+    Measure("caption_fit", "how well the picture fits its caption, mean of the raters", "", 1, 4, True, "GenEval"),
+)
+
+
+@dataclass(frozen=True)
+class Rated:
+    """What was imported: pictures, judgements by tag and outcome, agreement by tag."""
+
+    study: str
+    pictures: int
+    judgements: int
+    outcomes: Mapping[str, Counter[str]]
+    agreement: Mapping[str, Agreement]
+
+
+def import_ratings(
+    annotations: Path, prompts: Path, store: Store, name: str, *, model: str = "unknown", study: Study | None = None
+) -> Rated:
+    """Put the ratings of a file in GenEval's form into the store and publish it.
+
+    Args:
+        prompts: GenEval's evaluation_metadata.jsonl, which says what each prompt asks for.
+        name: of the study that holds the ratings; ignored where `study` is given.
+        model: who made the pictures.
+        study: a study of the pictures themselves; theirs are then the scores.
+
+    Raises:
+        PromptlabError: a file that cannot be used, ratings that fit no prompt, a picture that the study lacks, a name
+            that another study has.
+    """
+    items = read_list(prompts, "geneval")
+    if study is None and store.home.database.exists():
+        written = store.query("SELECT count(*) AS n FROM study WHERE name = ? AND text <> ''", [name])
+        if int(written["n"].iloc[0]):
+            raise PromptlabError(f"{name!r} is a study with a file of its own: choose another --name for the ratings")
+    pictures: dict[tuple[int, int], list[Judgement]] = defaultdict(list)
+    for judgement in read_annotations(annotations):
+        _check(judgement, items)
+        pictures[judgement.prompt, judgement.image].append(judgement)
+    probe = f"human-1-{hashlib.sha256(annotations.read_bytes()).hexdigest()[:8]}"
+    cells = _own_cells(pictures, items, name, model) if study is None else _cells_of(study)
+    outcomes: dict[str, Counter[str]] = defaultdict(Counter)
+    units: dict[str, list[tuple[int, list[str | None]]]] = defaultdict(list)
+    scores: list[Score] = []
+    for (prompt, image), judgements in sorted(pictures.items()):
+        cell = cells.get(items[prompt].prompt.text)
+        if cell is None or cell.source(image) is None:
+            raise PromptlabError(f"the study has no picture {image} of {items[prompt].prompt.text!r}, which is rated")
+        tag, asked = str(dict(items[prompt].columns)["tag"]), _asked(items[prompt], judgements[0].nouns)
+        said = [outcome_seen(asked, judgement.seen) for judgement in judgements]
+        outcomes[tag].update(one or "not told" for one in said)
+        units[tag].append((prompt, said))
+        make = partial(Score, cell.image_id(image), probe, prompt=cell.prompt.id)
+        scores += _scores(make, cell, asked, judgements, said)
+    agreement = {tag: _agreement(rows) for tag, rows in units.items()}
+    with store.open_run(study.name if study else name, text=study.source if study else "") as run:
+        if study is None:
+            run.plan(cells.values(), sorted({image for _, image in pictures}), tier_of)
+            run.add(*_absent(cells.values()))
+        run.add(*(measure for measure in (*MEASURES, *OWN)))
+        run.add(*scores)
+        run.fact({"human": {"probe": probe, "annotations": annotations.name}})
+        run.fact(
+            {"agreement": {tag: {k: v for k, v in asdict(a).items() if v is not None} for tag, a in agreement.items()}}
+        )
+    store.publish()
+    count = sum(map(len, pictures.values()))
+    return Rated(study.name if study else name, len(pictures), count, dict(outcomes), agreement)
+
+
+def _check(judgement: Judgement, items: Sequence[Listed]) -> None:
+    if judgement.prompt >= len(items) or items[judgement.prompt].prompt.text != judgement.caption:
+        raise PromptlabError(f"prompt {judgement.prompt}, {judgement.caption!r}, is not so in the list of prompts")
+    nouns = {binding.noun for binding in items[judgement.prompt].prompt.bindings}
+    if nouns != set(judgement.nouns):
+        raise PromptlabError(
+            f"{judgement.caption!r} was rated for {judgement.nouns}, the list asks for {sorted(nouns)}"
+        )
+
+
+def _asked(item: Listed, nouns: Sequence[str]) -> tuple[Asked, ...]:
+    """What was asked for, in the order of the questions."""
+    colours = {b.noun: b.attribute for b in item.prompt.bindings if b.family == "colour" and b.attribute is not None}
+    return tuple(Asked(noun, colours.get(noun)) for noun in nouns)
+
+
+def _own_cells(
+    pictures: Mapping[tuple[int, int], list[Judgement]], items: Sequence[Listed], name: str, model: str
+) -> dict[str, Cell]:
+    """A cell for each rated prompt, whose pictures are named by their addresses and are not here."""
+    sources: dict[int, list[Source]] = defaultdict(list)
+    for (prompt, image), judgements in sorted(pictures.items()):
+        sources[prompt].append(Source(image, "", judgements[0].url, None))
+    cells = {}
+    for prompt, there in sources.items():
+        item = items[prompt]
+        levels = (("text", item.prompt.text), *item.columns)
+        group = content_id({"unit": [["text", item.prompt.text]]})
+        cell = Cell(name, levels, item.prompt, Settings(), group, "folder", model, tuple(there))
+        cells[item.prompt.text] = cell
+    return cells
+
+
+def _cells_of(study: Study) -> dict[str, Cell]:
+    cells: dict[str, Cell] = {}
+    for cell in expand(study):
+        if cell.prompt.text in cells:
+            raise PromptlabError(f"the study has several cells of {cell.prompt.text!r}: whose pictures were rated?")
+        cells[cell.prompt.text] = cell
+    return cells
+
+
+def _absent(cells: Iterable[Cell]) -> Iterator[Image]:
+    for cell in cells:
+        for source in cell.sources:
+            yield Image(cell.image_id(source.seed), cell.recipe(source.seed))
+
+
+def _scores(
+    make: Any, cell: Cell, asked: Sequence[Asked], judgements: Sequence[Judgement], said: Sequence[str | None]
+) -> Iterator[Score]:
+    names = {binding.noun: binding.object for binding in cell.prompt.bindings}
+    if len(asked) > 1:
+        yield from _whole(make, said)
+    for k, thing in enumerate(asked):
+        there = majority([None if j.seen[k].count is None else j.seen[k].count != 0 for j in judgements])
+        yield _share(make, "noun", names[thing.noun], there, "the raters are divided")
+        if thing.colour is None:
+            continue
+        seers = [j.seen[k].colours for j in judgements if j.seen[k].colours]
+        right = majority([thing.colour in colours for colours in seers]) if there else None
+        votes = Counter(colour for colours in seers for colour in sorted(colours))
+        most = [colour for colour, n in votes.items() if n == max(votes.values())]
+        why = "the raters are divided" if there else f"most raters see no {thing.noun}"
+        label = "|".join(sorted(most)) if there else None
+        yield _share(make, "colour", names[thing.noun], right, why, label, {"votes": dict(votes), "raters": len(seers)})
+    for n, (judgement, outcome) in enumerate(zip(judgements, said, strict=True), 1):
+        detail = {
+            "outcome": outcome,
+            "fit": judgement.fit,
+            "objects": [_plain(*p) for p in zip(asked, judgement.seen, strict=True)],
+        }
+        right = None if outcome is None else outcome == "correct"
+        yield _share(make, "judgement", f"rater {n}", right, "an answer is missing", None, detail)
+    fits = [judgement.fit for judgement in judgements if judgement.fit is not None]
+    value = float(np.mean(fits)) if fits else None
+    yield make("caption_fit", "", value, reason=None if fits else "nobody answered")
+
+
+def _whole(make: Any, said: Sequence[str | None]) -> Iterator[Score]:
+    outcome = majority(said)
+    votes = dict(Counter(one or "not told" for one in said))
+    why = "no outcome has more than half of the raters: " + ", ".join(f"{n} {one}" for one, n in sorted(votes.items()))
+    detail = {"votes": votes}
+    yield _share(make, "correct", "", None if outcome is None else outcome == "correct", why, outcome, detail)
+    for name in OUTCOMES[1:]:
+        known = outcome is not None and name != "fused"
+        reason = "the raters were not asked" if name == "fused" else why
+        yield _share(make, name, "", outcome == name if known else None, reason)
+    present = majority([None if one is None else one != "neglect" for one in said])
+    yield _share(make, "both_present", "", present, "the raters are divided")
+    right = None if outcome in (None, "neglect") else outcome == "correct"
+    yield _share(make, "accuracy", "", right, why if outcome is None else "not every object is there")
+
+
+def _share(
+    make: Any, measure: str, target: str, so: Any, reason: str, label: Any = None, detail: dict[str, Any] | None = None
+) -> Score:
+    known = so is not None
+    score: Score = make(
+        measure, target, float(so) if known else None, label if known else None, None if known else reason, detail or {}
+    )
+    return score
+
+
+def _plain(thing: Asked, seen: Any) -> dict[str, Any]:
+    facts = {"noun": thing.noun, "asked": thing.colour, "count": seen.count, "colours": sorted(seen.colours)}
+    return {**facts, "realism": seen.realism}
+
+
+def _agreement(rows: Sequence[tuple[int, list[str | None]]]) -> Agreement:
+    return krippendorff_alpha([said for _, said in rows], [prompt for prompt, _ in rows], rng=np.random.default_rng(0))
