@@ -112,7 +112,9 @@ class Prompt:
 class Settings:
     """How a picture is made, in diffusers' own spelling. `scheduler` None is the model's own.
 
-    `guidance_scale` means w in u + w (c - u): 0 is unconditional, 1 purely conditional.
+    `guidance_scale` means w in u + w (c - u): 0 is unconditional, 1 purely conditional. `distilled_guidance_scale` is the
+    input of a guidance-distilled model, which has no u; None is the model's own, and the only value where there is no
+    such input.
     """
 
     guidance_scale: float = 5.0
@@ -121,6 +123,7 @@ class Settings:
     width: int = 128
     scheduler: str | None = None
     negative_prompt: str = ""
+    distilled_guidance_scale: float | None = None
 
 
 @dataclass(frozen=True)
@@ -146,13 +149,11 @@ class Cell:
 
     def recipe(self, seed: int) -> dict[str, Any]:
         """Everything that decides the pixels of this cell at `seed`, as plain data."""
-        return {
-            "backend": self.backend,
-            "model": self.model,
-            "prompt": self.prompt.text,
-            "seed": seed,
-            **asdict(self.settings),
-        }
+        settings = asdict(self.settings)
+        # Pictures that are older than this setting keep their ids.
+        if settings["distilled_guidance_scale"] is None:
+            del settings["distilled_guidance_scale"]
+        return {"backend": self.backend, "model": self.model, "prompt": self.prompt.text, "seed": seed, **settings}
 
     def image_id(self, seed: int) -> str:
         """Hash of `recipe(seed)`: two studies that ask for the same picture share it."""

@@ -17,7 +17,7 @@ MAX_LINES = 300
 
 FLOORS = {
     0: "promptlab records errors",
-    1: "articles axes calibration colour crash diversity hypotheses lengths levels manipulations mistakes pairing "
+    1: "articles axes byte_pairs calibration chat_templates colour crash diversity hypotheses lengths levels manipulations mistakes pairing "
     "plugins power prompts redaction resampling runlog simulations stats tokens yaml_strict",
     2: "grid init_study study study_checks study_contrasts",
     3: "backends.* clip clip_files doctor durable home journal ledger lock miniature.* pictures probes.* publish "

@@ -17,12 +17,13 @@ References:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["RowGuidance", "single_pass"]
+__all__ = ["ListGuidance", "RowGuidance", "single_pass"]
 
 
 def single_pass(scale: float) -> bool:
@@ -65,3 +66,20 @@ class RowGuidance(float):
         column = column.reshape(-1, *[1] * (other.ndim - 1))
         # In float32, as torch does for a Python number: a scale rounded to bfloat16 would be another scale.
         return (other.float() * column).to(other.dtype)
+
+
+class ListGuidance(RowGuidance):
+    """Guidance scales for a pipeline that multiplies one row after the other, in order, at every step."""
+
+    def __new__(cls, scales: Sequence[float]) -> ListGuidance:
+        """`scales`: one w for each row. An object serves one call: a call that broke off leaves it amid the rows."""
+        self = super().__new__(cls, scales)
+        assert isinstance(self, ListGuidance)
+        self._turns = cycle(self.scales)
+        return self
+
+    def __mul__(self, other: Any) -> Any:
+        """A tensor (...) of the next row times its scale; an ordinary product with anything else."""
+        import torch
+
+        return next(self._turns) * other if isinstance(other, torch.Tensor) else float(self) * other
