@@ -1,4 +1,4 @@
-"""Byte-level BPE tokenizers from the older pair of files, `vocab.json` and `merges.txt`, by the tokenizers library alone.
+"""Byte-level BPE tokenizers from the older pair of files, `vocab.json` and `merges.txt`.
 
 The pair does not say how text is split before merges apply; the tokenizer's class does. CLIP lower-cases and marks the
 end of a word, Qwen does neither.
@@ -26,7 +26,7 @@ _QWEN_WORDS = (
 
 
 def pair_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer whose `vocab.json` and `merges.txt` lie in `folder`: Qwen's if its configuration says so, else CLIP's."""
+    """The tokenizer of a folder with the pair: Qwen's if its configuration says so, else CLIP's."""
     vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
     lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
     merges = [line for line in lines if line and not line.startswith("#version")]

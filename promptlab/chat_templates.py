@@ -64,14 +64,13 @@ def _template(folder: Path) -> tuple[str | None, dict[str, str]]:
     try:
         config = folder / "tokenizer_config.json"
         said = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+        source: Any = said.get("chat_template")
         file = folder / "chat_template.jinja"
         older = folder / "chat_template.json"
         if file.is_file():
             source = file.read_text(encoding="utf-8")
         elif older.is_file():
             source = json.loads(older.read_text(encoding="utf-8")).get("chat_template")
-        else:
-            source = said.get("chat_template")
     except (OSError, ValueError, AttributeError) as error:
         raise ModelError(f"the chat template of {folder} cannot be read ({error}); get the model again") from error
     names: dict[str, str] = {}

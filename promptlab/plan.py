@@ -1,27 +1,30 @@
-"""What a run would do, counted before anything heavy loads: cells, pictures, what is made, what the encoder cuts.
+"""What a run would do, counted before anything heavy loads: cells, pictures, what is made, what the encoders cut.
 
-Seconds a picture come from the pictures that the store has of the same model and size, else from `RATE`; sizes on disk
-likewise. Nothing here imports torch.
+A setting that the model cannot follow is refused (`promptlab.suitability`). Seconds a picture come from the pictures
+that the store has of the same model and size, else from `RATE`, else from arithmetic (`promptlab.estimate`), and the
+plan says which. Nothing here imports torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from promptlab.backends.capabilities import defaults_of
+from promptlab.estimate import estimate
 from promptlab.grid import MAX_CELLS, expand
 from promptlab.power import smallest_detectable
+from promptlab.readings import Reading, readings, tokenizer_of
 from promptlab.records import STATUSES, Cell, Image
 from promptlab.study import Study
-from promptlab.tokens import Tokens, open_tokens
+from promptlab.suitability import check_suits
 
 if TYPE_CHECKING:
     from promptlab.store import Store
 
-__all__ = ["RETRIED", "Cut", "Plan", "plan_study", "tier_of", "tokenizer_of"]
+__all__ = ["RETRIED", "Plan", "plan_study", "tier_of"]
 
 RATE = {"miniature": 0.35}
 """Seconds a picture where nothing is known yet: two CPU cores."""
@@ -31,18 +34,12 @@ RETRIED = frozenset({"error", "oom", "invalid_image"})
 
 
 @dataclass(frozen=True)
-class Cut:
-    """Phrases that the text encoder does not see: in how many prompts, and the longest of them."""
-
-    prompts: int
-    longest: int
-    limit: int
-    lost: str
-
-
-@dataclass(frozen=True)
 class Plan:
-    """A study expanded. `missing` are (cell, seed) to be made, one for each distinct picture."""
+    """A study expanded. `missing` are (cell, seed) to be made, one for each distinct picture.
+
+    `seconds` rest on `basis`: pictures that were timed here, or an estimate; `memory` is the bytes of the largest
+    model's weights, None where no model is loaded.
+    """
 
     study: Study
     cells: tuple[Cell, ...]
@@ -52,8 +49,10 @@ class Plan:
     missing: tuple[tuple[Cell, int], ...]
     seconds: float | None
     megabytes: float
-    cut: Cut | None
+    readings: tuple[Reading, ...]
     groups: int
+    basis: str = ""
+    memory: float | None = None
 
     @property
     def detectable(self) -> float | None:
@@ -61,15 +60,6 @@ class Plan:
         if self.groups < 2:
             return None
         return smallest_detectable(self.groups, len(self.study.seeds))
-
-
-def tokenizer_of(model: str) -> Path | None:
-    """The tokenizer of a model on disk, for counting tokens without loading it; None where there is none."""
-    from promptlab.miniature.shipped import shipped_folder
-
-    folder = shipped_folder() / "pipeline" if model == "miniature" else Path(model)
-    path = folder / "tokenizer"
-    return path if path.is_dir() else None
 
 
 def tier_of(cell: Cell) -> str:
@@ -82,15 +72,15 @@ def tier_of(cell: Cell) -> str:
 def plan_study(study: Study, store: Store | None, max_cells: int = MAX_CELLS, *, retry: bool = False) -> Plan:
     """Expand a study and hold it against the store; `retry` counts whatever did not end ok as missing.
 
-    Raises StudyError (too many cells, impossible prompts).
+    Raises StudyError (too many cells, impossible prompts, settings without effect) and ModelError.
     """
-    cells = tuple(expand(study, tokenizer_of, max_cells))
+    cells = tuple(expand(study, tokenizer_of, max_cells, defaults_of if study.backend == "diffusion" else None))
+    check_suits(study, cells)
     known = store.images() if store else {}
     wanted = {cell.image_id(seed): (cell, seed) for cell in cells for seed in study.seeds}
     again = frozenset(STATUSES) - {"ok"} if retry else RETRIED
     missing = {key: job for key, job in wanted.items() if key not in known or known[key].status in again}
-    kin = [image for image in known.values() if image.status == "ok" and _kin(image, cells[0])]
-    rate = _rate(kin, cells[0])
+    seconds, basis, memory = _time(cells, known.values(), list(missing.values()))
     size = 20e3 if cells[0].settings.width <= 256 else 1.3 * cells[0].settings.width * cells[0].settings.height
     return Plan(
         study,
@@ -99,10 +89,12 @@ def plan_study(study: Study, store: Store | None, max_cells: int = MAX_CELLS, *,
         len(wanted),
         len(wanted) - len(missing),
         tuple(missing.values()),
-        None if rate is None else rate * len(missing),
+        seconds,
         size * len(missing) / 1e6,
-        _cut(cells),
+        readings(cells),
         len({cell.group for cell in cells}),
+        basis,
+        memory,
     )
 
 
@@ -112,26 +104,33 @@ def _kin(image: Image, cell: Cell) -> bool:
     return recipe.get("model") == cell.model and all(recipe.get(k) == getattr(cell.settings, k) for k in same)
 
 
-def _rate(kin: Sequence[Image], cell: Cell) -> float | None:
-    seconds = [image.seconds for image in kin if image.seconds is not None]
-    if seconds:
-        return median(seconds)
-    rate = RATE.get(cell.model)
-    return None if rate is None else rate * cell.settings.num_inference_steps / 25
+def _time(
+    cells: Sequence[Cell], known: Collection[Image], missing: Sequence[tuple[Cell, int]]
+) -> tuple[float | None, str, float | None]:
+    """Seconds for what is missing, what they rest on, and bytes of weights; a model's first cell stands for all."""
+    total, bases, memory = 0.0, dict[str, None](), 0.0
+    for model, some in _by_model(cells).items():
+        todo = [cell for cell, _ in missing if cell.model == model]
+        timed = [image.seconds for image in known if image.status == "ok" and image.seconds and _kin(image, some)]
+        if timed:
+            total += median(timed) * len(todo)
+            bases["by pictures timed here"] = None
+        elif model in RATE:
+            total += RATE[model] * sum(cell.settings.num_inference_steps for cell in todo) / 25
+            bases["on two CPU cores"] = None
+        elif some.backend != "diffusion":
+            return None, "", None
+        if some.backend == "diffusion" and model not in RATE:
+            rough = estimate(model, [cell.settings for cell in todo])
+            memory = max(memory, rough.memory)
+            if not timed:
+                total += rough.seconds
+                bases[f"an estimate by arithmetic, for {rough.device}"] = None
+    return total, "; ".join(bases), memory or None
 
 
-def _cut(cells: Sequence[Cell]) -> Cut | None:
-    worst, prompts = None, set()
-    # what is drawn by the renderer is read by no encoder
-    for model in {cell.model for cell in cells if cell.backend != "renderer"}:
-        path = tokenizer_of(model)
-        if path is None:
-            continue
-        tokens: Tokens = open_tokens(path)
-        for prompt in {cell.prompt.text: cell.prompt for cell in cells if cell.model == model}.values():
-            spans = tokens.spans(prompt)
-            if spans.cut:
-                prompts.add(prompt.text)
-                if worst is None or spans.total > worst.total:
-                    worst = spans
-    return None if worst is None else Cut(len(prompts), worst.total, worst.limit, worst.cut_text)
+def _by_model(cells: Sequence[Cell]) -> dict[str, Cell]:
+    first: dict[str, Cell] = {}
+    for cell in cells:
+        first.setdefault(cell.model, cell)
+    return first

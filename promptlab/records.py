@@ -112,9 +112,9 @@ class Prompt:
 class Settings:
     """How a picture is made, in diffusers' own spelling. `scheduler` None is the model's own.
 
-    `guidance_scale` means w in u + w (c - u): 0 is unconditional, 1 purely conditional. `distilled_guidance_scale` is the
-    input of a guidance-distilled model, which has no u; None is the model's own, and the only value where there is no
-    such input.
+    `guidance_scale` means w in u + w (c - u): 0 is unconditional, 1 purely conditional. `distilled_guidance_scale` is
+    the input of a guidance-distilled model, which has no u; None is the model's own, and the only value where there is
+    no such input.
     """
 
     guidance_scale: float = 5.0

@@ -31,14 +31,14 @@ def folder_of_this_session() -> Path:
 
 @cache
 def random_clip(seed: int = 0) -> Path:
-    """A CLIP folder of random weights: one layer in each tower."""
+    """A CLIP folder of random weights, as small as they come."""
     import torch
 
     from promptlab.miniature.clip_pair import build_clip, save_clip
 
     torch.manual_seed(seed)
     folder = folder_of_this_session()
-    save_clip(build_clip(1, 1), (1, 1), folder)
+    save_clip(build_clip(1, 2), (1, 2), folder)
     return folder
 
 

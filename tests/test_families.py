@@ -1,4 +1,4 @@
-"""One table of all families, on pipelines of random weights: the stock pipeline's pictures, row by row, in any company."""
+"""One table of all families, on random weights: the stock pipeline's pictures, row by row, in any company."""
 
 from __future__ import annotations
 

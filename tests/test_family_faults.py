@@ -1,4 +1,4 @@
-"""What goes wrong in a batch of any family costs what it must and no more: memory, NaN of the denoiser and the decoder."""
+"""What goes wrong in a batch of any family costs what it must: memory, NaN of the denoiser and of the decoder."""
 
 from __future__ import annotations
 

@@ -17,12 +17,14 @@ MAX_LINES = 300
 
 FLOORS = {
     0: "promptlab records errors",
-    1: "articles axes byte_pairs calibration chat_templates colour crash diversity hypotheses lengths levels manipulations mistakes pairing "
-    "plugins power prompts redaction resampling runlog simulations stats tokens yaml_strict",
+    1: "articles axes byte_pairs calibration chat_templates colour crash diversity hypotheses lengths levels "
+    "manipulations mistakes pairing plugins power prompts redaction resampling runlog simulations stats tokens "
+    "yaml_strict",
     2: "grid init_study study study_checks study_contrasts",
     3: "backends.* clip clip_files doctor durable home journal ledger lock miniature.* pictures probes.* publish "
     "reader scenes store",
-    4: "analyzer bench by_hand card effects gates generator passports plan run tables truth",
+    4: "analyzer bench by_hand card effects estimate gates generator passports plan readings run suitability "
+    "tables truth",
     5: "__main__ cli.*",
 }
 """DESIGN section 4, with every module that there is; `x.*` is the folder x."""

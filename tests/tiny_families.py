@@ -149,7 +149,7 @@ def sd3(folder: Path) -> None:
     t5 = write_t5(folder / "tokenizer_3")
     transformer = SD3Transformer2DModel(
         sample_size=8,
-        patch_size=1,
+        patch_size=2,
         in_channels=4,
         num_layers=1,
         attention_head_dim=8,

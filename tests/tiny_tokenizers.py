@@ -15,7 +15,7 @@ QWEN_SYSTEM = (
     "system Describe the image by detailing the color, shape, size, texture, quantity, text, spatial relationships of "
     "the objects and background: user assistant"
 )
-"""The instruction that Qwen-Image's pipeline puts before every prompt; its words are single tokens, as in Qwen's own."""
+"""The instruction that Qwen-Image's pipeline puts before every prompt. Its words are single tokens, as in Qwen."""
 
 QWEN_CHAT = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"

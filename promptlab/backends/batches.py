@@ -27,8 +27,8 @@ GIVE_UP = 5
 class Shape:
     """What a batch shares. `guided` batches take two passes, others one.
 
-    `scale` is the embedded guidance where rows cannot differ in it; `lengths` are those of the padded texts, conditional
-    and unconditional, where the model reads no more than it is given.
+    `scale` is the embedded guidance where rows cannot differ in it. `lengths` are those of the padded texts,
+    conditional and unconditional, where states are as long as their text.
     """
 
     height: int

@@ -50,8 +50,8 @@ DTYPES = ("float32", "bfloat16", "float16")
 def load(
     model: str = "miniature", batch_size: int = 16, dtype: str | None = None, device: str | None = None
 ) -> Diffusion:
-    """Load a pipeline: "miniature", "miniature-bag" (its encoder knows no word order), a folder in diffusers' format, or
-    OWNER/NAME[@REVISION] from the cache of the hub.
+    """Load a pipeline: "miniature", "miniature-bag" (its encoder knows no word order), a folder in diffusers' format,
+    or OWNER/NAME[@REVISION] from the cache of the hub.
 
     `device` is the first CUDA device where there is one, else the CPU; `dtype` is bfloat16 there and float32 here.
 

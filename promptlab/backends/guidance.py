@@ -16,9 +16,9 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +39,7 @@ class RowGuidance(float):
 
     scales: tuple[float, ...]
 
-    def __new__(cls, scales: Sequence[float]) -> RowGuidance:
+    def __new__(cls, scales: Sequence[float]) -> Self:
         """`scales`: one w for each row."""
         self = super().__new__(cls, max(scales))
         self.scales = tuple(float(scale) for scale in scales)
@@ -71,10 +71,11 @@ class RowGuidance(float):
 class ListGuidance(RowGuidance):
     """Guidance scales for a pipeline that multiplies one row after the other, in order, at every step."""
 
-    def __new__(cls, scales: Sequence[float]) -> ListGuidance:
+    _turns: Iterator[float]
+
+    def __new__(cls, scales: Sequence[float]) -> Self:
         """`scales`: one w for each row. An object serves one call: a call that broke off leaves it amid the rows."""
         self = super().__new__(cls, scales)
-        assert isinstance(self, ListGuidance)
         self._turns = cycle(self.scales)
         return self
 

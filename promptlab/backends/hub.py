@@ -24,7 +24,7 @@ __all__ = ["PIPELINE_FILES", "blob_of", "cache_folder", "cached", "is_hub_name",
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 PIPELINE_FILES = ("model_index.json", "*/*.json", "*/*.safetensors", "*/*.txt", "*/*.model", "*/*.jinja")
-"""What a pipeline needs: weights as safetensors, configurations, vocabularies. Neither pickle nor single-file copies."""
+"""What a pipeline needs: weights as safetensors, configurations, vocabularies. No pickle, no single-file copies."""
 
 
 def is_hub_name(model: str) -> bool:

@@ -53,13 +53,16 @@ def _denormalised(pipe: Any, latents: Tensor) -> Tensor:
             return latents  # its pipeline has done it, even for output_type="latent"
         case "QwenImagePipeline":
             inverse = 1.0 / stated(config.latents_std, 1, 1, 1)
-            return latents / inverse + stated(config.latents_mean, 1, 1, 1)
-        case "StableDiffusionXLPipeline" if getattr(config, "latents_mean", None) and getattr(
-            config, "latents_std", None
-        ):
-            scaled = latents * stated(config.latents_std, 1, 1) / config.scaling_factor
-            return scaled + stated(config.latents_mean, 1, 1)
-    return latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
+            picture = latents / inverse + stated(config.latents_mean, 1, 1, 1)
+            return picture
+        case "StableDiffusionXLPipeline":
+            # Only some checkpoints state them; None is said for the others.
+            if getattr(config, "latents_mean", None) and getattr(config, "latents_std", None):
+                scaled = latents * stated(config.latents_std, 1, 1) / config.scaling_factor
+                picture = scaled + stated(config.latents_mean, 1, 1)
+                return picture
+    picture = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
+    return picture
 
 
 def decoded(pipe: Any, latents: Tensor) -> Tensor:
