@@ -1,6 +1,7 @@
 """The loop over missing scores: which pictures a probe has not seen, with which relatives, in batches.
 
     shot       a cell at a seed: one picture that exists
+    key        a picture and the prompt whose claims are asked about: what is judged once
     twin       the shot of the prompt with two attributes exchanged: the same model, settings and seed
     siblings   the shots of the same prompt, model and settings at the other seeds
 
@@ -25,7 +26,7 @@ from promptlab.errors import PromptlabError
 from promptlab.probes import Look, Probe
 from promptlab.records import Cell, Score, Settings
 
-__all__ = ["Shot", "analyze", "missing"]
+__all__ = ["Key", "Shot", "analyze", "missing"]
 
 BATCH = 64
 SHELF_BYTES = 256_000_000
@@ -46,6 +47,9 @@ class Shot(NamedTuple):
         return self.cell.image_id(self.seed)
 
 
+Key = tuple[str, str | None]
+"""Ids of a picture and of the prompt that asks about it; None, in scores of old, for any prompt."""
+
 _Made = tuple[str, str, str, Settings]
 """Backend, model, prompt text and settings: all that decides a picture but its seed."""
 
@@ -55,50 +59,50 @@ def _made(cell: Cell, text: str) -> _Made:
 
 
 class _Family:
-    """All shots by image, and who is related to whom; a picture that several cells show counts once."""
+    """All shots by key, and who is related to whom; a picture that several cells ask the same about counts once."""
 
     def __init__(self, shots: Iterable[Shot]) -> None:
-        self.shots: dict[str, Shot] = {}
-        self._seeds: dict[_Made, dict[int, str]] = defaultdict(dict)
+        self.shots: dict[Key, Shot] = {}
+        self._seeds: dict[_Made, dict[int, Key]] = defaultdict(dict)
         for shot in shots:
-            if (image := shot.image) not in self.shots:
-                self.shots[image] = shot
-                self._seeds[_made(shot.cell, shot.cell.prompt.text)][shot.seed] = image
+            if (key := (shot.image, shot.cell.prompt.id)) not in self.shots:
+                self.shots[key] = shot
+                self._seeds[_made(shot.cell, shot.cell.prompt.text)].setdefault(shot.seed, key)
 
-    def twin(self, image: str) -> list[str]:
+    def twin(self, key: Key) -> list[Key]:
         """The twin, if there is one."""
-        cell, seed = self.shots[image]
+        cell, seed = self.shots[key]
         if cell.prompt.swapped is None:
             return []
         twins = self._seeds.get(_made(cell, cell.prompt.swapped), {})
         return [twins[seed]] if seed in twins else []
 
-    def siblings(self, image: str) -> list[str]:
+    def siblings(self, key: Key) -> list[Key]:
         """The other seeds, in order."""
-        cell, own = self.shots[image]
+        cell, own = self.shots[key]
         return [other for seed, other in sorted(self._seeds[_made(cell, cell.prompt.text)].items()) if seed != own]
 
-    def needed(self, probe: Probe, image: str) -> tuple[list[str], list[str]]:
+    def needed(self, probe: Probe, key: Key) -> tuple[list[Key], list[Key]]:
         """Twin and siblings, as far as the probe asks for them."""
         return (
-            self.twin(image) if "twin" in probe.needs else [],
-            self.siblings(image) if "siblings" in probe.needs else [],
+            self.twin(key) if "twin" in probe.needs else [],
+            self.siblings(key) if "siblings" in probe.needs else [],
         )
 
-    def missing(self, probe: Probe, done: Container[str]) -> list[str]:
-        """Images that the probe has not judged with all their relatives."""
+    def missing(self, probe: Probe, done: Container[Key]) -> list[Key]:
+        """What the probe has not judged with all its relatives."""
 
-        def old(image: str) -> bool:
-            twin, siblings = self.needed(probe, image)
-            return all(one in done for one in (image, *twin, *siblings))
+        def old(key: Key) -> bool:
+            twin, siblings = self.needed(probe, key)
+            return all(one in done or (one[0], None) in done for one in (key, *twin, *siblings))
 
-        return [image for image in self.shots if not old(image)]
+        return [key for key in self.shots if not old(key)]
 
 
-def missing(probe: Probe, shots: Iterable[Shot], done: Container[str] = frozenset()) -> list[Shot]:
-    """The shots that `analyze` would have the probe judge; each picture once."""
+def missing(probe: Probe, shots: Iterable[Shot], done: Container[Key] = frozenset()) -> list[Shot]:
+    """The shots that `analyze` would have the probe judge; each key once."""
     family = _Family(shots)
-    return [family.shots[image] for image in family.missing(probe, done)]
+    return [family.shots[key] for key in family.missing(probe, done)]
 
 
 def analyze(
@@ -106,7 +110,7 @@ def analyze(
     shots: Iterable[Shot],
     load: Callable[[str], Pixels],
     *,
-    done: Container[str] = frozenset(),
+    done: Container[Key] = frozenset(),
     batch: int = BATCH,
 ) -> Iterator[list[Score]]:
     """All scores of one picture after another, as they are ready: a list is what a store keeps whole.
@@ -114,7 +118,7 @@ def analyze(
     Args:
         shots: pictures that exist and are ok, in the order of the plan (seeds of a cell together).
         load: pixels of an image id, uint8 (height, width, 3).
-        done: image ids that the probe has scored.
+        done: what the probe has scored.
 
     Raises:
         PromptlabError: the probe cannot work at all.
@@ -122,27 +126,38 @@ def analyze(
     family = _Family(shots)
     todo = family.missing(probe, done)
     shelf = _Shelf(load)
-    for start in range(0, len(todo), batch):
+    for keys in _apart(todo, batch):
         looks: list[Look] = []
-        for image in todo[start : start + batch]:
+        for key in keys:
             try:
-                looks.append(_look(probe, family, image, shelf))
+                looks.append(_look(probe, family, key, shelf))
             except Exception as error:
-                yield _crashed(probe, image, "its picture cannot be read", error)
+                crashed = _crashed(probe, key[0], "its picture cannot be read", error)
+                yield [replace(score, prompt=key[1]) for score in crashed]
         scores = _judged(probe, looks)
         for look in looks:
-            yield scores[look.image_id]
+            yield [replace(score, prompt=look.prompt.id) for score in scores[look.image_id]]
 
 
-def _look(probe: Probe, family: _Family, image: str, shelf: _Shelf) -> Look:
-    def bare(one: str) -> Look:
+def _apart(keys: Sequence[Key], size: int) -> Iterator[list[Key]]:
+    """Batches in which no picture comes twice: a probe names what it judged by the picture alone."""
+    batch: dict[str, Key] = {}
+    for key in keys:
+        if len(batch) == size or key[0] in batch:
+            yield list(batch.values())
+            batch = {}
+        batch[key[0]] = key
+    if batch:
+        yield list(batch.values())
+
+
+def _look(probe: Probe, family: _Family, key: Key, shelf: _Shelf) -> Look:
+    def bare(one: Key) -> Look:
         cell, seed = family.shots[one]
-        return Look(one, shelf[one], cell.prompt, cell.settings, seed)
+        return Look(one[0], shelf[one[0]], cell.prompt, cell.settings, seed)
 
-    twins, siblings = family.needed(probe, image)
-    return replace(
-        bare(image), twin=bare(twins[0]) if twins else None, siblings=tuple(bare(other) for other in siblings)
-    )
+    twins, siblings = family.needed(probe, key)
+    return replace(bare(key), twin=bare(twins[0]) if twins else None, siblings=tuple(bare(other) for other in siblings))
 
 
 class _Shelf:

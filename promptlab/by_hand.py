@@ -65,7 +65,7 @@ def score_loop() -> Callable[[Picture, str], float]:
     ids = {"bos_token_id": text["eos_id"] - 1, "eos_token_id": text["eos_id"], "pad_token_id": text["pad_id"]}
     config = CLIPConfig(
         text_config={**shape, **ids, "vocab_size": text["vocab_size"], "max_position_embeddings": 77},
-        vision_config={**shape, "image_size": vision["image_size"], "patch_size": vision["patch_size"]},
+        vision_config={**shape, "image_size": vision["image_size"], "patch_size": 16},
         projection_dim=width,
     )
     side = vision["image_size"]

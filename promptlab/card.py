@@ -53,5 +53,3 @@ def write_card(folder: Path) -> None:
     head, rest = text.split(BEGIN)
     tail = rest.split(END)[1]
     path.write_text(f"{head}{BEGIN}\n{gates_table(folder / 'gates.json')}\n{END}{tail}", encoding="utf-8")
-
-

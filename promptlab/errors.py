@@ -1,12 +1,12 @@
 """Every error that promptlab raises on purpose.
 
-    PromptlabError              exit code 1   anything a person can mend; shown in one line, without a traceback
-    +-- StudyError              exit code 2   the study file is wrong (file:line:column, given, allowed, nearest)
-    +-- IncompleteError         exit code 3   the run ended, some images or scores failed
-    +-- LockedError             exit code 4   another process runs this study
-    +-- DiskError               exit code 5   no room left, or the folder cannot be written
-    +-- ModelError              exit code 1   a model folder is missing, partial or unsafe
-    +-- StoreError              exit code 1   journal or database damaged (says what, and the command that mends it)
+PromptlabError              exit code 1   anything a person can mend; shown in one line, without a traceback
++-- StudyError              exit code 2   the study file is wrong (file:line:column, given, allowed, nearest)
++-- IncompleteError         exit code 3   the run ended, some images or scores failed
++-- LockedError             exit code 4   another process runs this study
++-- DiskError               exit code 5   no room left, or the folder cannot be written
++-- ModelError              exit code 1   a model folder is missing, partial or unsafe
++-- StoreError              exit code 1   journal or database damaged (says what, and the command that mends it)
 """
 
 from __future__ import annotations

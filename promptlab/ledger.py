@@ -22,7 +22,10 @@ from promptlab.home import Home
 from promptlab.journal import Damage, Line, Reading, read_journal
 from promptlab.records import Image
 
-__all__ = ["Entry", "Ledger", "Rank", "ScoreSet", "uncollected"]
+__all__ = ["Entry", "Ledger", "Rank", "ScoreKey", "ScoreSet", "uncollected"]
+
+ScoreKey = tuple[str, str, str | None]
+"""Probe, image and prompt that a set of scores is of; journals of old name no prompt."""
 
 Rank = tuple[bool, str, int]
 """Whether a picture is ok, its run, its line: the greatest stands."""
@@ -53,7 +56,7 @@ class Entry(NamedTuple):
 
 
 class ScoreSet(NamedTuple):
-    """All scores that a probe gave a picture, and the pixels it saw."""
+    """All scores that a probe gave a picture for a prompt, and the pixels it saw."""
 
     rank: Rank
     pixels: str | None
@@ -68,7 +71,7 @@ class Ledger:
         plans: (study, plan id) to the latest `plan` record.
         cells: (study, plan id) to position to cell record.
         images: image id to (rank, Image), whether or not the file is still there.
-        scores: (probe, image id) to what the probe said.
+        scores: (probe, image id, prompt id) to what the probe said.
         measures, passports, effects: by their keys.
         journals: file to how far it was read.
     """
@@ -95,7 +98,7 @@ class Ledger:
         self.plans: dict[tuple[str, str], Entry] = {}
         self.cells: dict[tuple[str, str], dict[int, dict[str, Any]]] = defaultdict(dict)
         self.images: dict[str, tuple[Rank, Image]] = {}
-        self.scores: dict[tuple[str, str], ScoreSet] = {}
+        self.scores: dict[ScoreKey, ScoreSet] = {}
         self.measures: dict[str, Entry] = {}
         self.passports: dict[tuple[str, str], Entry] = {}
         self.effects: dict[tuple[str, str], dict[tuple[str, ...], Entry]] = defaultdict(dict)
@@ -177,7 +180,7 @@ class Ledger:
             self.images[image.id] = (rank, image)
 
     def _score(self, rank: Rank, record: dict[str, Any]) -> None:
-        key = (record["probe"], record["image"])
+        key = (record["probe"], record["image"], record.get("prompt"))
         kept = self.scores.get(key)
         if kept is None or kept.rank <= rank:
             self.scores[key] = ScoreSet(rank, record.get("pixels"), record["scores"])

@@ -8,7 +8,7 @@ plan says which. Nothing here imports torch.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from promptlab.suitability import check_suits
 if TYPE_CHECKING:
     from promptlab.store import Store
 
-__all__ = ["RETRIED", "Plan", "plan_study", "tier_of"]
+__all__ = ["RETRIED", "Plan", "plan_facts", "plan_study", "tier_of"]
 
 RATE = {"miniature": 0.35}
 """Seconds a picture where nothing is known yet: two CPU cores."""
@@ -60,6 +60,26 @@ class Plan:
         if self.groups < 2:
             return None
         return smallest_detectable(self.groups, len(self.study.seeds))
+
+
+def plan_facts(plan: Plan) -> dict[str, Any]:
+    """A plan as plain data."""
+    return {
+        "study": plan.study.name,
+        "model": plan.study.model,
+        "cells": len(plan.cells),
+        "seeds": len(plan.study.seeds),
+        "pictures": plan.images,
+        "made": plan.made,
+        "missing": len(plan.missing),
+        "prompt_families": plan.groups,
+        "seconds": plan.seconds,
+        "megabytes": plan.megabytes,
+        "time_by": plan.basis,
+        "memory_bytes": plan.memory,
+        "readings": [asdict(reading) for reading in plan.readings],
+        "smallest_detectable_difference": plan.detectable,
+    }
 
 
 def tier_of(cell: Cell) -> str:

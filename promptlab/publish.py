@@ -104,11 +104,12 @@ def rows(ledger: Ledger) -> Iterator[tuple[str, Row]]:
         (_, run, _), image = ledger.images[key]
         asked = {k: v for k, v in image.recipe.items() if k not in ("width", "height")}
         yield "image", {**asked, **vars(image), "recipe": canonical_json(image.recipe), "run": run}
-    for probe, seen in sorted(ledger.scores):
-        scores = ledger.scores[probe, seen]
+    for probe, seen, prompt in sorted(ledger.scores, key=lambda key: (*key[:2], key[2] or "")):
+        scores = ledger.scores[probe, seen, prompt]
         if ledger.score_stands(scores, seen):
+            key = {"probe": probe, "image": seen, "prompt_id": prompt, "run": scores.rank[1]}
             for score in scores.scores:
-                yield "score", _flat({"target": "", **score, "probe": probe, "image": seen, "run": scores.rank[1]})
+                yield "score", _flat({"target": "", **score, **key})
     for _, entry in sorted(ledger.measures.items()):
         yield "measure", {**entry.record, "reference": entry.record.get("references", "")}
     for _, entry in sorted(ledger.passports.items()):

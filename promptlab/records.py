@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 __all__ = [
@@ -106,6 +107,16 @@ class Prompt:
     bindings: tuple[Binding, ...] = ()
     swapped: str | None = None
     alone: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Hash of the text, its phrases and its claims: one text may be declared in several ways."""
+        return _prompt_id(self)
+
+
+@lru_cache(maxsize=100_000)
+def _prompt_id(prompt: Prompt) -> str:
+    return content_id(asdict(prompt))
 
 
 @dataclass(frozen=True)
@@ -197,7 +208,8 @@ class Measure:
 class Score:
     """One number about one image: `value`, or None with a `reason`. `target` says about what (a phrase, an object).
 
-    `label` carries a category where the measure is one (the outcome of binding). NaN is refused.
+    `label` carries a category where the measure is one (the outcome of binding). `prompt` is the id of the prompt whose
+    claims the probe asked about: two studies may show one picture and name its objects otherwise. NaN is refused.
     """
 
     image: str
@@ -208,6 +220,7 @@ class Score:
     label: str | None = None
     reason: str | None = None
     detail: dict[str, Any] = field(default_factory=dict)
+    prompt: str | None = None
 
     def __post_init__(self) -> None:
         if self.value is not None and self.value != self.value:

@@ -93,6 +93,7 @@ def run_study(
     wait: float = 0.0,
     retry: bool = False,
     passports_n: int = 60,
+    make: bool = True,
 ) -> Summary:
     """Run `study` into `store` until nothing is missing.
 
@@ -101,6 +102,7 @@ def run_study(
         wait: seconds to wait for another run of this study to end.
         retry: make again whatever did not end ok, refusals and NaN included.
         passports_n: rendered pictures a cell for probes that have no passport yet; 0 leaves them without.
+        make: whether missing pictures are made; False only measures what is there.
 
     Raises:
         StudyError, LockedError, DiskError, ModelError: before anything is lost; what is finished stays.
@@ -119,8 +121,9 @@ def run_study(
         summary = Summary(plan)
         run.plan(plan.cells, study.seeds, tier_of)
         publish = _Publisher(store)
+        generating = partial(_generate, plan, store, run, progress, publish, summary, batch_size)
         for stage, work in (
-            ("generate", partial(_generate, plan, store, run, progress, publish, summary, batch_size)),
+            *((("generate", generating),) if make else ()),
             ("score", partial(_score, plan, store, run, progress, publish, summary, probes)),
             ("passports", partial(_passports, store, run, progress, probes, passports_n)),
         ):
@@ -132,7 +135,7 @@ def run_study(
         summary.effects = contrast_effects(store, study)
         run.add(*summary.effects)
         log.info("pictures %s, scores %d", dict(summary.made), summary.scores)
-        if summary.failed:
+        if summary.failed or (plan.missing and not make):
             run.end("incomplete")
     store.publish()
     return summary
@@ -200,7 +203,7 @@ def _score(
         return pictures.load(store.home, images[image].file or "")
 
     for probe in probes:
-        done = {image for _, image in store.scores(probe.id)}
+        done = {(image, prompt) for _, image, prompt in store.scores(probe.id)}
         todo = missing(probe, shots, done)
         run.add(*probe.measures)
         if not todo:

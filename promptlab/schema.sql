@@ -148,9 +148,11 @@ CREATE TABLE measure (
     reference VARCHAR          -- Measure.references: papers
 );
 
--- Numbers about images. Key: image, probe, measure, target. Scores of a picture that was made anew are left out.
+-- Numbers about images. Key: image, prompt_id, probe, measure, target. Scores of a picture that was made anew are left
+-- out.
 CREATE TABLE score (
     image VARCHAR,
+    prompt_id VARCHAR,         -- whose claims were asked about; NULL (old journals): of whatever prompt shows the image
     probe VARCHAR,             -- name and version of the probe
     measure VARCHAR,
     target VARCHAR,            -- about what: a phrase, an object; '' for the whole image

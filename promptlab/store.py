@@ -10,7 +10,8 @@
     store.query("SELECT * FROM scored WHERE study = ?", ["attribute_binding"])
 
 Pictures are saved first (`promptlab.pictures`), then journalled, then published. A process that dies between two of
-these steps leaves nothing that the next run cannot go on from.
+these steps leaves nothing that the next run cannot go on from. Planning reads journals only: the database's libraries
+load when it is first built or asked.
 """
 
 from __future__ import annotations
@@ -24,20 +25,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
-import pandas as pd
-
-from promptlab import __version__, reader
-from promptlab.doctor import Finding, Repair, examine, rebuild
+from promptlab import __version__
 from promptlab.errors import PromptlabError
 from promptlab.home import Home, find_home, safe_name
 from promptlab.journal import Journal
-from promptlab.ledger import Ledger
+from promptlab.ledger import Ledger, ScoreKey
 from promptlab.lock import hold
-from promptlab.publish import publish
 from promptlab.records import Cell, ContrastEffect, Image, Measure, Passport, Score, content_id
+
+if TYPE_CHECKING:
+    import duckdb
+    import pandas as pd
+
+    from promptlab.doctor import Finding, Repair
 
 __all__ = ["Record", "Run", "Store"]
 
@@ -83,19 +85,19 @@ class Run:
     def add(self, *records: Record) -> None:
         """Keep records; on the disk when this returns, with one fsync for all.
 
-        Give all scores of a picture by a probe in one call: they are one line, so a crash keeps all of them or none.
+        Give all scores of a picture by a probe for a prompt in one call: they are one line, which a crash keeps whole.
         """
         lines: list[tuple[str, dict[str, Any]]] = []
-        scored: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        scored: dict[ScoreKey, list[dict[str, Any]]] = {}
         for record in records:
             if isinstance(record, Score):
-                key = (record.probe, record.image)
+                key = (record.probe, record.image, record.prompt)
                 if key not in scored:
                     scored[key] = []
                     seen = self._pixels_of(record.image)
-                    line = {"probe": key[0], "image": key[1], "pixels": seen, "scores": scored[key]}
+                    line = {"probe": key[0], "image": key[1], "prompt": key[2], "pixels": seen, "scores": scored[key]}
                     lines.append(("score", line))
-                scored[key].append(_short(record, "probe", "image"))
+                scored[key].append(_short(record, "probe", "image", "prompt"))
             else:
                 lines.append((_KINDS[type(record)], _short(record)))
         self._journal.append(lines)
@@ -176,15 +178,15 @@ class Store:
         images = ((key, image) for key, (_, image) in self._ledger.images.items())
         return {key: image for key, image in images if image.file is None or image.file in here}
 
-    def scores(self, probe: str | None = None) -> set[tuple[str, str]]:
-        """(probe, image id) pairs that are scored, of `probe` or of all.
+    def scores(self, probe: str | None = None) -> set[ScoreKey]:
+        """(probe, image id, prompt id) that are scored, of `probe` or of all.
 
         Not those whose picture has changed since, nor those at which the probe crashed: they are asked again.
         """
         known = self._ledger.update().scores
-        pairs = known if probe is None else (pair for pair in known if pair[0] == probe)
-        stand = (pair for pair in pairs if self._ledger.score_stands(known[pair], pair[1]))
-        return {pair for pair in stand if not any(one.get("detail", {}).get("crashed") for one in known[pair].scores)}
+        keys = known if probe is None else (key for key in known if key[0] == probe)
+        stand = (key for key in keys if self._ledger.score_stands(known[key], key[1]))
+        return {key for key in stand if not any(one.get("detail", {}).get("crashed") for one in known[key].scores)}
 
     def passports(self) -> dict[tuple[str, str], Passport]:
         """Passports by (probe, family)."""
@@ -192,22 +194,32 @@ class Store:
 
     def publish(self) -> Path:
         """Build the database from all journals and put it in place; readers keep what they hold. Returns its path."""
+        from promptlab.publish import publish
+
         return publish(self.home, self._ledger)
 
     def connect(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
         """A short read-only connection to the published database, for several queries on one state of it."""
-        return reader.connect(self.home.database)
+        from promptlab.reader import connect
+
+        return connect(self.home.database)
 
     def query(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> pd.DataFrame:
         """The rows of a query against the published database; values as bound `parameters`."""
-        return reader.query(self.home.database, sql, parameters)
+        from promptlab.reader import query
+
+        return query(self.home.database, sql, parameters)
 
     def doctor(self, deep: bool = True) -> list[Finding]:
         """What is wrong; changes nothing. `deep` reads every picture and compares the database row by row."""
+        from promptlab.doctor import examine
+
         return examine(self.home, deep)
 
     def rebuild(self) -> Repair:
         """Set aside what is damaged, keep the rest, and build the database anew."""
+        from promptlab.doctor import rebuild
+
         return rebuild(self.home)
 
 

@@ -19,7 +19,7 @@ SELECT
 FROM cell
 JOIN cell_image ON cell_image.study = cell.study AND cell_image.cell_id = cell.id
 JOIN image ON image.id = cell_image.image
-JOIN score ON score.image = image.id
+JOIN score ON score.image = image.id AND coalesce(score.prompt_id, cell.prompt_id) = cell.prompt_id
 LEFT JOIN cell_levels ON cell_levels.study = cell.study AND cell_levels.cell_id = cell.id
 LEFT JOIN measure ON measure.name = score.measure
 WHERE cell.current;

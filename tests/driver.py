@@ -75,7 +75,7 @@ def run(home: Path, study: str, n: int, pause: float, every: int, gate: Path | N
         done = store.scores(PROBE)
         wanted = {cell.image_id(seed) for cell in design for seed in SEEDS}
         for key, image in sorted(store.images().items()):
-            if key in wanted and (PROBE, key) not in done and image.file:
+            if key in wanted and (PROBE, key, None) not in done and image.file:
                 pixels_ = pictures.load(store.home, image.file)
                 whole = Score(key, PROBE, "brightness", value=float(pixels_.mean()))
                 red = Score(key, PROBE, "brightness", "red", float(pixels_[..., 0].mean()), detail={"channel": 0})

@@ -14,7 +14,7 @@ from promptlab import analyzer
 from promptlab.analyzer import Shot, analyze, missing
 from promptlab.errors import ModelError, StoreError
 from promptlab.probes import Look
-from promptlab.records import Cell, Prompt, Score, Settings
+from promptlab.records import Binding, Cell, Prompt, Score, Settings
 
 CELL = Cell(
     "s", (("order", 1),), Prompt("a red cup and a blue chair", swapped="a blue cup and a red chair"), Settings(), "g"
@@ -22,6 +22,7 @@ CELL = Cell(
 TWIN = replace(CELL, levels=(("order", 2),), prompt=Prompt("a blue cup and a red chair", swapped=CELL.prompt.text))
 OTHER = replace(CELL, levels=(("order", 3),), settings=Settings(guidance_scale=1.0))
 SHOTS = [Shot(cell, seed) for cell in (CELL, TWIN, OTHER) for seed in range(3)]
+KEYS = [(shot.image, shot.cell.prompt.id) for shot in SHOTS]
 PIXELS = {shot.image: np.full((4, 4, 3), i, np.uint8) for i, shot in enumerate(SHOTS)}
 
 
@@ -45,16 +46,31 @@ def test_every_picture_is_judged_once_whatever_the_batch(batch: int) -> None:
 
 
 def test_what_is_done_is_not_done_again() -> None:
-    done = {shot.image for shot in SHOTS[:5]}
+    done = set(KEYS[:5])
     judge = probe()
     assert missing(judge, SHOTS, done) == SHOTS[5:]
     assert [scores[0].image for scores in run(judge, done=done)] == [shot.image for shot in SHOTS[5:]]
-    assert run(judge, done=set(PIXELS)) == []
+    assert run(judge, done=set(KEYS)) == []
+    of_old = {(image, None) for image in PIXELS}  # journals that named no prompt
+    assert run(judge, done=of_old) == []
 
 
 def test_a_picture_of_two_cells_is_judged_once() -> None:
     twice = replace(CELL, study="another", levels=(("x", 1),))
     assert len(run(probe(), [*SHOTS, Shot(twice, 0)])) == 9
+
+
+def test_a_picture_is_judged_again_for_another_prompt_that_names_its_objects_otherwise() -> None:
+    renamed = replace(CELL, study="another", prompt=replace(CELL.prompt, bindings=(Binding("mug", "cup", "red"),)))
+    shots = [*SHOTS, Shot(renamed, 0)]
+    assert shots[-1].image == SHOTS[0].image
+    assert missing(probe(), shots, set(KEYS)) == shots[-1:]
+    found = run(probe(), shots)
+    assert len(found) == 10
+    assert {scores[0].prompt for scores in found if scores[0].image == SHOTS[0].image} == {
+        CELL.prompt.id,
+        renamed.prompt.id,
+    }
 
 
 def test_relatives_are_found_by_prompt_settings_and_seed() -> None:
@@ -88,7 +104,7 @@ def test_nobody_is_given_relatives_that_it_does_not_need() -> None:
     ],
 )
 def test_a_new_relative_is_a_reason_to_judge_again(needs: tuple[str, ...], new: Shot, again: list[Shot]) -> None:
-    assert missing(probe(needs=needs), SHOTS, set(PIXELS) - {new.image}) == again
+    assert missing(probe(needs=needs), SHOTS, set(KEYS) - {(new.image, new.cell.prompt.id)}) == again
 
 
 def test_a_failure_costs_one_picture() -> None:

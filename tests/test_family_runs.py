@@ -76,7 +76,8 @@ def test_a_study_ends_with_scores(
     assert images["status"].tolist() == ["ok"] * pictures and set(images["width"]) == {side}
     assert set(images["w"].dropna()) == ({1.0, 4.0} if kind in EMBEDDED else set())
     scores = store.query("SELECT probe, value, label, reason FROM scored")
-    assert {name.split("-")[0] for name in scores["probe"]} == {use["name"] for use in yaml.safe_load(study.read_text())["probes"]}
+    asked = {use["name"] for use in yaml.safe_load(study.read_text("utf-8"))["probes"]}
+    assert {name.split("-")[0] for name in scores["probe"]} == asked
     empty = scores[scores["value"].isna() & scores["label"].isna()]
     assert empty["reason"].notna().all() and (empty["reason"] != "").all()
     assert scores.loc[scores["probe"].str.startswith("exposure"), "value"].notna().all()

@@ -23,7 +23,7 @@ FLOORS = {
     2: "grid init_study study study_checks study_contrasts",
     3: "backends.* clip clip_files doctor durable home journal ledger lock miniature.* pictures probes.* publish "
     "reader scenes store",
-    4: "analyzer bench by_hand card effects estimate gates generator passports plan readings run suitability "
+    4: "analyzer bench by_hand card effects estimate export gates generator passports plan readings run suitability "
     "tables truth",
     5: "__main__ cli.*",
 }
@@ -220,7 +220,7 @@ axes: {guidance_scale: [1, 5]}
     [
         (["--help"], [*MODELS, *PAGES, "duckdb", "pandas", "numpy", "pydantic"]),
         (["validate", "light.yaml"], [*MODELS, *PAGES, "duckdb", "pandas", "scipy"]),
-        (["plan", "light.yaml"], [*MODELS, *PAGES]),
+        (["plan", "light.yaml"], [*MODELS, *PAGES, "duckdb", "pandas"]),
         (["status"], [*MODELS, *PAGES]),
     ],
     ids=lambda value: value[0],

@@ -109,7 +109,7 @@ def test_the_parser_reads_pictures_of_one_size_only(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def clip() -> Any:
     torch.manual_seed(5)
-    model = build_clip(2, 1).eval()
+    model = build_clip(2, 2).eval()
     nn.init.normal_(model.positional_embedding, std=0.5)  # else position would hardly count
     return model
 
@@ -144,7 +144,7 @@ def test_the_bag_knows_no_order(clip: Any, ids: Any) -> None:
 def test_open_clip_loads_what_is_saved(clip: Any, ids: Any, tmp_path: Path) -> None:
     import open_clip
 
-    save_clip(clip, (2, 1), tmp_path)
+    save_clip(clip, (2, 2), tmp_path)
     model, _, transform = open_clip.create_model_and_transforms(f"local-dir:{tmp_path}")
     assert torch.equal(open_clip.get_tokenizer(f"local-dir:{tmp_path}")(["a blue chair and a red cup"]), ids[1:2])
     assert transform.transforms[0].size in (CANVAS, (CANVAS, CANVAS), [CANVAS, CANVAS])

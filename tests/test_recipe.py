@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import namedtuple
 from contextlib import nullcontext
@@ -47,7 +48,7 @@ lr = 1e-3
 
 [clip]
 text_layers = 1
-vision_layers = 1
+vision_width = 2
 steps = 1
 batch = 4
 lr = 1e-3
@@ -63,7 +64,7 @@ ema = 0.9
 
 [scorer]
 text_layers = 1
-vision_layers = 1
+vision_width = 2
 steps = 1
 batch = 4
 lr = 1e-3
@@ -82,7 +83,7 @@ def test_presets_that_ship_are_whole(name: str) -> None:
     preset = load_preset(name)
     for stage in STAGES:
         assert preset.fit(stage).steps > 0
-    assert preset.layers("clip") and preset.layers("scorer")
+    assert preset.shape("clip") and preset.shape("scorer")
 
 
 def test_an_unknown_preset_names_the_nearest() -> None:
@@ -159,6 +160,19 @@ def test_a_disk_that_fills_up_ends_the_training_in_one_line(
     monkeypatch.setattr(recipe._Recipe, "make_vae", full)
     with pytest.raises(DiskError, match="full"):
         train(load_preset("smoke"), tmp_path, quiet)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="blocks are reserved on POSIX")
+def test_a_pool_that_finds_no_room_ends_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pool is a memory map: a write to a block that is not there would kill the process without a word."""
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(DiskError, match=r"full: free some room and run the same command again"):
+        train(load_preset("smoke"), tmp_path, quiet)
+    assert not list(tmp_path.rglob("*.npy"))
 
 
 def linear() -> nn.Module:

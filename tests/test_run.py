@@ -38,9 +38,7 @@ contrasts:
 """
 
 
-def run(
-    home: Path, scales: str = "[1, 5]", seeds: int = 2, probes: str = "exposure", model: str = "truth"
-) -> Summary:
+def run(home: Path, scales: str = "[1, 5]", seeds: int = 2, probes: str = "exposure", model: str = "truth") -> Summary:
     text = STUDY.format(scales=scales, seeds=seeds, probes=probes, model="swap=0.0" if model == "truth" else model)
     if not probes:
         text = text.split("contrasts:")[0]

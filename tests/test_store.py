@@ -28,7 +28,7 @@ TABLES = {
     Binding: ("binding", {}),
     Image: ("image", {}),
     Measure: ("measure", {"references": "reference"}),
-    Score: ("score", {}),
+    Score: ("score", {"prompt": "prompt_id"}),
     Passport: ("passport", {}),
     ContrastEffect: ("effect", {}),
 }
@@ -111,21 +111,6 @@ def test_an_edited_study_keeps_what_it_still_asks_for(home: Path) -> None:
     assert store.query("SELECT count(DISTINCT cell_id) AS n FROM scored")["n"].tolist() == [4]
     driver.run(home, "tiny", 6, 0.0, 0, None)
     assert store.query("SELECT current, count(*) AS n FROM cell GROUP BY 1").to_numpy().tolist() == [[True, 6]]
-
-
-def test_scores_of_a_picture_made_anew_do_not_stand(home: Path) -> None:
-    store = Store(home)
-    (cell,) = driver.cells("tiny", 1)
-    with store.open_run("tiny") as run:
-        run.add(replace(made(store, cell, 0), pixels=store.images()[cell.image_id(0)].pixels))
-        assert (driver.PROBE, cell.image_id(0)) in store.scores()
-        run.add(made(store, cell, 0, value=1))
-        assert (driver.PROBE, cell.image_id(0)) not in store.scores(driver.PROBE)
-        run.add(Score(cell.image_id(0), driver.PROBE, "brightness", value=1.0))
-        assert (driver.PROBE, cell.image_id(0)) in store.scores(driver.PROBE)
-    store.publish()
-    values = store.query("SELECT value FROM score WHERE image = $id", {"id": cell.image_id(0)})
-    assert values["value"].tolist() == [1.0]
 
 
 def test_an_ok_picture_stands_before_a_failed_one(tmp_path: Path) -> None:

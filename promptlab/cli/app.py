@@ -9,10 +9,11 @@ import typer
 
 from promptlab import __version__
 from promptlab.cli.bench import bench
+from promptlab.cli.look import export, list_, table
 from promptlab.cli.miniature import miniature
 from promptlab.cli.models import models
-from promptlab.cli.options import HomeOption, MaxCells, ModelOption, StudyFile
-from promptlab.cli.say import Terminal, console, show_plan, show_studies
+from promptlab.cli.options import HomeOption, JsonOption, MaxCells, ModelOption, StudyFile
+from promptlab.cli.say import Terminal, console, print_json, show_plan, show_studies
 from promptlab.cli.store import doctor, passport, publish, rebuild
 
 __all__ = ["app"]
@@ -78,15 +79,23 @@ def validate(study: StudyFile, model: ModelOption = None) -> None:
 
 @app.command()
 def plan(
-    study: StudyFile, home: HomeOption = None, model: ModelOption = None, max_cells: MaxCells = 10_000
+    study: StudyFile,
+    home: HomeOption = None,
+    model: ModelOption = None,
+    max_cells: MaxCells = 10_000,
+    json_: JsonOption = False,
 ) -> None:
     """Count a study before it runs: cells, pictures, what exists, what the encoders cut, time, memory, disk."""
-    from promptlab.plan import plan_study
+    from promptlab.plan import plan_facts, plan_study
     from promptlab.store import Store
     from promptlab.study import load_study
 
     loaded = load_study(study)
-    show_plan(plan_study(loaded if model is None else loaded.with_model(model), Store(home), max_cells))
+    planned = plan_study(loaded if model is None else loaded.with_model(model), Store(home), max_cells)
+    if json_:
+        print_json(plan_facts(planned))
+        return
+    show_plan(planned)
     console.print(f"Next: promptlab run {study}" + (f" --model {model}" if model else ""), highlight=False)
 
 
@@ -114,9 +123,7 @@ def run(
     store = Store(home)
     show_plan(plan_study(loaded, store, max_cells, retry=retry))
     with Terminal() as terminal:
-        summary = run_study(
-            loaded, store, terminal, batch_size=batch_size, max_cells=max_cells, wait=wait, retry=retry
-        )
+        summary = run_study(loaded, store, terminal, batch_size=batch_size, max_cells=max_cells, wait=wait, retry=retry)
     show_answer(loaded, store, summary)
     if summary.failed:
         counts = ", ".join(f"{n} {status}" for status, n in summary.made.items() if status != "ok")
@@ -124,11 +131,27 @@ def run(
 
 
 @app.command()
-def status(home: HomeOption = None) -> None:
+def score(study: StudyFile, home: HomeOption = None, max_cells: MaxCells = 10_000) -> None:
+    """Measure the pictures of a study that are there, and make none: after a new probe, or where there is no model."""
+    from promptlab.cli.answer import show_answer
+    from promptlab.run import run_study
+    from promptlab.store import Store
+    from promptlab.study import load_study
+
+    loaded, store = load_study(study), Store(home)
+    with Terminal() as terminal:
+        summary = run_study(loaded, store, terminal, max_cells=max_cells, make=False)
+    show_answer(loaded, store, summary)
+    if summary.plan.missing:
+        console.print(f"{len(summary.plan.missing):,} pictures are not made yet. Next: promptlab run {study}")
+
+
+@app.command()
+def status(home: HomeOption = None, json_: JsonOption = False) -> None:
     """What studies there are, and how far each is."""
     from promptlab.store import Store
 
-    show_studies(Store(home))
+    show_studies(Store(home), json_)
 
 
 @app.command(hidden=True)
@@ -139,5 +162,6 @@ def schema(path: Annotated[Path, typer.Argument()] = Path("studies/study.schema.
     write_schema(path)
 
 
-for command in (models, passport, doctor, rebuild, publish, bench):
+for command in (models, table, export, passport, doctor, rebuild, publish, bench):
     app.command()(command)
+app.command("list")(list_)

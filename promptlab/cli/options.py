@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["HomeOption", "MaxCells", "ModelOption", "StudyFile"]
+__all__ = ["HomeOption", "JsonOption", "MaxCells", "ModelOption", "StudyFile"]
 
 HomeOption = Annotated[
     Path | None,
     typer.Option("--home", help="Where runs, images and database live (else PROMPTLAB_HOME, a clone's data/)."),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object, for a machine.")]
 StudyFile = Annotated[Path, typer.Argument(help="A study, as in studies/*.yaml.", show_default=False)]
 MaxCells = Annotated[int, typer.Option("--max-cells", help="Refuse larger grids.")]
 ModelOption = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,18 @@ if TYPE_CHECKING:
     from promptlab.plan import Plan
     from promptlab.store import Store
 
-__all__ = ["Terminal", "console", "duration", "frame_table", "rate", "show_plan", "show_studies", "size"]
+__all__ = [
+    "Terminal",
+    "console",
+    "duration",
+    "frame_table",
+    "print_json",
+    "rate",
+    "rows_of",
+    "show_plan",
+    "show_studies",
+    "size",
+]
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 PLAIN_SECONDS = 20.0
@@ -131,6 +143,24 @@ def _models(plan: Plan) -> str:
     return f"model {names[0]}" if len(names) == 1 else f"models {', '.join(names)}"
 
 
+def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A DataFrame as plain rows; what is missing is None."""
+    return [{str(k): None if _missing(v) else v for k, v in row.items()} for row in frame.to_dict("records")]
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (not isinstance(value, list | dict | str) and value != value)
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on the standard output: for machines. Numbers of numpy become plain ones, times text."""
+    print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False, default=_plain))  # noqa: T201
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value.tolist() if hasattr(value, "tolist") else str(value)
+
+
 def frame_table(frame: pd.DataFrame, title: str = "") -> Table:
     """A DataFrame as a terminal table."""
     table = Table(title=title or None, title_justify="left", show_edge=False, pad_edge=False)
@@ -138,14 +168,17 @@ def frame_table(frame: pd.DataFrame, title: str = "") -> Table:
         numeric = frame[column].dtype.kind in "if"
         table.add_column(str(column), justify="right" if numeric else "left", overflow="fold")
     for row in frame.itertuples(index=False):
-        table.add_row(*("" if v is None or v != v else f"{v:.3g}" if isinstance(v, float) else str(v) for v in row))
+        table.add_row(*("" if _missing(v) else f"{v:.3g}" if isinstance(v, float) else str(v) for v in row))
     return table
 
 
-def show_studies(store: Store) -> None:
+def show_studies(store: Store, as_json: bool = False) -> None:
     """All studies of a home."""
     from promptlab.tables import studies
 
+    if as_json:
+        print_json(rows_of(studies(store)) if store.home.database.exists() else [])
+        return
     if not store.home.database.exists():
         console.print(f"no study was run at {store.home.path} yet. Next: promptlab run studies/attribute_binding.yaml")
         return

@@ -92,14 +92,30 @@ def _render_chunk(folder: str, kind: str, seed: int, start: int, stop: int) -> i
     return stop
 
 
+def _reserve(path: Path) -> None:
+    """Take the disk blocks of a sparse file now: a write to a memory map that finds no block kills the process."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError:
+        path.unlink()
+        raise
+
+
 def fill(folder: Path, seed: int, count: int, report: Report, kind: str = "train") -> Pool:
-    """Draw scenes 0 to `count` - 1 into `folder`, or go on where an earlier call stopped. `kind`: train or parser."""
+    """Draw scenes 0 to `count` - 1 into `folder`, or go on where an earlier call stopped. `kind`: train or parser.
+
+    Raises OSError, before anything is drawn, where the disk has no room for all of them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     names = [folder / f"{kind}_pixels.npy", folder / f"{kind}_labels.npy"]
     shapes = [(count, CANVAS, CANVAS, 3), (count, 2, CELLS, CELLS)]
     for path, shape in zip(names, shapes, strict=True):
         if not path.exists() or np.load(path, mmap_mode="r").shape != shape:
             open_memmap(path, "w+", np.uint8, shape).flush()
+            _reserve(path)
     pixels = np.load(names[0], mmap_mode="r")
     starts = [s for s in range(0, count, _CHUNK) if not pixels[min(s + _CHUNK, count) - 1].any()]
     if starts:

@@ -1,0 +1,140 @@
+"""The commands that show what there is: list, table, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from promptlab.cli.options import HomeOption, JsonOption
+from promptlab.cli.say import console, frame_table, print_json, rows_of
+
+__all__ = ["export", "list_", "table"]
+
+KINDS = ("studies", "probes", "backends", "models", "presets")
+
+
+def list_(
+    what: Annotated[str, typer.Argument(help="studies, probes, backends, models or presets.")] = "studies",
+    folder: Annotated[Path, typer.Option(help="Where study files lie.")] = Path("studies"),
+    json_: JsonOption = False,
+) -> None:
+    """Say what can be run: study files with their questions, probes with their measures, backends, models, presets."""
+    from promptlab.errors import PromptlabError, nearest
+
+    if what not in KINDS:
+        raise PromptlabError(f"nothing is listed as {what!r}: choose from {', '.join(KINDS)}{nearest(what, KINDS)}")
+    rows = {
+        "studies": lambda: _studies(folder),
+        "probes": _probes,
+        "backends": _backends,
+        "models": _models,
+        "presets": _presets,
+    }[what]()
+    if json_:
+        print_json(rows)
+        return
+    for row in rows:
+        name, *rest = row.values()
+        console.print(f"{name}: {'; '.join(map(str, rest))}" if rest else str(name))
+    if not rows:
+        console.print(f"no study in {folder}. Next: promptlab init NAME")
+
+
+def _studies(folder: Path) -> list[dict[str, Any]]:
+    from promptlab.errors import StudyError
+    from promptlab.study import load_study
+
+    rows = []
+    for path in sorted(folder.glob("**/*.yaml")):
+        try:
+            rows.append({"file": str(path), "question": load_study(path).question})
+        except StudyError as error:
+            rows.append({"file": str(path), "question": f"cannot be used: {error}"})
+    return rows
+
+
+def _probes() -> list[dict[str, Any]]:
+    from promptlab import plugins
+
+    loaded = {name: plugins.load("probe", name) for name in plugins.names("probe")}
+    return [{"name": name, "measures": ", ".join(m.name for m in probe.measures)} for name, probe in loaded.items()]
+
+
+def _backends() -> list[dict[str, Any]]:
+    from promptlab import plugins
+
+    return [{"name": name} for name in plugins.names("backend")]
+
+
+def _models() -> list[dict[str, Any]]:
+    from promptlab.miniature.shipped import shipped_folder
+
+    return [{"name": "miniature", "folder": str(shipped_folder())}]
+
+
+def _presets() -> list[dict[str, Any]]:
+    from promptlab.miniature.recipe import presets
+
+    return [{"name": name} for name in presets()]
+
+
+def table(
+    study: Annotated[str, typer.Argument(help="A study, by name.", show_default=False)],
+    what: Annotated[str, typer.Argument(help="outcomes, means, effects, completeness or passports.")] = "outcomes",
+    by: Annotated[str | None, typer.Option(help="An axis: one row a level.")] = None,
+    measure: Annotated[str | None, typer.Option(help="For means: which measure.")] = None,
+    home: HomeOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Print a table of a study, with n and intervals, from the database."""
+    from promptlab import tables
+    from promptlab.errors import PromptlabError, nearest
+    from promptlab.store import Store
+
+    store = Store(home)
+    made = {
+        "outcomes": lambda: tables.outcome_shares(store, study, by),
+        "means": lambda: tables.cell_means(store, study, measure or "", by or ""),
+        "effects": lambda: tables.effects(store, study),
+        "completeness": lambda: tables.completeness(store, study),
+        "passports": lambda: tables.passports(store),
+    }
+    if what not in made:
+        raise PromptlabError(f"no table is called {what!r}: choose from {', '.join(made)}{nearest(what, made)}")
+    known = tables.studies(store)["study"].tolist()
+    if study not in known:
+        raise PromptlabError(f"no study called {study!r} was run: there are {', '.join(known)}{nearest(study, known)}")
+    if what == "means" and not (measure and by):
+        raise PromptlabError("a table of means needs --measure and --by, as in: --measure colourfulness --by order")
+    _known_axis(store, study, by)
+    frame = made[what]()
+    if json_:
+        print_json(rows_of(frame))
+    elif not len(frame):
+        console.print(f"table {what} of {study} is empty. See: promptlab table {study} completeness")
+    else:
+        console.print(frame_table(frame))
+
+
+def _known_axis(store: Any, study: str, by: str | None) -> None:
+    from promptlab.errors import PromptlabError, nearest
+
+    axes = store.query("SELECT DISTINCT axis FROM level WHERE study = ? ORDER BY 1", [study])["axis"].tolist()
+    if by is not None and by not in axes:
+        raise PromptlabError(f"{study} has no axis {by!r}: it has {', '.join(axes)}{nearest(by, axes)}")
+
+
+def export(
+    study: Annotated[str, typer.Argument(help="A study, by name.", show_default=False)],
+    to: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("export"),
+    as_: Annotated[str, typer.Option("--as", help="parquet or csv.")] = "parquet",
+    home: HomeOption = None,
+) -> None:
+    """Write a study's tables to files that other programs read; text in CSV is safe from spreadsheet formulas."""
+    from promptlab.export import export as write
+    from promptlab.store import Store
+
+    for path, rows in write(Store(home), study, to, as_).items():
+        console.print(f"{path}: {rows:,} rows")
