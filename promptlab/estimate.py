@@ -5,7 +5,7 @@
     seconds                FLOP x steps x passes / speed
 
 The factors are fitted to counts of SD 1.5 (0.80 TFLOP at 512 px), SDXL (6.8 at 1024), SD3.5-L (31), FLUX.1-dev (74) and
-FLUX.2-dev (283), which they meet within 1.5. Speed is 400 TFLOP/s where there is an NVIDIA card (what good bfloat16
+FLUX.2-dev (283), which they meet within 1.6. Speed is 400 TFLOP/s where there is an NVIDIA card (what good bfloat16
 code reaches on an H100), else 0.05 TFLOP/s a CPU core. Memory is that of the weights alone.
 
 References:
