@@ -8,11 +8,12 @@ plan says which. Nothing here imports torch.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from promptlab.backends.capabilities import defaults_of
+from promptlab.backends.hub import pinned
 from promptlab.estimate import estimate
 from promptlab.grid import MAX_CELLS, expand
 from promptlab.power import smallest_detectable
@@ -95,6 +96,11 @@ def plan_study(study: Study, store: Store | None, max_cells: int = MAX_CELLS, *,
     Raises StudyError (too many cells, impossible prompts, settings without effect) and ModelError.
     """
     cells = tuple(expand(study, tokenizer_of, max_cells, defaults_of if study.backend == "diffusion" else None))
+    if study.backend == "diffusion":
+        # The commit enters the ids of pictures: when a branch of the hub moves on, its pictures are others.
+        names = {model: pinned(model) for model in {cell.model for cell in cells}}
+        if any(name != model for model, name in names.items()):
+            cells = tuple(replace(cell, model=names[cell.model]) for cell in cells)
     check_suits(study, cells)
     known = store.images() if store else {}
     wanted = {cell.image_id(seed): (cell, seed) for cell in cells for seed in study.seeds}

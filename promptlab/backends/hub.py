@@ -20,7 +20,7 @@ from pathlib import Path
 
 from promptlab.errors import ModelError, nearest
 
-__all__ = ["PIPELINE_FILES", "blob_of", "cache_folder", "cached", "is_hub_name", "pull", "snapshot"]
+__all__ = ["PIPELINE_FILES", "blob_of", "cache_folder", "cached", "is_hub_name", "pinned", "pull", "snapshot"]
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 PIPELINE_FILES = ("model_index.json", "*/*.json", "*/*.safetensors", "*/*.txt", "*/*.model", "*/*.jinja")
@@ -57,6 +57,13 @@ def snapshot(model: str) -> Path:
         raise ModelError(f"{name} is in the cache, but not its revision {wanted!r}: {pull(model)}")
     hint = nearest(name, (other for other, _ in cached()))
     raise ModelError(f"{name} is not on this disk ({cache_folder()}): {pull(model)}{hint}")
+
+
+def pinned(model: str) -> str:
+    """A model's name with the commit that it stands for now; names that are not of the hub stay. Raises ModelError."""
+    if not is_hub_name(model) or Path(model).expanduser().is_dir():
+        return model
+    return f"{model.partition('@')[0]}@{snapshot(model).name}"
 
 
 def cached() -> Iterator[tuple[str, Path]]:
