@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from promptlab.backends.capabilities import defaults_of
 from promptlab.backends.hub import pinned
+from promptlab.errors import ModelError
 from promptlab.estimate import estimate
 from promptlab.grid import MAX_CELLS, expand
 from promptlab.power import smallest_detectable
 from promptlab.readings import Reading, readings, tokenizer_of
-from promptlab.records import STATUSES, Cell, Image
+from promptlab.records import STATUSES, Cell, Image, Settings
 from promptlab.study import Study
 from promptlab.suitability import check_suits
 
@@ -29,6 +30,9 @@ __all__ = ["RETRIED", "Plan", "plan_facts", "plan_study", "tier_of"]
 
 RATE = {"miniature": 0.35}
 """Seconds a picture where nothing is known yet: two CPU cores."""
+
+_OWN = frozenset({"guidance_scale", "num_inference_steps", "height", "width"})
+"""Settings that each model has defaults of its own for."""
 
 RETRIED = frozenset({"error", "oom", "invalid_image"})
 """Statuses that a later run tries again; a refusal or a NaN would only come again."""
@@ -90,23 +94,43 @@ def tier_of(cell: Cell) -> str:
     return "T1" if cell.model == "miniature" else "T2"
 
 
-def plan_study(study: Study, store: Store | None, max_cells: int = MAX_CELLS, *, retry: bool = False) -> Plan:
+def plan_study(
+    study: Study, store: Store | None, max_cells: int = MAX_CELLS, *, retry: bool = False, make: bool = True
+) -> Plan:
     """Expand a study and hold it against the store; `retry` counts whatever did not end ok as missing.
+
+    Where nothing is to be made (`make` False), models need not be on this disk, as long as the study leaves none of
+    their own settings open.
 
     Raises StudyError (too many cells, impossible prompts, settings without effect) and ModelError.
     """
-    cells = tuple(expand(study, tokenizer_of, max_cells, defaults_of if study.backend == "diffusion" else None))
+    known = store.images() if store else {}
+    absent: set[str] = set()
+
+    def own(model: str) -> Settings:
+        try:
+            return defaults_of(model)
+        except ModelError:
+            if make or _OWN - study.settings.model_fields_set - {
+                c for n, a in study.axes.items() for c in a.columns(n)
+            }:
+                raise
+            absent.add(model)
+            return Settings()
+
+    cells = tuple(expand(study, tokenizer_of, max_cells, own if study.backend == "diffusion" else None))
     if study.backend == "diffusion":
         # The commit enters the ids of pictures: when a branch of the hub moves on, its pictures are others.
-        names = {model: pinned(model) for model in {cell.model for cell in cells}}
+        names = {m: _made_by(m, known.values()) if m in absent else pinned(m) for m in {cell.model for cell in cells}}
+        absent = {names[model] for model in absent}
         if any(name != model for model, name in names.items()):
             cells = tuple(replace(cell, model=names[cell.model]) for cell in cells)
-    check_suits(study, cells)
-    known = store.images() if store else {}
+    present = tuple(cell for cell in cells if cell.model not in absent) if absent else cells
+    check_suits(study, present)
     wanted = {cell.image_id(seed): (cell, seed) for cell in cells for seed in study.seeds}
     again = frozenset(STATUSES) - {"ok"} if retry else RETRIED
     missing = {key: job for key, job in wanted.items() if key not in known or known[key].status in again}
-    seconds, basis, memory = _time(cells, known.values(), list(missing.values()))
+    seconds, basis, memory = _time(present, known.values(), list(missing.values()))
     size = 20e3 if cells[0].settings.width <= 256 else 1.3 * cells[0].settings.width * cells[0].settings.height
     return Plan(
         study,
@@ -117,11 +141,18 @@ def plan_study(study: Study, store: Store | None, max_cells: int = MAX_CELLS, *,
         tuple(missing.values()),
         seconds,
         size * len(missing) / 1e6,
-        readings(cells),
+        readings(present),
         len({cell.group for cell in cells}),
         basis,
         memory,
     )
+
+
+def _made_by(model: str, known: Collection[Image]) -> str:
+    """The name with its commit under which pictures of an absent model were made, if there is one only."""
+    made = {str(image.recipe.get("model")) for image in known}
+    found = {name for name in made if name.startswith(f"{model}@")}
+    return found.pop() if len(found) == 1 else model
 
 
 def _kin(image: Image, cell: Cell) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -17,7 +18,7 @@ from tiny_families import BUILDERS
 import promptlab.run
 from promptlab.cli.app import app
 from promptlab.cli.say import console
-from promptlab.errors import StudyError
+from promptlab.errors import ModelError, StudyError
 from promptlab.store import Store
 
 STUDY = Path(__file__).resolve().parent.parent / "studies" / "attribute_binding.yaml"
@@ -99,3 +100,24 @@ def test_a_cfg_axis_is_refused_with_advice(family_folder: Callable[[str], Path],
             first = str(caught.value).splitlines()[0]
             assert first.startswith(f"{STUDY}:45:19: guidance_scale with the model") and "CFG" in first
     assert not (tmp_path / "promptlab.duckdb").exists()
+
+
+def test_pictures_are_measured_where_their_model_is_not(
+    family_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(promptlab.run, "run_study", partial(promptlab.run.run_study, passports_n=0))
+    study = small(tmp_path / "small.yaml", "sd", 64)
+    folder = Path(shutil.copytree(family_folder("sd"), tmp_path / "model"))
+    options = [str(study), "--home", str(tmp_path / "home"), "--model", str(folder)]
+    text = study.read_text()
+    study.write_text(text.replace("- name: exposure\n", ""))
+    cli("run", *options)
+    shutil.rmtree(folder)
+    study.write_text(text)
+    said = cli("score", *options)
+    assert "0 pictures made" in said and ", 0 scores" not in said and "4 pictures were there" in said
+    with pytest.raises(ModelError, match="no model"):
+        cli("run", *options)
+    study.write_text(text.replace("num_inference_steps: 2", "scheduler: null"))
+    with pytest.raises(ModelError, match="no model"):  # whose steps are not known without it
+        cli("score", *options)

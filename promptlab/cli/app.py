@@ -131,7 +131,7 @@ def run(
 
 
 @app.command()
-def score(study: StudyFile, home: HomeOption = None, max_cells: MaxCells = 10_000) -> None:
+def score(study: StudyFile, home: HomeOption = None, model: ModelOption = None, max_cells: MaxCells = 10_000) -> None:
     """Measure the pictures of a study that are there, and make none: after a new probe, or where there is no model."""
     from promptlab.cli.answer import show_answer
     from promptlab.run import run_study
@@ -139,6 +139,8 @@ def score(study: StudyFile, home: HomeOption = None, max_cells: MaxCells = 10_00
     from promptlab.study import load_study
 
     loaded, store = load_study(study), Store(home)
+    if model is not None:
+        loaded = loaded.with_model(model)
     with Terminal() as terminal:
         summary = run_study(loaded, store, terminal, max_cells=max_cells, make=False)
     show_answer(loaded, store, summary)
