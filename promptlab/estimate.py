@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from promptlab.backends.capabilities import Capability, capability
+from promptlab.backends.encoders import SHARE
 from promptlab.backends.folders import resolve
 from promptlab.backends.weights import parameters
 from promptlab.records import Settings
@@ -29,6 +30,8 @@ __all__ = ["Estimate", "estimate"]
 
 GPU_SPEED, CORE_SPEED = 400e12, 0.05e12
 BYTES_GPU, BYTES_CPU = 2, 4
+CARD = 80e9
+"""Bytes of memory of the card that is meant."""
 RAGGED_TOKENS = 64
 """Text tokens of a usual prompt, where the model reads no more than it is given."""
 
@@ -51,8 +54,10 @@ def estimate(model: str, pictures: Iterable[Settings]) -> Estimate:
     encoders = sum(parameters(folder / reader.encoder) for reader in able.readers)
     body = denoiser + parameters(folder / "vae")
     if _gpu():
-        # Text encoders that would take much room wait elsewhere.
-        return Estimate(work / GPU_SPEED, BYTES_GPU * max(body, encoders), "one NVIDIA card like an H100")
+        # Text encoders that would take much room wait elsewhere (`promptlab.backends.encoders`).
+        apart = BYTES_GPU * encoders > SHARE * CARD
+        weights = max(body, encoders) if apart else body + encoders
+        return Estimate(work / GPU_SPEED, BYTES_GPU * weights, "one NVIDIA card like an H100")
     cores = os.cpu_count() or 1
     return Estimate(work / (CORE_SPEED * cores), BYTES_CPU * (body + encoders), f"{cores} CPU cores")
 

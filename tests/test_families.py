@@ -123,12 +123,12 @@ def test_equal_batch_shape_gives_equal_bits_in_any_company(backend: Diffusion) -
     settings, _ = usual(backend.kind)  # type: ignore[attr-defined]
     one = job(PROMPTS[0], seed=7, **settings)
     alone = pictures(backend, [one])[0]  # two rows of padding
+    backend.texts = backend.new_texts()  # states are made again, in other company
     for company in (
         [job(PROMPTS[1], seed=3, **settings), one, job("a tree", seed=9, **settings)],
         [job(f"a {word} cup", seed=seed, **settings) for seed, word in enumerate(("pink", "blue"))] + [one],
         [one, one, job("a very old tree and " * 20, seed=2, **settings)],
     ):
-        backend.texts = backend.new_texts()
         assert np.array_equal(pictures(backend, company)[company.index(one)], alone)
 
 

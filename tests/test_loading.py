@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tiny_families import BUILDERS
 from promptlab.backends.diffusion import load
 from promptlab.backends.encoders import SHARE, pays
 from promptlab.backends.loading import vae_dtype, variant_of
+from promptlab.backends.quiet import quiet
 
 Folders = Callable[[str], Path]
 
@@ -60,6 +62,39 @@ def test_weights_that_come_in_half_precision_alone(family_folder: Folders, tmp_p
     assert variant_of(folder) == "fp16"
     ours, theirs = (pictures(load(str(path), batch_size=1), [job()])[0] for path in (folder, family_folder("sd")))
     assert np.array_equal(ours, theirs)
+
+
+def test_an_encoder_that_was_left_out_is_zeros(family_folder: Folders, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(family_folder("sd3"), tmp_path / "model"))
+    index = json.loads((folder / "model_index.json").read_text())
+    none = {"text_encoder_3": [None, None], "tokenizer_3": [None, None]}
+    (folder / "model_index.json").write_text(json.dumps(index | none))
+    backend = load(str(folder), batch_size=1)
+    (ours,) = pictures(backend, [job("a red cup", 4.0, 3)])
+    with quiet():
+        theirs = backend.pipe(
+            "a red cup",
+            num_inference_steps=3,
+            guidance_scale=4.0,
+            height=16,
+            width=16,
+            generator=torch.Generator("cpu").manual_seed(3),
+        ).images[0]
+    assert np.array_equal(ours, np.asarray(theirs))
+
+
+def test_encoders_come_once_for_many_texts(family_folder: Folders) -> None:
+    backend = load(str(family_folder("flux-dev")), batch_size=2)
+    visits: list[int] = []
+    at_work = backend.encoders.at_work
+
+    def counted() -> Any:
+        visits.append(1)
+        return at_work()
+
+    backend.encoders.at_work = counted  # type: ignore[method-assign]
+    wanted = [job(f"a {word} {thing}") for word in ("red", "blue", "pink") for thing in ("cup", "dog", "box")]
+    assert len(pictures(backend, wanted)) == 9 and len(visits) == 1
 
 
 def test_encoders_wait_where_they_would_take_much_of_the_card(monkeypatch: pytest.MonkeyPatch) -> None:

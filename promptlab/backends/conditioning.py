@@ -32,6 +32,8 @@ def encode(pipe: Any, able: Capability, texts: list[str]) -> dict[str, Sequence[
     """States of texts, by argument name: as many of each as there are texts."""
     import torch
 
+    # An encoder that was left out still has its place, filled with zeros.
+    last = next((r for r in able.readers if r.tokenizer == able.family.readers[-1].tokenizer), able.family.readers[-1])
     options: dict[str, Any] = {
         "prompt": list(texts),  # some pipelines write into the list
         "prompt_2": None,
@@ -39,7 +41,7 @@ def encode(pipe: Any, able: Capability, texts: list[str]) -> dict[str, Sequence[
         "device": pipe.device,
         "num_images_per_prompt": 1,
         "do_classifier_free_guidance": False,
-        "max_sequence_length": able.readers[-1].limit,
+        "max_sequence_length": last.limit,
     }
     takes = inspect.signature(pipe.encode_prompt).parameters
     with torch.no_grad():

@@ -207,8 +207,8 @@ class Diffusion:
     def _told(self, shape: Shape, padded: list[Row], ahead: list[Row]) -> dict[str, Any]:
         """What the call is told of texts and guidance."""
         pairs = shape.guided
-        every = [text for row in (*padded, *ahead) for text in ((row.text, row.against) if pairs else (row.text,))]
-        self.texts.prepare(every)
+        now, soon = ([t for row in rows for t in (row.text, row.against)[: 1 + pairs]] for rows in (padded, ahead))
+        self.texts.prepare(now, soon)
         device = self.pipe.device
         told = arguments(self.able, self.texts.rows([row.text for row in padded]), "", device)
         if not pairs:

@@ -54,7 +54,9 @@ def snapshot(model: str) -> Path:
     if re.fullmatch("[0-9a-f]{40}", commit) and found.is_dir():
         return found
     if folder.is_dir():
-        raise ModelError(f"{name} is in the cache, but not its revision {wanted!r}: {pull(model)}")
+        here = ", ".join(f"{name}@{path.name}" for path in sorted((folder / "snapshots").glob("*")))
+        others = f"; here are {here}" if here else ""
+        raise ModelError(f"{name} is in the cache, but not its revision {wanted!r}: {pull(model)}{others}")
     hint = nearest(name, (other for other, _ in cached()))
     raise ModelError(f"{name} is not on this disk ({cache_folder()}): {pull(model)}{hint}")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from promptlab.backends.capabilities import Capability
 from promptlab.backends.encoders import Encoders, pays
-from promptlab.backends.folders import check_complete, read_json
+from promptlab.backends.folders import check_complete, components, read_json
 
 __all__ = ["open_pipeline", "vae_dtype", "variant_of"]
 
@@ -25,6 +25,10 @@ def open_pipeline(folder: Path, able: Capability, bag: bool, dtype: Any, device:
     from diffusers import DiffusionPipeline
 
     safe: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
+    # A folder without an encoder (SD3 without T5) is only loaded if one says so.
+    present = components(folder)
+    parts = {part for reader in able.family.readers for part in (reader.encoder, reader.tokenizer)}
+    safe |= dict.fromkeys(parts - present.keys())
     # Without a dtype, transformers keeps the file's own and diffusers takes float32.
     pipe = DiffusionPipeline.from_pretrained(folder, dtype=dtype, variant=variant_of(folder), **safe)
     for name, part in pipe.components.items():

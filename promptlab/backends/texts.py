@@ -17,8 +17,8 @@ __all__ = ["ROWS", "TextStates"]
 
 ROWS = 8
 """Texts that are encoded at once."""
-KEEP_BYTES = 8e9
-"""Main memory that states may take: about 500 texts of FLUX.2, 60,000 of Stable Diffusion."""
+KEEP_BYTES = 16e9
+"""Main memory that states may take: about 1,000 texts of FLUX.2, 130,000 of Stable Diffusion."""
 
 
 class TextStates:
@@ -41,9 +41,14 @@ class TextStates:
         self._at_work = at_work
         self._states: dict[str | None, dict[str, Tensor]] = {}
 
-    def prepare(self, texts: Iterable[str | None]) -> None:
-        """Encode those of `texts` that are not held yet; they may be at most `keep`."""
+    def prepare(self, texts: Iterable[str | None], ahead: Iterable[str | None] = ()) -> None:
+        """Encode those of `texts` that are not held yet, and where there are any, those of `ahead` with them.
+
+        They may be at most `keep`. Encoders that come from elsewhere to work come for many texts, then, not for few.
+        """
         wanted: list[str | None] = list(dict.fromkeys(texts))
+        if any(text not in self._states for text in wanted):
+            wanted = list(dict.fromkeys([*wanted, *ahead]))
         for text in wanted:
             if text in self._states:
                 self._states[text] = self._states.pop(text)

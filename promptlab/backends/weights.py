@@ -26,6 +26,8 @@ MOST_HEADER = 100_000_000
 
 def header(file: Path) -> dict[str, dict[str, Any]]:
     """Entries (dtype, shape, data_offsets) of a file by tensor name. Raises ModelError for a damaged file."""
+    if not file.is_file():
+        raise ModelError(f"{file} is missing; `promptlab models` with the model's name says how to get it")
     try:
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
