@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -95,6 +96,14 @@ def test_encoders_come_once_for_many_texts(family_folder: Folders) -> None:
     backend.encoders.at_work = counted  # type: ignore[method-assign]
     wanted = [job(f"a {word} {thing}") for word in ("red", "blue", "pink") for thing in ("cup", "dog", "box")]
     assert len(pictures(backend, wanted)) == 9 and len(visits) == 1
+
+
+def test_a_closed_backend_holds_no_weights(family_folder: Folders) -> None:
+    backend = load(str(family_folder("z-image")))
+    held = [weakref.ref(part) for part in (backend.denoiser, backend.pipe.vae, backend.pipe.text_encoder)]
+    backend.close()
+    backend.close()
+    assert [part() for part in held] == [None] * 3
 
 
 def test_encoders_wait_where_they_would_take_much_of_the_card(monkeypatch: pytest.MonkeyPatch) -> None:

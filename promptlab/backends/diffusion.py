@@ -162,6 +162,7 @@ class Diffusion:
         import torch
 
         self.pipe = None
+        self.encoders.close()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

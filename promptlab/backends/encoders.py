@@ -50,6 +50,11 @@ class Encoders:
         finally:
             self._leave()
 
+    def close(self) -> None:
+        """Let go of the encoders and their pipeline."""
+        self._pipe = None
+        self._modules = {}
+
     def _leave(self) -> None:
         import torch
 
