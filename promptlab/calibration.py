@@ -201,7 +201,8 @@ def corrected_shares(
 
     Each bootstrap round draws prompts with replacement and each row of the confusion matrix from its Dirichlet
     posterior under the prior 1/k (Perks): if its pictures were redrawn instead, an error never seen in calibration
-    would stay impossible in every round.
+    would stay impossible in every round. What the probe said of no picture, or of every one, is so in every round of
+    prompts too; there the interval reaches to what Wilson's bound for 0 of n prompts is corrected to.
     """
     names = tuple(classes)
     k = len(names)
@@ -242,8 +243,19 @@ def corrected_shares(
     drawn = np.concatenate([c @ said / n for c in bootstrap_counts(n, resamples, rng)])
     rounds = [_simplex_least_squares(c, q) for c, q in zip(np.stack(rows, axis=1), drawn, strict=True)]
     tail = (1 - confidence) / 2
-    low, high = (tuple(map(float, bound)) for bound in np.quantile(rounds, [tail, 1 - tail], axis=0))
-    return Shares(names, estimate, low, high, j, n, len(kept), n_dropped)
+    low, high = np.quantile(rounds, [tail, 1 - tail], axis=0)
+    _widen(low, high, said.mean(axis=0), confusion, wilson(0, n, confidence=confidence)[1])
+    return Shares(names, estimate, tuple(map(float, low)), tuple(map(float, high)), j, n, len(kept), n_dropped)
+
+
+def _widen(low: Floats, high: Floats, said: Floats, confusion: Floats, unseen: float) -> None:
+    """Widen, in place, the bounds of outcomes said never or always, by the share `unseen` that chance may hide."""
+    own = np.eye(len(said))
+    for i in np.flatnonzero(said == 0):
+        high[i] = max(high[i], _simplex_least_squares(confusion, (1 - unseen) * said + unseen * own[i])[i])
+    for i in np.flatnonzero(said == 1):
+        rest = (1 - own[i]) / (len(said) - 1)
+        low[i] = min(low[i], _simplex_least_squares(confusion, (1 - unseen) * said + unseen * rest)[i])
 
 
 def corrected_rate(

@@ -166,6 +166,40 @@ def test_a_perfect_calibration_keeps_some_doubt() -> None:
     assert interval.low is not None and interval.high is not None and interval.low <= interval.high
 
 
+def test_what_was_never_said_may_still_be_so() -> None:
+    """With 0 of 12 prompts the interval reaches as far as Wilson's does, for a sharp probe."""
+    names, groups = ("a", "b", "c"), np.repeat(np.arange(12), 2)
+    highs = []
+    for right in (9_980, 800):
+        wrong = (10_000 - right) // 2 if right > 1000 else (1000 - right) // 2
+        counts = np.full((3, 3), wrong) + (right - wrong) * np.eye(3, dtype=int)
+        shares = corrected_shares(["a", "b"] * 12, groups, counts, names, rng=rng(), resamples=200)
+        assert shares.low is not None and shares.high is not None and shares.estimate is not None
+        assert shares.low[2] == 0.0 and shares.estimate[2] == pytest.approx(0, abs=0.01)
+        highs.append(shares.high[2])
+    assert highs[0] == pytest.approx(wilson(0, 12)[1], abs=0.01) and highs[1] >= highs[0] - 0.05
+    always = corrected_shares(["a"] * 24, groups, np.eye(3, dtype=int) * 10_000, names, rng=rng(), resamples=200)
+    assert always.low is not None and always.high is not None
+    assert always.low[0] == pytest.approx(1 - wilson(0, 12)[1], abs=0.01) and always.high[0] == pytest.approx(1)
+
+
+def test_never_said_covers_the_truth() -> None:
+    """A rare outcome, seldom said at all: the interval holds its true share at least as often as it claims."""
+    generator, held = rng(8), 0
+    counts = np.array([[970, 20, 10], [20, 970, 10], [10, 10, 980]])
+    truth = np.array([0.60, 0.37, 0.03])
+    confusion = counts / counts.sum(1, keepdims=True)
+    for _ in range(120):
+        said = generator.choice(3, p=confusion.T @ truth, size=24 * 2)
+        labels = [("a", "b", "c")[i] for i in said]
+        shares = corrected_shares(
+            labels, np.repeat(np.arange(24), 2), counts, ("a", "b", "c"), rng=generator, resamples=200
+        )
+        assert shares.low is not None and shares.high is not None
+        held += shares.low[2] <= truth[2] <= shares.high[2]
+    assert held / 120 >= 0.93
+
+
 def test_a_weak_probe_corrects_nothing() -> None:
     weak = sensitivity_specificity([1, 1, 0, 0, 1, 0], [1, 1, 1, 0, 0, 0])
     interval = corrected_rate([1, 0, 1], ["x", "y", "z"], weak, rng=rng())

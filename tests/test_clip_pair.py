@@ -81,7 +81,7 @@ def test_places_are_learned_and_the_head_leaves_no_trace(clip: Any) -> None:
     torch.manual_seed(0)
     model = build_clip(1, 4)
     before = set(model.state_dict())
-    head = places_head(model.visual)
+    head = places_head(model.visual.layer3, 64)
     x, labels = torch.rand(2, 3, 128, 128), torch.zeros(2, CELLS, CELLS, dtype=torch.uint8)
     labels[:, :16] = 3
     x[:, :, :64] *= 0.2

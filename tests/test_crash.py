@@ -2,68 +2,35 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import driver
 import pytest
+from processes import finish, processes
+from stores import fingerprint, image_lines, troubles
 
 from promptlab.crash import POINTS, crash_point
 from promptlab.doctor import examine
 from promptlab.home import Home
-from promptlab.journal import read_journal
 from promptlab.store import Store
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL on Windows")
 
-processes = multiprocessing.get_context("forkserver" if os.name != "nt" else "spawn")
-if os.name != "nt":
-    processes.set_forkserver_preload(["driver"])
-
 CODES = {"SIGKILL": -signal.SIGKILL, "SIGINT": 130, "ENOSPC": 5, "MemoryError": 1}
 
 
-def start(home: Path, *more: str, env: dict[str, str] | None = None) -> multiprocessing.process.BaseProcess:
-    """Begin a run that fills `home` and writes `ack <image id>` to `home`.out; the real command may take its place."""
+def start(home: Path, *more: str, env: dict[str, str] | None = None) -> BaseProcess:
+    """Begin a run that fills `home` and writes `ack <image id>` to `home`.out; test_kill.py starts the real command."""
     process = processes.Process(target=driver.child, args=([str(home), "tiny", *more], env, str(home) + ".out"))
     process.start()
     return process
-
-
-def finish(process: multiprocessing.process.BaseProcess) -> int | None:
-    process.join(200)
-    return process.exitcode
-
-
-def fingerprint(home: Path) -> dict[str, list[str]]:
-    """Every result, without what tells one run from another."""
-    store = Store(home)
-    found: dict[str, list[str]] = {}
-    tables = store.query("SELECT table_name FROM duckdb_tables() ORDER BY 1")["table_name"]
-    with store.connect() as connection:
-        for table in set(tables) - {"run", "fact", "journal"}:
-            relation = connection.table(table)
-            names = [name for name in relation.columns if name not in ("run", "runs", "seconds")]
-            found[table] = sorted(map(repr, relation.select(*names).fetchall()))
-    found["files"] = sorted(path.name for path in store.home.images.glob("??/[!.]*"))
-    return found
-
-
-def image_lines(home: Path) -> Counter[str]:
-    """How often the journals tell of each image."""
-    lines = (line for path in home.glob("runs/*/*.jsonl") for line in read_journal(path).lines)
-    return Counter(line.record["id"] for line in lines if line.kind == "image")
-
-
-def troubles(home: Path) -> list[str]:
-    """What the doctor finds, but for what the next run mends by itself."""
-    return [f"{f.what}: {f.why}" for f in examine(Home(home), deep=False) if not f.harmless and f.what != "no database"]
 
 
 @pytest.fixture(scope="module")

@@ -108,6 +108,7 @@ def run(
     max_cells: MaxCells = 10_000,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait while another process runs this study.")] = 0.0,
     retry: Annotated[bool, typer.Option(help="Make again whatever did not end ok.")] = False,
+    passports: Annotated[int, typer.Option(min=0, help="Rendered pictures a cell for a new probe's passport.")] = 60,
 ) -> None:
     """Make what is missing of a study, measure it, and say what came out. Run again to go on or to add."""
     from promptlab.cli.answer import show_answer
@@ -123,7 +124,16 @@ def run(
     store = Store(home)
     show_plan(plan_study(loaded, store, max_cells, retry=retry))
     with Terminal() as terminal:
-        summary = run_study(loaded, store, terminal, batch_size=batch_size, max_cells=max_cells, wait=wait, retry=retry)
+        summary = run_study(
+            loaded,
+            store,
+            terminal,
+            batch_size=batch_size,
+            max_cells=max_cells,
+            wait=wait,
+            retry=retry,
+            passports_n=passports,
+        )
     show_answer(loaded, store, summary)
     if summary.failed:
         counts = ", ".join(f"{n} {status}" for status, n in summary.made.items() if status != "ok")

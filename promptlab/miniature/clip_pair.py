@@ -117,7 +117,8 @@ def train_clip(
 
     torch.manual_seed(seed)
     model = build_clip(*shape).to(device(), memory_format=torch.channels_last)
-    model.places = places_head(model.visual).to(device())
+    stage = model.visual.layer3
+    model.places = places_head(stage, stage[-1].conv3.out_channels).to(device())
     tokenize = Tokens(work)
     twin_of = colour_twin if swapped else noun_twin
 

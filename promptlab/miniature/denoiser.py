@@ -3,7 +3,7 @@
 v-prediction on a schedule whose last step is pure noise (so dark and light settings come out), weighted by
 (min(SNR, 5) + 1) / (SNR + 1); captions dropped at DROP, so that guidance works; a share of the rows reads the bag
 encoder instead of the causal one, so one and the same denoiser serves both: what differs between them is the text
-encoder alone.
+encoder alone. A throw-away head names the noun of every place while it learns (`places`).
 
 References:
     Salimans and Ho 2022, Progressive Distillation (arXiv 2202.00512): v-prediction. Hang et al. 2023, Min-SNR
@@ -13,7 +13,7 @@ References:
 
 from __future__ import annotations
 
-import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ import numpy as np
 
 from promptlab.miniature.captions import describe
 from promptlab.miniature.clip_pair import WIDTH, Tokens
-from promptlab.miniature.loop import Fit, Report, device, fit, step_rng
+from promptlab.miniature.loop import Fit, Report, device, fit, shard_of, step_rng
 from promptlab.miniature.pool import Pool
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ __all__ = ["build_denoiser", "build_scheduler", "train_denoiser"]
 
 DROP = 0.1
 BAG = 0.15
+PLACES = 0.1
+"""Weight of the places that the throw-away head names."""
 SNR_CAP = 5.0
 
 
@@ -78,6 +80,7 @@ def train_denoiser(
     bag: Any,
     channels: tuple[int, ...],
     heads: int,
+    shards: int,
     plan: Fit,
     seed: int,
     work: Path,
@@ -85,23 +88,25 @@ def train_denoiser(
 ) -> Any:
     """Train a denoiser on `latents`, float16 (n, 8, 16, 16) means and log-variances of the pool's first n pictures.
 
-    Captions are drawn anew at every step.
+    Captions are drawn anew at every step. A batch is dealt to `shards`, a thread each.
     """
     import torch
     from diffusers.models.attention_processor import AttnProcessor
 
+    from promptlab.miniature.places import places_head
+
     torch.manual_seed(seed)
-    model = build_denoiser(channels, heads).to(device(), memory_format=torch.channels_last)
+    model = build_denoiser(channels, heads)
+    model.places = places_head(model.up_blocks[1], channels[1])
+    model.to(device(), memory_format=torch.channels_last)
     model.set_attn_processor(AttnProcessor())  # the fused kernel's backward is many times slower on CPUs in bfloat16
     tokenize = Tokens(work)
     alphas = build_scheduler().alphas_cumprod.to(device())
     scenes = [pool.scene(i) for i in range(len(latents))]
-    n = plan.batch
-    # a third faster on CPUs, for two minutes of compiling
-    network = torch.compile(model) if shutil.which("g++") and plan.steps > 1000 else model
+    n = plan.batch // shards
 
-    def loss_of(step: int) -> Tensor:
-        rng = step_rng(seed, step)
+    def loss_of(network: Any, step: int, shard: int = 0) -> Tensor:
+        rng = step_rng(seed + 1000 * shard, step)
         rows = rng.integers(len(latents), size=n)
         texts = [
             "" if rng.random() < DROP else describe(scenes[i], np.random.default_rng(rng.integers(2**63))).text
@@ -126,8 +131,12 @@ def train_denoiser(
         # 1 where noise rules (there the layout is decided), falling where little is left to decide
         weight = (snr.clamp(max=SNR_CAP) + 1) / (snr + 1)
         loss: Tensor = ((v - (a * drawn[1] - s * z)).square().mean((1, 2, 3)) * weight).mean()
-        return loss
+        return loss + PLACES * network.places.loss(torch.from_numpy(pool.labels[rows, 0]).to(device()))
 
-    fit("denoiser", model, loss_of, plan, work, report)
+    network = torch.compile(model) if device().type == "cuda" else model  # on CPUs it gains next to nothing
+    others = [shard_of(model, partial(loss_of, shard=k)) for k in range(1, shards)]
+    fit("denoiser", model, partial(loss_of, network), plan, work, report, others)
+    model.places.leave()
+    del model.places
     model.set_default_attn_processor()
     return model.eval()

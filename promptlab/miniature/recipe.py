@@ -35,7 +35,7 @@ _SHAPES = {
     "vae": ("channels",),
     "parser": ("width",),
     "clip": ("text_layers", "vision_width"),
-    "denoiser": ("channels", "heads", "scenes"),
+    "denoiser": ("channels", "heads", "scenes", "shards"),
     "scorer": ("text_layers", "vision_width"),
 }
 """What a stage's table says of its model."""
@@ -229,6 +229,7 @@ class _Recipe:
             bag,
             tuple(table["channels"]),
             int(table["heads"]),
+            int(table.get("shards", 1)),
             self.preset.fit("denoiser"),
             self.preset.seed,
             self.work,

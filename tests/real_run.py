@@ -1,0 +1,29 @@
+"""The real command as a process to be forked: its heavy libraries are imported once, in the fork server."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+import diffusers
+import open_clip
+import transformers
+
+from promptlab.cli import main
+
+__all__ = ["child"]
+
+# The lazy ones load what a run of the miniature needs.
+LOADED = (open_clip, diffusers.StableDiffusionPipeline, transformers.CLIPTextModel, transformers.CLIPTokenizer)
+
+
+def child(argv: Sequence[str], env: Mapping[str, str] | None = None, out: str | None = None) -> None:
+    """`promptlab ARGV`, as the console script runs it; what it says goes to the file `out`."""
+    os.environ.update(env or {})
+    if out is not None:
+        file = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+    sys.argv = ["promptlab", *argv]
+    main()
