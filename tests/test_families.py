@@ -22,7 +22,7 @@ from promptlab.backends.quiet import quiet
 BATCH = 3
 PROMPTS = ("a red cup", "a photo of a blue chair and a very old green house", "a dog")
 TRUE = ("sd", "sdxl", "sd3", "klein-base", "qwen-image", "z-image")
-EMBEDDED = ("flux-dev", "flux2-dev")
+EMBEDDED = ("lcm", "flux-dev", "flux2-dev")
 
 
 @pytest.fixture(scope="module", params=BUILDERS)

@@ -247,6 +247,7 @@ def z_image(folder: Path) -> None:
 
 BUILDERS: dict[str, Callable[[Path], Any]] = {
     "sd": write_tiny,
+    "lcm": lambda folder: write_tiny(folder, time_cond_proj_dim=32),
     "sdxl": sdxl,
     "sd3": sd3,
     "flux-dev": lambda folder: flux(folder, True),
