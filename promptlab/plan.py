@@ -106,14 +106,14 @@ def plan_study(
     """
     known = store.images() if store else {}
     absent: set[str] = set()
+    varied = {column for name, axis in study.axes.items() for column in axis.columns(name)}
+    left_open = _OWN - study.settings.model_fields_set - varied
 
     def own(model: str) -> Settings:
         try:
             return defaults_of(model)
         except ModelError:
-            if make or _OWN - study.settings.model_fields_set - {
-                c for n, a in study.axes.items() for c in a.columns(n)
-            }:
+            if make or left_open:
                 raise
             absent.add(model)
             return Settings()
