@@ -64,16 +64,22 @@ def count_images(study: Study, max_cells: int = MAX_CELLS) -> int:
     return count(study, max_cells) * len(study.seeds)
 
 
-def expand(study: Study, tokenizer: Tokenizer = None, max_cells: int = MAX_CELLS) -> Iterator[Cell]:
+def expand(
+    study: Study,
+    tokenizer: Tokenizer = None,
+    max_cells: int = MAX_CELLS,
+    defaults: Callable[[str], Settings] | None = None,
+) -> Iterator[Cell]:
     """The cells, in fixed order. Raises StudyError before the first where there are more than `max_cells`.
 
-    `tokenizer` is needed where `needs_tokenizer(study)`.
+    `tokenizer` is needed where `needs_tokenizer(study)`. `defaults` gives a model's own settings by its name, for what
+    the study leaves open; without it they are promptlab's.
     """
     count(study, max_cells)
-    return _cells(study, tokenizer)
+    return _cells(study, tokenizer, defaults or (lambda model: Settings()))
 
 
-def _cells(study: Study, tokenizer: Tokenizer) -> Iterator[Cell]:
+def _cells(study: Study, tokenizer: Tokenizer, defaults: Callable[[str], Settings]) -> Iterator[Cell]:
     axes = study.axes
     rules = _Rules(study, {name: tuple(axis.points(name)) for name, axis in axes.items()})
     points = list(rules.points.values())
@@ -81,7 +87,6 @@ def _cells(study: Study, tokenizer: Tokenizer) -> Iterator[Cell]:
     units = [i for i, name in enumerate(axes) if name in unit_axes(study)]
     kinds = list(axes.values())
     elsewhere = study.backend == "folder"
-    base = study.settings.settings()
     spec = study.prompt.model_dump(mode="json", exclude_defaults=True)
     prompts: dict[Any, Prompt] = {}
     groups: dict[Any, str] = {}
@@ -93,9 +98,10 @@ def _cells(study: Study, tokenizer: Tokenizer) -> Iterator[Cell]:
         given = tuple(
             pair for pair in levels if pair[0] in SETTINGS and (pair[1] is not None or pair[0] == "scheduler")
         )
-        if given not in settings:
-            settings[given] = replace(base, **dict(given))  # type: ignore[arg-type]
         model = next((str(level) for column, level in levels if column == "model"), study.model)
+        if (model, given) not in settings:
+            base = study.settings.settings(defaults(model))
+            settings[model, given] = replace(base, **dict(given))  # type: ignore[arg-type]
         words = (model, *(places[i] for i in word_axes))
         if words not in prompts:
             prompts[words] = _prompt(study, row, _tokens(tokenizer, model) if needs_tokenizer(study) else None)
@@ -106,7 +112,9 @@ def _cells(study: Study, tokenizer: Tokenizer) -> Iterator[Cell]:
         files = (
             tuple(s for axis, point in zip(kinds, row, strict=True) for s in axis.sources(point)) if elsewhere else ()
         )
-        yield Cell(study.name, levels, prompts[words], settings[given], groups[family], study.backend, model, files)
+        yield Cell(
+            study.name, levels, prompts[words], settings[model, given], groups[family], study.backend, model, files
+        )
 
 
 def _prompt(study: Study, row: list[Point], tokens: Tokens | None) -> Prompt:

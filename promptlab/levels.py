@@ -58,7 +58,8 @@ Mentions = list[tuple[Route, str, tuple[str, ...]]]
 def settle(column: str, level: Level) -> Level:
     """The one spelling of a level: guidance 5 and 5.0 are the same."""
     whole = isinstance(level, int) and not isinstance(level, bool)
-    return float(level) if column == "guidance_scale" and whole and level is not None else level
+    scale = column in ("guidance_scale", "distilled_guidance_scale")
+    return float(level) if scale and whole and level is not None else level
 
 
 def _scalar(value: Any) -> Level:

@@ -51,6 +51,7 @@ def parameters(recipe: Mapping[str, Any]) -> str:
         "Steps": recipe.get("num_inference_steps"),
         "Sampler": recipe.get("scheduler"),
         "CFG scale": recipe.get("guidance_scale"),
+        "Distilled CFG Scale": recipe.get("distilled_guidance_scale"),  # as Forge calls it
         "Seed": recipe.get("seed"),
         "Size": f"{recipe['width']}x{recipe['height']}" if {"width", "height"} <= recipe.keys() else None,
         "Model": recipe.get("model"),

@@ -1,48 +1,51 @@
-"""What a run would do, counted before anything heavy loads: cells, pictures, what is made, what the encoder cuts.
+"""What a run would do, counted before anything heavy loads: cells, pictures, what is made, what the encoders cut.
 
-Seconds a picture come from the pictures that the store has of the same model and size, else from `RATE`; sizes on disk
-likewise. Nothing here imports torch.
+A setting that the model cannot follow is refused (`promptlab.suitability`). Seconds a picture come from the pictures
+that the store has of the same model and size, else from `RATE`, else from arithmetic (`promptlab.estimate`), and the
+plan says which. Nothing here imports torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from promptlab.backends.capabilities import defaults_of
+from promptlab.backends.hub import pinned
+from promptlab.errors import ModelError
+from promptlab.estimate import estimate
 from promptlab.grid import MAX_CELLS, expand
 from promptlab.power import smallest_detectable
-from promptlab.records import STATUSES, Cell, Image
+from promptlab.readings import Reading, readings, tokenizer_of
+from promptlab.records import STATUSES, Cell, Image, Settings
 from promptlab.study import Study
-from promptlab.tokens import Tokens, open_tokens
+from promptlab.suitability import check_suits
 
 if TYPE_CHECKING:
     from promptlab.store import Store
 
-__all__ = ["RETRIED", "Cut", "Plan", "plan_facts", "plan_study", "tier_of", "tokenizer_of"]
+__all__ = ["RETRIED", "Plan", "plan_facts", "plan_study", "tier_of"]
 
 RATE = {"miniature": 0.35}
 """Seconds a picture where nothing is known yet: two CPU cores."""
+
+_OWN = frozenset({"guidance_scale", "num_inference_steps", "height", "width"})
+"""Settings that each model has defaults of its own for."""
 
 RETRIED = frozenset({"error", "oom", "invalid_image"})
 """Statuses that a later run tries again; a refusal or a NaN would only come again."""
 
 
 @dataclass(frozen=True)
-class Cut:
-    """Phrases that the text encoder does not see: in how many prompts, and the longest of them."""
-
-    prompts: int
-    longest: int
-    limit: int
-    lost: str
-
-
-@dataclass(frozen=True)
 class Plan:
-    """A study expanded. `missing` are (cell, seed) to be made, one for each distinct picture."""
+    """A study expanded. `missing` are (cell, seed) to be made, one for each distinct picture.
+
+    `seconds` rest on `basis`: pictures that were timed here, or an estimate; `memory` is the bytes of the largest
+    model's weights, None where no model is loaded.
+    """
 
     study: Study
     cells: tuple[Cell, ...]
@@ -52,8 +55,10 @@ class Plan:
     missing: tuple[tuple[Cell, int], ...]
     seconds: float | None
     megabytes: float
-    cut: Cut | None
+    readings: tuple[Reading, ...]
     groups: int
+    basis: str = ""
+    memory: float | None = None
 
     @property
     def detectable(self) -> float | None:
@@ -76,18 +81,11 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
         "prompt_families": plan.groups,
         "seconds": plan.seconds,
         "megabytes": plan.megabytes,
-        "cut": None if plan.cut is None else asdict(plan.cut),
+        "time_by": plan.basis,
+        "memory_bytes": plan.memory,
+        "readings": [asdict(reading) for reading in plan.readings],
         "smallest_detectable_difference": plan.detectable,
     }
-
-
-def tokenizer_of(model: str) -> Path | None:
-    """The tokenizer of a model on disk, for counting tokens without loading it; None where there is none."""
-    from promptlab.miniature.shipped import shipped_folder
-
-    folder = shipped_folder() / "pipeline" if model == "miniature" else Path(model)
-    path = folder / "tokenizer"
-    return path if path.is_dir() else None
 
 
 def tier_of(cell: Cell) -> str:
@@ -97,18 +95,43 @@ def tier_of(cell: Cell) -> str:
     return "T1" if cell.model == "miniature" else "T2"
 
 
-def plan_study(study: Study, store: Store | None, max_cells: int = MAX_CELLS, *, retry: bool = False) -> Plan:
+def plan_study(
+    study: Study, store: Store | None, max_cells: int = MAX_CELLS, *, retry: bool = False, make: bool = True
+) -> Plan:
     """Expand a study and hold it against the store; `retry` counts whatever did not end ok as missing.
 
-    Raises StudyError (too many cells, impossible prompts).
+    Where nothing is to be made (`make` False), models need not be on this disk, as long as the study leaves none of
+    their own settings open.
+
+    Raises StudyError (too many cells, impossible prompts, settings without effect) and ModelError.
     """
-    cells = tuple(expand(study, tokenizer_of, max_cells))
     known = store.images() if store else {}
+    absent: set[str] = set()
+    varied = {column for name, axis in study.axes.items() for column in axis.columns(name)}
+    left_open = _OWN - study.settings.model_fields_set - varied
+
+    def own(model: str) -> Settings:
+        try:
+            return defaults_of(model)
+        except ModelError:
+            if make or left_open:
+                raise
+            absent.add(model)
+            return Settings()
+
+    cells = tuple(expand(study, tokenizer_of, max_cells, own if study.backend == "diffusion" else None))
+    if study.backend == "diffusion":
+        # The commit enters the ids of pictures: when a branch of the hub moves on, its pictures are others.
+        names = {m: _made_by(m, known.values()) if m in absent else pinned(m) for m in {cell.model for cell in cells}}
+        absent = {names[model] for model in absent}
+        if any(name != model for model, name in names.items()):
+            cells = tuple(replace(cell, model=names[cell.model]) for cell in cells)
+    present = tuple(cell for cell in cells if cell.model not in absent) if absent else cells
+    check_suits(study, present)
     wanted = {cell.image_id(seed): (cell, seed) for cell in cells for seed in cell.seeds(study.seeds)}
     again = frozenset(STATUSES) - {"ok"} if retry else RETRIED
     missing = {key: job for key, job in wanted.items() if key not in known or known[key].status in again}
-    kin = [image for image in known.values() if image.status == "ok" and _kin(image, cells[0])]
-    rate = _rate(kin, cells[0])
+    seconds, basis, memory = _time(present, known.values(), list(missing.values()))
     width, height = cells[0].settings.width, cells[0].settings.height
     size = sum(map(_bytes, missing.values())) / max(1, len(missing)) or (20e3 if width <= 256 else 1.3 * width * height)
     return Plan(
@@ -118,10 +141,12 @@ def plan_study(study: Study, store: Store | None, max_cells: int = MAX_CELLS, *,
         len(wanted),
         len(wanted) - len(missing),
         tuple(missing.values()),
-        None if rate is None else rate * len(missing),
+        seconds,
         size * len(missing) / 1e6,
-        _cut(cells),
+        readings(present),
         len({cell.group for cell in cells}),
+        basis,
+        memory,
     )
 
 
@@ -135,32 +160,46 @@ def _bytes(job: tuple[Cell, int]) -> float:
     return float(size) if path.suffix.lower() == ".png" else 8.0 * size
 
 
+def _made_by(model: str, known: Collection[Image]) -> str:
+    """The name with its commit under which pictures of an absent model were made, if there is one only."""
+    made = {str(image.recipe.get("model")) for image in known}
+    found = {name for name in made if name.startswith(f"{model}@")}
+    return found.pop() if len(found) == 1 else model
+
+
 def _kin(image: Image, cell: Cell) -> bool:
     recipe: dict[str, Any] = image.recipe
     same = ("width", "height", "num_inference_steps")
     return recipe.get("model") == cell.model and all(recipe.get(k) == getattr(cell.settings, k) for k in same)
 
 
-def _rate(kin: Sequence[Image], cell: Cell) -> float | None:
-    seconds = [image.seconds for image in kin if image.seconds is not None]
-    if seconds:
-        return median(seconds)
-    rate = RATE.get(cell.model)
-    return None if rate is None else rate * cell.settings.num_inference_steps / 25
+def _time(
+    cells: Sequence[Cell], known: Collection[Image], missing: Sequence[tuple[Cell, int]]
+) -> tuple[float | None, str, float | None]:
+    """Seconds for what is missing, what they rest on, and bytes of weights; a model's first cell stands for all."""
+    total, bases, memory = 0.0, dict[str, None](), 0.0
+    for model, some in _by_model(cells).items():
+        todo = [cell for cell, _ in missing if cell.model == model]
+        timed = [image.seconds for image in known if image.status == "ok" and image.seconds and _kin(image, some)]
+        if timed:
+            total += median(timed) * len(todo)
+            bases["by pictures timed here"] = None
+        elif model in RATE and some.backend != "folder":
+            total += RATE[model] * sum(cell.settings.num_inference_steps for cell in todo) / 25
+            bases["on two CPU cores"] = None
+        elif some.backend != "diffusion":
+            return None, "", None
+        if some.backend == "diffusion" and model not in RATE:
+            rough = estimate(model, [cell.settings for cell in todo])
+            memory = max(memory, rough.memory)
+            if not timed:
+                total += rough.seconds
+                bases[f"an estimate by arithmetic, for {rough.device}"] = None
+    return total, "; ".join(bases), memory or None
 
 
-def _cut(cells: Sequence[Cell]) -> Cut | None:
-    worst, prompts = None, set()
-    # what is drawn by the renderer is read by no encoder, and what was made elsewhere by one that is not known
-    for model in {cell.model for cell in cells if cell.backend not in ("renderer", "folder")}:
-        path = tokenizer_of(model)
-        if path is None:
-            continue
-        tokens: Tokens = open_tokens(path)
-        for prompt in {cell.prompt.text: cell.prompt for cell in cells if cell.model == model}.values():
-            spans = tokens.spans(prompt)
-            if spans.cut:
-                prompts.add(prompt.text)
-                if worst is None or spans.total > worst.total:
-                    worst = spans
-    return None if worst is None else Cut(len(prompts), worst.total, worst.limit, worst.cut_text)
+def _by_model(cells: Sequence[Cell]) -> dict[str, Cell]:
+    first: dict[str, Cell] = {}
+    for cell in cells:
+        first.setdefault(cell.model, cell)
+    return first

@@ -116,7 +116,9 @@ def _prompt_id(prompt: Prompt) -> str:
 class Settings:
     """How a picture is made, in diffusers' own spelling. `scheduler` None is the model's own.
 
-    `guidance_scale` means w in u + w (c - u): 0 is unconditional, 1 purely conditional.
+    `guidance_scale` means w in u + w (c - u): 0 is unconditional, 1 purely conditional. `distilled_guidance_scale` is
+    the input of a guidance-distilled model, which has no u; None is the model's own, and the only value where there is
+    no such input.
     """
 
     guidance_scale: float = 5.0
@@ -125,6 +127,7 @@ class Settings:
     width: int = 128
     scheduler: str | None = None
     negative_prompt: str = ""
+    distilled_guidance_scale: float | None = None
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,10 @@ class Cell:
         file = {"file": source.name} if source else {}
         file |= {"sha256": source.sha256} if source and source.sha256 else {}
         tile = {"tile": list(source.tile)} if source and source.tile else {}
-        return {**plain, **self.known_settings(), **file, **tile}
+        settings = self.known_settings()
+        if settings.get("distilled_guidance_scale") is None:  # pictures older than this setting keep their ids
+            settings.pop("distilled_guidance_scale", None)
+        return {**plain, **settings, **file, **tile}
 
     def image_id(self, seed: int) -> str:
         """Hash of `recipe(seed)`: two studies that ask for the same picture share it."""

@@ -118,7 +118,7 @@ def run_study(
     ):
         ids = [probe.id for probe in probes]  # a probe whose model is missing says so before anything is made
         log.info("run %s of %s, probes %s", run.id, study.name, ", ".join(ids) or "none")
-        plan = plan_study(study, store, max_cells, retry=retry)
+        plan = plan_study(study, store, max_cells, retry=retry, make=make)
         summary = Summary(plan, measures={m.name: m for probe in probes for m in probe.measures})
         run.plan(plan.cells, study.seeds, tier_of)
         publish = _Publisher(store)

@@ -56,6 +56,7 @@ CREATE TABLE cell (
     model VARCHAR,
     tier VARCHAR,              -- T0 rendered truth, T1 the miniature, T2 real models; NULL if not said
     guidance_scale DOUBLE,     -- w in u + w (c - u): 0 unconditional, 1 purely conditional
+    distilled_guidance_scale DOUBLE, -- input of a guidance-distilled model; NULL: the model's own, or there is none
     num_inference_steps BIGINT,
     height BIGINT,             -- asked for, in pixels
     width BIGINT,
@@ -132,6 +133,7 @@ CREATE TABLE image (
     prompt VARCHAR,
     seed BIGINT,
     guidance_scale DOUBLE,
+    distilled_guidance_scale DOUBLE,
     num_inference_steps BIGINT,
     scheduler VARCHAR,
     negative_prompt VARCHAR,

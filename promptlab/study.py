@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -107,7 +108,7 @@ ModelName = Annotated[str, StringConstraints(min_length=1, max_length=500, patte
 
 
 class GivenSettings(Record):
-    """Generation settings in diffusers' spelling; what is not given is promptlab's default."""
+    """Generation settings in diffusers' spelling; what is not given is the model's default."""
 
     guidance_scale: Annotated[float, Field(strict=True, ge=0, le=1000)] | None = None
     num_inference_steps: Annotated[int, Field(strict=True, ge=1, le=1000)] | None = None
@@ -115,10 +116,12 @@ class GivenSettings(Record):
     width: Side | None = None
     scheduler: Word | None = None
     negative_prompt: Text = ""
+    distilled_guidance_scale: Annotated[float, Field(strict=True, ge=0, le=1000)] | None = None
 
-    def settings(self) -> Settings:
-        """The full settings."""
-        return Settings(**{name: value for name, value in self if name in self.model_fields_set and value is not None})
+    def settings(self, defaults: Settings | None = None) -> Settings:
+        """The full settings: what is not given is as in `defaults`, the model's own, or else promptlab's."""
+        given = {name: value for name, value in self if name in self.model_fields_set and value is not None}
+        return replace(defaults or Settings(), **given)
 
 
 class ProbeUse(Record):
@@ -225,6 +228,14 @@ class Study(Record):
     def source(self) -> str:
         """The file's text, or empty for a study made in Python."""
         return self._document.text if self._document else ""
+
+    def with_model(self, model: str) -> Study:
+        """The same study on another model. Raises StudyError where the study varies the model itself."""
+        for name, axis in self.axes.items():
+            if "model" in axis.columns(name):
+                message = "this study varies the model itself; run it without --model, or remove the axis"
+                raise self.error(("axes", name), message, key=True)
+        return self.model_copy(update={"model": model})
 
     def error(self, route: Route, message: str, *, key: bool = False) -> StudyError:
         """A complaint about one value of this study, with its place in the file."""

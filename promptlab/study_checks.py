@@ -33,6 +33,8 @@ FOREIGN = {
     "cfg": "guidance_scale",
     "cfg_scale": "guidance_scale",
     "guidance": "guidance_scale",
+    "true_cfg_scale": "guidance_scale",
+    "distilled_guidance": "distilled_guidance_scale",
     "sampler": "scheduler",
     "negative": "negative_prompt",
 }

@@ -2,7 +2,8 @@
 
 A text encoder reads `limit` tokens (77 for CLIP), the marks of beginning and end among them. Longer prompts are cut:
 the first `limit - 1` tokens stay and the end mark takes the last place. Token indices count from 0, which in CLIP is
-the beginning mark, so the first word has index 1.
+the beginning mark, so the first word has index 1. Language models read the prompt inside a frame (a chat template, an
+instruction), whose tokens count towards the limit and whose end is the first to be cut.
 
 `Tokens` reads a `tokenizer.json`, or CLIP's older pair `vocab.json` and `merges.txt`; `tokenizers` is imported when
 one is opened, since studies that do not count tokens need none.
@@ -13,13 +14,13 @@ References:
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from promptlab.byte_pairs import pair_tokenizer
 from promptlab.errors import ModelError
 from promptlab.records import Phrase, Prompt
 
@@ -48,7 +49,7 @@ class PhraseTokens:
 
 @dataclass(frozen=True)
 class TokenSpans:
-    """A prompt in tokens: `total` with the marks of beginning and end, `cut` of them beyond the limit."""
+    """A prompt in tokens: `total` with marks and frame, `cut` of the prompt's own beyond the limit."""
 
     total: int
     limit: int
@@ -58,16 +59,20 @@ class TokenSpans:
 
 
 class Tokens:
-    """A tokenizer without truncation and padding."""
+    """A tokenizer without truncation and padding. `before` and `after` frame every prompt: a chat, an instruction."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, before: str = "", after: str = "") -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._tokenizer = tokenizer
         self._lengths: dict[str, int] = {}
-        marks = tokenizer.encode("").special_tokens_mask
+        self._frame = (before, after)
+        own = tokenizer.encode("")
+        # A template that writes the mark of the beginning itself gets no second one.
+        self._marked = not (own.tokens and before.startswith(own.tokens[0]))
+        marks = own.special_tokens_mask if self._marked else []
         self.marks = len(marks)
-        probe = tokenizer.encode("a").special_tokens_mask
+        probe = tokenizer.encode("a").special_tokens_mask if self._marked else []
         self.start = probe.index(0) if 0 in probe else 0
 
     def length(self, text: str) -> int:
@@ -78,20 +83,30 @@ class Tokens:
 
     def spans(self, prompt: Prompt, limit: int = 77, extra: Iterable[Phrase] = ()) -> TokenSpans:
         """Where every phrase of a prompt (and those in `extra`) lies in tokens, and what of it is cut."""
-        encoding = self._tokenizer.encode(prompt.text)
+        before, after = self._frame
+        encoding = self._tokenizer.encode(before + prompt.text + after, add_special_tokens=self._marked)
         end_marks = self.marks - self.start
-        words = range(self.start, len(encoding.ids) - end_marks)
         total = len(encoding.ids)
         last = total if total <= limit else limit - end_marks
-        offsets = encoding.offsets
+        begin, end = len(before), len(before) + len(prompt.text)
+        offsets = [(first - begin, stop - begin) for first, stop in encoding.offsets]
+        words: Sequence[int] = range(self.start, total - end_marks)
+        if before or after:
+            words = [i for i in words if offsets[i][1] > 0 and offsets[i][0] < end - begin]
         found = []
         for phrase in (*prompt.phrases, *extra):
             inside = [i for i in words if offsets[i][0] < phrase.end and offsets[i][1] > phrase.start]
             first, stop = (inside[0], inside[-1] + 1) if inside else (0, 0)
             kept = max(0, min(stop, last) - first)
             found.append(PhraseTokens(phrase.name, first, stop, kept, stop - first - kept))
-        lost = prompt.text[offsets[last][0] :].strip(" ,;") if total > limit and last in words else ""
-        return TokenSpans(total, limit, max(0, total - limit), lost, tuple(found))
+        beyond = [i for i in words if i >= last]
+        lost = prompt.text[max(0, offsets[beyond[0]][0]) :].strip(" ,;") if beyond else ""
+        return TokenSpans(total, limit, len(beyond), lost, tuple(found))
+
+    def framed_length(self, text: str) -> int:
+        """Number of tokens of a text with its frame and marks: what an encoder would be given of it without a limit."""
+        before, after = self._frame
+        return len(self._tokenizer.encode(before + text + after, add_special_tokens=self._marked).ids)
 
     def filler(self, count: int, phrases: str = FILLER) -> str | None:
         """Neutral text of exactly `count` tokens, or None where these phrases cannot make it."""
@@ -128,43 +143,24 @@ def token_spans(prompt: Prompt, tokenizer: str | Path | Tokens, limit: int = 77)
     return (tokenizer if isinstance(tokenizer, Tokens) else open_tokens(tokenizer)).spans(prompt, limit)
 
 
-def open_tokens(path: str | Path) -> Tokens:
-    """Open a `tokenizer.json`, or a folder with one or with `vocab.json` and `merges.txt`. Raises ModelError."""
-    return _open(Path(path).resolve())
+def open_tokens(path: str | Path, before: str = "", after: str = "") -> Tokens:
+    """Open a `tokenizer.json`, or a folder with one or with `vocab.json` and `merges.txt`. Raises ModelError.
+
+    `before` and `after` are what stands around every prompt (`promptlab.chat_templates`).
+    """
+    return _open(Path(path).resolve(), (before, after))
 
 
-@lru_cache(maxsize=8)
-def _open(path: Path) -> Tokens:
+@lru_cache(maxsize=16)
+def _open(path: Path, frame: tuple[str, str]) -> Tokens:
     from tokenizers import Tokenizer
 
     file = path / "tokenizer.json" if path.is_dir() else path
     try:
         if file.is_file():
-            return Tokens(Tokenizer.from_file(str(file)))
+            return Tokens(Tokenizer.from_file(str(file)), *frame)
         if (path / "vocab.json").is_file() and (path / "merges.txt").is_file():
-            vocab = json.loads((path / "vocab.json").read_text(encoding="utf-8"))
-            lines = (path / "merges.txt").read_text(encoding="utf-8").splitlines()
-            return Tokens(clip_tokenizer(vocab, [line for line in lines if line and not line.startswith("#version")]))
+            return Tokens(pair_tokenizer(path), *frame)
     except Exception as error:  # tokenizers raises bare Exception for a file it cannot read
         raise ModelError(f"tokenizer {path} cannot be read: {error}") from None
     raise ModelError(f"no tokenizer in {path}: allowed: tokenizer.json, or vocab.json beside merges.txt")
-
-
-def clip_tokenizer(vocab: dict[str, int], merges: list[str]) -> Tokenizer:
-    """CLIP's lower-cased byte-pair encoding from its vocabulary and merges ("l o", best first)."""
-    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
-
-    begin, end = "<|startoftext|>", "<|endoftext|>"
-    pairs: list[Any] = [tuple(line.split(" ")) for line in merges]
-    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=pairs, end_of_word_suffix="</w>", unk_token=end))
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
-    )
-    words = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(words, behavior="removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    tokenizer.post_processor = processors.RobertaProcessing(
-        (end, vocab[end]), (begin, vocab[begin]), add_prefix_space=False, trim_offsets=False
-    )
-    return tokenizer

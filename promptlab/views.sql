@@ -11,7 +11,8 @@ WITH cell_levels AS (
 )
 SELECT
     cell.study, cell.id AS cell_id, cell.prompt_group, cell.prompt, cell.prompt_id, cell.backend, cell.model, cell.tier,
-    cell.guidance_scale, cell.num_inference_steps, cell.height, cell.width, cell.scheduler, cell.negative_prompt,
+    cell.guidance_scale, cell.distilled_guidance_scale, cell.num_inference_steps, cell.height, cell.width,
+    cell.scheduler, cell.negative_prompt,
     cell_levels.levels, cell_image.seed, cell_image.image, image.status, image.file,
     score.probe, score.measure, score.target, score.value, score.label, score.reason,
     measure.unit, measure.lower, measure.upper, measure.higher_is_better

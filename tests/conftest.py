@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("finished") / "home"
     driver.run(home, "tiny", 6, 0.0, 0, None)
     return home
+
+
+@pytest.fixture(scope="session")
+def family_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a tiny pipeline of random weights by its name in `tiny_families.BUILDERS`, to be read only."""
+    from functools import cache
+
+    from tiny_families import write_family
+
+    return cache(lambda name: write_family(name, tmp_path_factory.mktemp(name)))
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from tiny import job, pictures, write_tiny
 
 from promptlab.backends.batches import GIVE_UP, group
 from promptlab.backends.diffusion import Diffusion, load
-from promptlab.backends.families import FAMILIES
 from promptlab.backends.quiet import quiet
 from promptlab.backends.texts import ROWS, TextStates
 from promptlab.errors import PromptlabError
@@ -47,7 +46,7 @@ def backend(loaded: Diffusion) -> Diffusion:
 def test_same_jobs_same_pixels_in_any_company(backend: Diffusion) -> None:
     wanted = [job(f"a {word} cup", 5.0, seed) for seed, word in enumerate(WORDS)]  # a batch of 4, and 2 with padding
     once = pictures(backend, wanted)
-    backend.texts = TextStates(backend._encode)
+    backend.texts = backend.new_texts()
     for order in (wanted, wanted[::-1], [job("a dog", 2.0, 9), job("a tree", 9.0, 8), *wanted]):
         for one, pixels in zip(wanted, once, strict=True):
             assert np.array_equal(
@@ -260,14 +259,3 @@ def test_texts_are_encoded_once_in_equal_batches() -> None:
     assert len(seen) == 3, "used lately, so still held"
     states.of(["a"])
     assert len(seen) == 4, "used longest ago, so gone"
-
-
-@pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.pipeline)
-def test_families_name_what_their_pipelines_take(family: Any) -> None:
-    import inspect
-
-    import diffusers
-
-    call = inspect.signature(getattr(diffusers, family.pipeline).__call__).parameters
-    names = [name for name in family.encodes if name]
-    assert family.guidance in call and set(names) <= set(call) and {f"negative_{name}" for name in names} <= set(call)

@@ -27,7 +27,7 @@ def pictures(backend: Any, jobs: list[Job]) -> list[np.ndarray]:
     return [made[one.image_id].pixels for one in jobs]
 
 
-def write_tiny(folder: Path, seed: int = 0) -> Path:
+def write_tiny(folder: Path, seed: int = 0, **unet_config: Any) -> Path:
     """Build the pipeline from configurations and save it as fp16 safetensors, as the miniature ships."""
     import torch
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -48,6 +48,7 @@ def write_tiny(folder: Path, seed: int = 0) -> Path:
         cross_attention_dim=32,
         attention_head_dim=4,
         norm_num_groups=8,
+        **unet_config,
     )
     vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 2,

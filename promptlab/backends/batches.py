@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from promptlab.backends import Job, Made
+from promptlab.backends.capabilities import Capability
 from promptlab.backends.guidance import single_pass
 from promptlab.errors import PromptlabError
 
@@ -24,38 +25,66 @@ GIVE_UP = 5
 
 @dataclass(frozen=True)
 class Shape:
-    """What a batch shares. `guided` batches take two passes, others one."""
+    """What a batch shares. `guided` batches take two passes, others one.
+
+    `scale` is the embedded guidance where rows cannot differ in it. `lengths` are those of the padded texts,
+    conditional and unconditional, where states are as long as their text.
+    """
 
     height: int
     width: int
     num_inference_steps: int
     scheduler: str | None
     guided: bool
+    scale: float | None = None
+    lengths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a batch. `against` is the negative prompt and `scale` is w; both are None in a single pass."""
+    """One row of a batch. `against` is the negative prompt and `scale` is w, or the embedded guidance.
 
-    text: str
+    A text of None is no text at all: states of zeros. In a single pass `against` is None, and so is w.
+    """
+
+    text: str | None
     against: str | None
     scale: float | None
     seed: int
 
 
-def group(jobs: Iterable[Job]) -> dict[Shape, dict[Row, list[Job]]]:
-    """Jobs by shape and row, in order of appearance."""
+def group(
+    jobs: Iterable[Job], able: Capability | None = None, length: Callable[[str], int] | None = None
+) -> dict[Shape, dict[Row, list[Job]]]:
+    """Jobs by shape and row, in order of appearance.
+
+    Args:
+        able: what the model can do; without it, guidance is true.
+        length: padded length of a text, where rows must agree in it.
+    """
     groups: dict[Shape, dict[Row, list[Job]]] = {}
     for job in jobs:
         s = job.settings
-        guided = not single_pass(s.guidance_scale)
-        shape = Shape(s.height, s.width, s.num_inference_steps, s.scheduler, guided)
-        if guided:
-            row = Row(job.prompt, s.negative_prompt, s.guidance_scale, job.seed)
-        else:
-            row = Row(job.prompt if s.guidance_scale == 1 else s.negative_prompt, None, None, job.seed)
+        guided, row = _row(job, able)
+        texts = (row.text, row.against) if guided else (row.text,)
+        lengths = tuple(length(text or "") for text in texts) if length else ()
+        apart = None if guided or able is None or able.mixes else row.scale
+        shape = Shape(s.height, s.width, s.num_inference_steps, s.scheduler, guided, apart, lengths)
         groups.setdefault(shape, {}).setdefault(row, []).append(job)
     return groups
+
+
+def _row(job: Job, able: Capability | None) -> tuple[bool, Row]:
+    """Whether a job takes two passes, and its row."""
+    s = job.settings
+    if able is not None and able.guidance_kind != "true":
+        given, own = s.distilled_guidance_scale, able.settings.distilled_guidance_scale
+        embedded = (own if given is None else given) if able.guidance_kind == "embedded" else None
+        return False, Row(job.prompt, None, embedded, job.seed)
+    against = None if able is not None and able.zeros and not s.negative_prompt else s.negative_prompt
+    if not single_pass(s.guidance_scale):
+        return True, Row(job.prompt, against, s.guidance_scale, job.seed)
+    return False, Row(job.prompt if s.guidance_scale == 1 else against, None, None, job.seed)
 
 
 def _out_of_memory(error: Exception) -> bool:

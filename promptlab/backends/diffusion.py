@@ -1,11 +1,12 @@
 """Pictures by diffusers' own pipelines, in batches that mix prompts, seeds and guidance scales.
 
-    texts --encoder, once each--> states --+
+    texts --encoders, once each--> states -+
     seeds --CPU generator, one a row------ +--> stock pipeline --> latents z --VAE, one by one--> x in about [-1, 1]
     w     --RowGuidance--------------------+
 
-Pixels are round(255 clamp(x / 2 + 1/2)) with x = decode(z / scaling_factor + shift_factor), as in the pipelines. They
-are decoded here, since the pipelines cut x off before anyone can see how much of it lies outside [-1, 1].
+One generator for all families (`promptlab.backends.families`); what differs between them stands in tables and in
+`conditioning` and `latents`. Pixels are round(255 clamp(x / 2 + 1/2)), as in the pipelines. They are decoded here,
+since the pipelines cut x off before anyone can see how much of it lies outside [-1, 1].
 
 Noise is drawn on the CPU, from the row's own seed: the same in any batch and on any device. Batches have a fixed shape
 (the last is padded), so a picture's bits do not depend on its company. At other batch sizes they differ by rounding.
@@ -27,9 +28,12 @@ from typing import TYPE_CHECKING, Any
 
 from promptlab.backends import Job, Made
 from promptlab.backends.batches import Batches, Row, Shape, group
-from promptlab.backends.families import Family
-from promptlab.backends.folders import check_complete, check_folder, commit, fingerprint, resolve
-from promptlab.backends.guidance import RowGuidance
+from promptlab.backends.capabilities import Capability, capability, open_reader
+from promptlab.backends.conditioning import arguments, embedded_rows, encode, guided, padded_length
+from promptlab.backends.encoders import Encoders
+from promptlab.backends.folders import check_folder, commit, fingerprint, resolve
+from promptlab.backends.latents import decoded, unpacked
+from promptlab.backends.loading import open_pipeline
 from promptlab.backends.quiet import quiet
 from promptlab.backends.schedulers import describe, scheduler_named
 from promptlab.backends.texts import TextStates
@@ -46,7 +50,8 @@ DTYPES = ("float32", "bfloat16", "float16")
 def load(
     model: str = "miniature", batch_size: int = 16, dtype: str | None = None, device: str | None = None
 ) -> Diffusion:
-    """Load a pipeline: "miniature", "miniature-bag" (its encoder knows no word order) or a folder in diffusers' format.
+    """Load a pipeline: "miniature", "miniature-bag" (its encoder knows no word order), a folder in diffusers' format,
+    or OWNER/NAME[@REVISION] from the cache of the hub.
 
     `device` is the first CUDA device where there is one, else the CPU; `dtype` is bfloat16 there and float32 here.
 
@@ -65,38 +70,17 @@ def load(
     if batch_size < 1:
         raise PromptlabError(f"batch_size must be at least 1, given {batch_size}")
     folder, bag = resolve(model)
-    family = check_folder(folder)
+    check_folder(folder)
+    able = capability(folder)
     try:
         with quiet():
-            pipe = _open(folder, bag, getattr(torch, dtype), torch.device(device))
+            pipe, encoders = open_pipeline(folder, able, bag, getattr(torch, dtype), torch.device(device))
     except (ModelError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # loaders raise OSError, ValueError, KeyError, RuntimeError and their own
         why = str(error).strip().partition("\n")[0]
         raise ModelError(f"model {model!r} cannot be loaded ({why or type(error).__name__}); get it again") from error
-    return Diffusion(pipe, family, model, (folder,), batch_size)
-
-
-def _open(folder: Path, bag: bool, dtype: Any, device: Any) -> Any:
-    import torch
-    from diffusers import DiffusionPipeline
-
-    safe: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
-    # Without a dtype, transformers keeps the file's own and diffusers takes float32.
-    pipe = DiffusionPipeline.from_pretrained(folder, dtype=dtype, **safe)
-    for name, part in pipe.components.items():
-        if isinstance(part, torch.nn.Module):
-            check_complete(folder / name, part)
-            part.eval()
-            if part.dtype != dtype:
-                part.to(dtype)
-    if bag:
-        from promptlab.miniature.clip_pair import bag_encoder
-
-        pipe.text_encoder = bag_encoder(pipe.text_encoder).to(dtype)
-    pipe.vae.enable_slicing()
-    pipe.set_progress_bar_config(disable=True)
-    return pipe.to(device)
+    return Diffusion(pipe, able, encoders, model, (folder,), batch_size)
 
 
 class Diffusion:
@@ -104,14 +88,26 @@ class Diffusion:
 
     name = "diffusion"
 
-    def __init__(self, pipe: Any, family: Family, model: str, folders: tuple[Path, ...], batch_size: int) -> None:
+    def __init__(
+        self, pipe: Any, able: Capability, encoders: Encoders, model: str, folders: tuple[Path, ...], batch_size: int
+    ) -> None:
         self.pipe = pipe
-        self.family = family
+        self.able = able
+        self.encoders = encoders
         self.model = model
         self.folders = folders
         self.schedulers = {"default": pipe.scheduler}
-        self.texts = TextStates(self._encode)
+        self.texts = self.new_texts()
         self._batches = Batches(self._make, batch_size)
+
+    def new_texts(self) -> TextStates:
+        """An empty memory of text states."""
+        return TextStates(self._encode, together=self.able.family.together, at_work=lambda: self.encoders.at_work())
+
+    @property
+    def denoiser(self) -> Any:
+        """The U-Net or the transformer."""
+        return getattr(self.pipe, self.able.family.denoiser)
 
     @property
     def batch_size(self) -> int:
@@ -135,23 +131,25 @@ class Diffusion:
         return {
             "backend": self.name,
             "model": self.model,
-            "pipeline": self.family.pipeline,
+            "pipeline": self.able.family.pipeline,
             "commit": commit(self.folders[0]),
             "weights": self._fingerprint,
-            "dtype": str(self.pipe.unet.dtype).removeprefix("torch."),
+            "dtype": str(self.denoiser.dtype).removeprefix("torch."),
+            "vae_dtype": str(self.pipe.vae.dtype).removeprefix("torch."),
+            "encoders_parked": self.encoders.parked,
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
             "threads": torch.get_num_threads(),
             "instructions": torch.backends.cpu.get_cpu_capability(),
             "machine": platform.machine(),
             "batch_size": self.batch_size,
-            "guidance": {"argument": self.family.guidance, "kind": self.family.guidance_kind},
+            "guidance": {"argument": self.able.guidance, "kind": self.able.guidance_kind},
             "schedulers": {name: describe(scheduler) for name, scheduler in self.schedulers.items()},
             "versions": {**versions, "python": platform.python_version()},
         }
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[Made]:
         """Make every job, by batches of one shape. Raises PromptlabError for an unknown scheduler, before the first."""
-        groups = group(jobs)
+        groups = group(jobs, self.able, self._length if self.able.family.ragged else None)
         for shape in groups:
             if shape.scheduler is not None:
                 self.schedulers[shape.scheduler] = scheduler_named(shape.scheduler, self.schedulers["default"])
@@ -164,49 +162,62 @@ class Diffusion:
         import torch
 
         self.pipe = None
+        self.encoders.close()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _encode(self, texts: list[str]) -> dict[str, Tensor]:
-        import torch
+    def _encode(self, texts: list[str]) -> dict[str, Sequence[Tensor]]:
+        return encode(self.pipe, self.able, texts)
 
-        with torch.no_grad():
-            states = self.pipe.encode_prompt(texts, self.pipe.device, 1, False)
-        return {name: tensor for name, tensor in zip(self.family.encodes, states, strict=False) if name}
+    def _length(self, text: str) -> int:
+        """Padded length of a text's states."""
+        reader = self.able.readers[0]
+        tokens, limit = open_reader(self.folders[0], reader)
+        return padded_length(self.able, min(tokens.framed_length(text), limit) - reader.dropped)
 
     def _make(self, shape: Shape, rows: list[Row], size: int, ahead: list[Row]) -> list[Made]:
         """One batch of `rows`, padded with its last to `size`."""
         import torch
 
+        multiple = self.able.multiple
+        if shape.height % multiple or shape.width % multiple:
+            # Some pipelines would round the size and only log it.
+            raise ValueError(f"`height` and `width` must be multiples of {multiple}, not {shape.height}, {shape.width}")
         began = time.perf_counter()
         padded = [*rows, *[rows[-1]] * (size - len(rows))]
-        device = self.pipe.device
         with quiet():
-            self.texts.prepare(
-                text for row in (*padded, *ahead) for text in (row.text, row.against) if text is not None
-            )
-            states = self.texts.of([row.text for row in padded])
-            scale: float = 1.0
-            if shape.guided:
-                scale = RowGuidance([row.scale for row in padded if row.scale is not None])
-                against = self.texts.of([row.against for row in padded if row.against is not None])
-                states |= {f"negative_{name}": tensor for name, tensor in against.items()}
+            told = self._told(shape, padded, ahead)
             # A fresh one: some schedulers remember the steps of the call before, and more so if it broke off.
             own = self.schedulers[shape.scheduler or "default"]
             self.pipe.scheduler = type(own).from_config(own.config)
-            latents = self.pipe(
-                **{name: tensor.to(device) for name, tensor in states.items()},
-                **{self.family.guidance: scale},
-                height=shape.height,
-                width=shape.width,
-                num_inference_steps=shape.num_inference_steps,
-                generator=[torch.Generator("cpu").manual_seed(row.seed) for row in padded],
-                output_type="latent",
-            ).images[: len(rows)]
-            made = self._decode(latents)
+            inputs = [row.scale for row in padded if row.scale is not None]
+            with embedded_rows(self.denoiser, inputs if inputs and not shape.guided and self.able.mixes else None):
+                latents = self.pipe(
+                    **told,
+                    height=shape.height,
+                    width=shape.width,
+                    num_inference_steps=shape.num_inference_steps,
+                    generator=[torch.Generator("cpu").manual_seed(row.seed) for row in padded],
+                    output_type="latent",
+                ).images
+            made = self._decode(unpacked(self.pipe, latents, shape.height, shape.width)[: len(rows)])
         seconds = (time.perf_counter() - began) / len(rows)
         return [replace(one, seconds=seconds, batch_size=size) for one in made]
+
+    def _told(self, shape: Shape, padded: list[Row], ahead: list[Row]) -> dict[str, Any]:
+        """What the call is told of texts and guidance."""
+        pairs = shape.guided
+        now, soon = ([t for row in rows for t in (row.text, row.against)[: 1 + pairs]] for rows in (padded, ahead))
+        self.texts.prepare(now, soon)
+        device = self.pipe.device
+        told = arguments(self.able, self.texts.rows([row.text for row in padded]), "", device)
+        if not pairs:
+            scale = padded[0].scale
+            return told | guided(self.able, None) | ({} if scale is None else {self.able.guidance: scale})
+        against = self.texts.rows([row.against for row in padded])
+        told |= arguments(self.able, against, "negative_", device)
+        return told | guided(self.able, [row.scale for row in padded if row.scale is not None])
 
     def _decode(self, latents: Tensor) -> list[Made]:
         """What becomes of each row of latents."""
@@ -242,21 +253,17 @@ class Diffusion:
 
         vae = self.pipe.vae
         dtype = vae.dtype
-        shift = getattr(vae.config, "shift_factor", None) or 0.0
         try:
             if precise:
                 vae.to(torch.float32)
-            with torch.no_grad():
-                z = latents.to(vae.dtype) / vae.config.scaling_factor + shift
-                values: Tensor = vae.decode(z, return_dict=False)[0].float()
+            return decoded(self.pipe, latents)
         finally:
             if precise:
                 vae.to(dtype)
-        return values
 
     def _blocked(self, values: Tensor) -> list[bool]:
         if getattr(self.pipe, "safety_checker", None) is None:
             return [False] * len(values)
         # It paints what it blocks black, in place.
-        _, flags = self.pipe.run_safety_checker(values.nan_to_num(), self.pipe.device, self.pipe.unet.dtype)
+        _, flags = self.pipe.run_safety_checker(values.nan_to_num(), self.pipe.device, self.denoiser.dtype)
         return [bool(flag) for flag in flags]

@@ -17,11 +17,22 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from promptlab.backends import hub
 from promptlab.backends.families import Family, family_of
 from promptlab.errors import ModelError, nearest
 from promptlab.records import content_id
 
-__all__ = ["MINIATURES", "check_complete", "check_folder", "commit", "fingerprint", "resolve"]
+__all__ = [
+    "MINIATURES",
+    "check_complete",
+    "check_folder",
+    "commit",
+    "components",
+    "fingerprint",
+    "pipeline_class",
+    "read_json",
+    "resolve",
+]
 
 MINIATURES = {"miniature": False, "miniature-bag": True}
 """Names of the models that ship, and whether the bag of words stands in for the pipeline's own text encoder."""
@@ -31,7 +42,10 @@ _LIBRARIES = (None, "diffusers", "transformers", "stable_diffusion")
 
 
 def resolve(model: str) -> tuple[Path, bool]:
-    """The pipeline's folder, and whether its text encoder becomes a bag of words. Raises ModelError."""
+    """The pipeline's folder, and whether its text encoder becomes a bag of words. Raises ModelError.
+
+    `model` is a name in MINIATURES, a folder, or OWNER/NAME[@REVISION] in the cache of the hub.
+    """
     if model in MINIATURES:
         from promptlab.miniature.shipped import shipped_folder
 
@@ -41,28 +55,37 @@ def resolve(model: str) -> tuple[Path, bool]:
         raise ModelError(
             f"model {model!r} is a single file: give the folder of a diffusers pipeline (model_index.json)"
         )
-    if not path.is_dir():
-        hint = nearest(model, MINIATURES)
-        raise ModelError(
-            f"no model {model!r}: give {' or '.join(MINIATURES)}, or the folder of a diffusers pipeline "
-            f"(`hf download OWNER/NAME --local-dir FOLDER` gets one){hint}"
-        )
-    return path.resolve(), False
+    if path.is_dir():
+        return path.resolve(), False
+    if hub.is_hub_name(model):
+        return hub.snapshot(model), False
+    raise ModelError(
+        f"no model {model!r}: give {' or '.join(MINIATURES)}, the folder of a diffusers pipeline, or OWNER/NAME of the "
+        f"hub (`hf download OWNER/NAME` gets one){nearest(model, MINIATURES)}"
+    )
+
+
+def pipeline_class(folder: Path) -> str:
+    """Name of the pipeline's class in diffusers. Raises ModelError for a folder that is none, or that brings code."""
+    if not (folder / "model_index.json").is_file():
+        raise ModelError(f"{folder} is no pipeline: it has no model_index.json; give the folder that has one")
+    name = read_json(folder / "model_index.json").get("_class_name")
+    # A list names a Python file in the folder.
+    if not isinstance(name, str) or any(folder.rglob("*.py")):
+        raise ModelError(f"{folder} carries Python code, which is never run: use the plain model that it builds on")
+    return name
+
+
+def components(folder: Path) -> dict[str, list[Any]]:
+    """[library, class] of every component that the pipeline has, by name."""
+    index = read_json(folder / "model_index.json")
+    return {name: entry for name, entry in index.items() if isinstance(entry, list) and entry != [None, None]}
 
 
 def check_folder(folder: Path) -> Family:
     """Look a pipeline folder over, loading nothing. Raises ModelError for anything partial or unsafe."""
-    if not (folder / "model_index.json").is_file():
-        raise ModelError(f"{folder} is no pipeline: it has no model_index.json; give the folder that has one")
-    index = _json(folder / "model_index.json")
-    name = index.get("_class_name")
-    # A list names a Python file in the folder.
-    if not isinstance(name, str) or any(folder.rglob("*.py")):
-        raise ModelError(f"{folder} carries Python code, which is never run: use the plain model that it builds on")
-    family = family_of(name)
-    for component, entry in index.items():
-        if not isinstance(entry, list) or entry == [None, None]:
-            continue
+    family = family_of(pipeline_class(folder))
+    for component, entry in components(folder).items():
         if len(entry) != 2 or entry[0] not in _LIBRARIES:
             raise ModelError(f"{folder}: component {component!r} is {entry}, of no known library; nothing was loaded")
         part = folder / component
@@ -70,7 +93,7 @@ def check_folder(folder: Path) -> Family:
             raise ModelError(f"{folder} is incomplete: {component}/ is missing; get the model again")
         files = sorted(file for file in part.rglob("*") if file.is_file())
         for file in files:
-            if file.suffix == ".json" and "auto_map" in _json(file):
+            if file.suffix == ".json" and "auto_map" in read_json(file):
                 raise ModelError(f"{file} asks for code of its own, which is never run; use a plain model")
         pickles = [file.name for file in files if file.suffix in _PICKLES]
         if pickles and not any(file.suffix == ".safetensors" for file in files):
@@ -82,7 +105,8 @@ def check_folder(folder: Path) -> Family:
     return family
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The mapping in a JSON file; empty for anything else. Raises ModelError where it cannot be read."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -117,13 +141,17 @@ def check_complete(folder: Path, module: Any) -> None:
 
 
 def fingerprint(*folders: Path) -> str:
-    """Hash of every file that decides what a model does: weights, configurations, vocabularies."""
-    kinds = (".safetensors", ".json", ".txt", ".model")
+    """Hash of every file that decides what a model does: weights, configurations, vocabularies, chat templates."""
+    kinds = (".safetensors", ".json", ".txt", ".model", ".jinja")
     found: list[list[str | int]] = []
     for i, folder in enumerate(folders):
         for file in sorted(file for file in folder.rglob("*") if file.suffix in kinds and file.is_file()):
-            with file.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            known = hub.blob_of(file) if file.is_symlink() else None
+            if known is not None and len(known) == 64:
+                digest = known  # the cache names large files by their SHA-256; `promptlab models --verify` checks it
+            else:
+                with file.open("rb") as stream:
+                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
             found.append([i, file.relative_to(folder).as_posix(), digest])
     return content_id(found)
 

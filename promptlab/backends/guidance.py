@@ -16,13 +16,14 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from itertools import cycle
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["RowGuidance", "single_pass"]
+__all__ = ["ListGuidance", "RowGuidance", "single_pass"]
 
 
 def single_pass(scale: float) -> bool:
@@ -38,7 +39,7 @@ class RowGuidance(float):
 
     scales: tuple[float, ...]
 
-    def __new__(cls, scales: Sequence[float]) -> RowGuidance:
+    def __new__(cls, scales: Sequence[float]) -> Self:
         """`scales`: one w for each row."""
         self = super().__new__(cls, max(scales))
         self.scales = tuple(float(scale) for scale in scales)
@@ -65,3 +66,21 @@ class RowGuidance(float):
         column = column.reshape(-1, *[1] * (other.ndim - 1))
         # In float32, as torch does for a Python number: a scale rounded to bfloat16 would be another scale.
         return (other.float() * column).to(other.dtype)
+
+
+class ListGuidance(RowGuidance):
+    """Guidance scales for a pipeline that multiplies one row after the other, in order, at every step."""
+
+    _turns: Iterator[float]
+
+    def __new__(cls, scales: Sequence[float]) -> Self:
+        """`scales`: one w for each row. An object serves one call: a call that broke off leaves it amid the rows."""
+        self = super().__new__(cls, scales)
+        self._turns = cycle(self.scales)
+        return self
+
+    def __mul__(self, other: Any) -> Any:
+        """A tensor (...) of the next row times its scale; an ordinary product with anything else."""
+        import torch
+
+        return next(self._turns) * other if isinstance(other, torch.Tensor) else float(self) * other

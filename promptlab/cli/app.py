@@ -12,7 +12,8 @@ from promptlab.cli.bench import bench
 from promptlab.cli.imports import import_, import_prompts, import_ratings, reproduce
 from promptlab.cli.look import export, list_, table
 from promptlab.cli.miniature import miniature
-from promptlab.cli.options import HomeOption, JsonOption, MaxCells, StudyFile
+from promptlab.cli.models import models
+from promptlab.cli.options import HomeOption, JsonOption, MaxCells, ModelOption, StudyFile
 from promptlab.cli.say import Terminal, console, print_json, show_plan, show_studies
 from promptlab.cli.store import doctor, passport, publish, rebuild
 
@@ -64,35 +65,46 @@ def init(
 
 
 @app.command()
-def validate(study: StudyFile) -> None:
-    """Check a study file; says the line and column of what is wrong."""
+def validate(study: StudyFile, model: ModelOption = None) -> None:
+    """Check a study file; says the line and column of what is wrong. With --model, check that the model can do it."""
     from promptlab.grid import count_images
     from promptlab.study import load_study
 
     loaded = load_study(study)
+    if model is not None:
+        from promptlab.plan import plan_study
+
+        loaded = plan_study(loaded.with_model(model), None, 10**6).study
     console.print(f"{study} is a valid study of {count_images(loaded, 10**12):,} pictures.", highlight=False)
 
 
 @app.command()
-def plan(study: StudyFile, home: HomeOption = None, max_cells: MaxCells = 10_000, json_: JsonOption = False) -> None:
-    """Count a study before it runs: cells, pictures, what exists, what the encoder cuts, time, disk."""
+def plan(
+    study: StudyFile,
+    home: HomeOption = None,
+    model: ModelOption = None,
+    max_cells: MaxCells = 10_000,
+    json_: JsonOption = False,
+) -> None:
+    """Count a study before it runs: cells, pictures, what exists, what the encoders cut, time, memory, disk."""
     from promptlab.plan import plan_facts, plan_study
     from promptlab.store import Store
     from promptlab.study import load_study
 
-    planned = plan_study(load_study(study), Store(home), max_cells)
+    loaded = load_study(study)
+    planned = plan_study(loaded if model is None else loaded.with_model(model), Store(home), max_cells)
     if json_:
         print_json(plan_facts(planned))
         return
     show_plan(planned)
-    console.print(f"Next: promptlab run {study}", highlight=False)
+    console.print(f"Next: promptlab run {study}" + (f" --model {model}" if model else ""), highlight=False)
 
 
 @app.command()
 def run(
     study: StudyFile,
     home: HomeOption = None,
-    model: Annotated[str | None, typer.Option(help="Another model than the study's: a folder on disk.")] = None,
+    model: ModelOption = None,
     batch_size: Annotated[int | None, typer.Option(min=1, max=1024, help="Pictures a call of the model.")] = None,
     max_cells: MaxCells = 10_000,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait while another process runs this study.")] = 0.0,
@@ -109,7 +121,7 @@ def run(
 
     loaded = load_study(study)
     if model is not None:
-        loaded = loaded.model_copy(update={"model": model})
+        loaded = loaded.with_model(model)
     store = Store(home)
     show_plan(plan_study(loaded, store, max_cells, retry=retry))
     with Terminal() as terminal:
@@ -130,7 +142,7 @@ def run(
 
 
 @app.command()
-def score(study: StudyFile, home: HomeOption = None, max_cells: MaxCells = 10_000) -> None:
+def score(study: StudyFile, home: HomeOption = None, model: ModelOption = None, max_cells: MaxCells = 10_000) -> None:
     """Measure the pictures of a study that are there, and make none: after a new probe, or where there is no model."""
     from promptlab.cli.answer import show_answer
     from promptlab.run import run_study
@@ -138,6 +150,8 @@ def score(study: StudyFile, home: HomeOption = None, max_cells: MaxCells = 10_00
     from promptlab.study import load_study
 
     loaded, store = load_study(study), Store(home)
+    if model is not None:
+        loaded = loaded.with_model(model)
     with Terminal() as terminal:
         summary = run_study(loaded, store, terminal, max_cells=max_cells, make=False)
     show_answer(loaded, store, summary)
@@ -161,7 +175,19 @@ def schema(path: Annotated[Path, typer.Argument()] = Path("studies/study.schema.
     write_schema(path)
 
 
-for command in (table, export, import_prompts, import_ratings, reproduce, passport, doctor, rebuild, publish, bench):
+for command in (
+    models,
+    table,
+    export,
+    import_prompts,
+    import_ratings,
+    reproduce,
+    passport,
+    doctor,
+    rebuild,
+    publish,
+    bench,
+):
     app.command()(command)
 app.command("list")(list_)
 app.command("import")(import_)

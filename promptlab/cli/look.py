@@ -12,15 +12,15 @@ from promptlab.cli.say import console, frame_table, print_json, rows_of
 
 __all__ = ["export", "list_", "table"]
 
-KINDS = ("studies", "probes", "backends", "models", "presets")
+KINDS = ("studies", "probes", "backends", "presets")
 
 
 def list_(
-    what: Annotated[str, typer.Argument(help="studies, probes, backends, models or presets.")] = "studies",
+    what: Annotated[str, typer.Argument(help="studies, probes, backends or presets.")] = "studies",
     folder: Annotated[Path, typer.Option(help="Where study files lie.")] = Path("studies"),
     json_: JsonOption = False,
 ) -> None:
-    """Say what can be run: study files with their questions, probes with their measures, backends, models, presets."""
+    """Say what can be run: study files with their questions, probes with their measures, backends, presets."""
     from promptlab.errors import PromptlabError, nearest
 
     if what not in KINDS:
@@ -29,7 +29,6 @@ def list_(
         "studies": lambda: _studies(folder),
         "probes": _probes,
         "backends": _backends,
-        "models": _models,
         "presets": _presets,
     }[what]()
     if json_:
@@ -66,12 +65,6 @@ def _backends() -> list[dict[str, Any]]:
     from promptlab import plugins
 
     return [{"name": name} for name in plugins.names("backend")]
-
-
-def _models() -> list[dict[str, Any]]:
-    from promptlab.miniature.shipped import shipped_folder
-
-    return [{"name": "miniature", "folder": str(shipped_folder())}]
 
 
 def _presets() -> list[dict[str, Any]]:

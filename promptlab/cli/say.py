@@ -27,6 +27,7 @@ __all__ = [
     "rows_of",
     "show_plan",
     "show_studies",
+    "size",
 ]
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -38,6 +39,11 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def size(count: float) -> str:
+    """Bytes for people: `24e9` to "24.0 GB"."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def rate(share: float | None, low: float | None = None, high: float | None = None) -> str:
@@ -105,24 +111,38 @@ def show_plan(plan: Plan) -> None:
     seeds = f"x {len(study.seeds)} seeds =" if even else f"of up to {len(study.seeds)} seeds, in all"
     console.print(
         f"  {len(plan.cells):,} cells {seeds} {plan.planned:,} pictures "
-        f"({plan.images:,} distinct) of {plan.groups} prompt families, model {study.model}"
+        f"({plan.images:,} distinct) of {plan.groups} prompt families, {_models(plan)}"
     )
     todo = f"  {plan.made:,} are made, {len(plan.missing):,} are missing"
     if plan.missing:
         time_left = "time unknown" if plan.seconds is None else f"about {duration(plan.seconds)}"
-        todo += f": {time_left}, about {plan.megabytes:.1f} MB"
+        basis = f" ({plan.basis})" if plan.basis else ""
+        todo += f": {time_left}{basis}, about {size(1e6 * plan.megabytes)} of pictures"
     console.print(todo)
-    if plan.cut:
-        cut = plan.cut
+    if plan.memory:
         console.print(
-            f"  {cut.prompts} prompts are longer than {cut.limit} tokens (up to {cut.longest}); "
-            f"the encoder does not see: {cut.lost[:100]!r}"
+            f"  memory for weights: about {size(plan.memory)}, and more for each row of a batch (an estimate)"
         )
+    several = len(plan.readings) > 1
+    for one in plan.readings:
+        who = f"{one.encoder} of {one.model}" if several else "the encoder"
+        if one.cut:
+            console.print(
+                f"  {one.cut} prompts are longer than {one.limit} tokens (up to {one.longest}); "
+                f"{who} does not see: {one.lost[:100]!r}"
+            )
+        elif several:
+            console.print(f"  {who} reads all of every prompt (up to {one.longest} of {one.limit} tokens)")
     if plan.detectable is not None and study.contrasts:
         console.print(
             f"  smallest difference of rates found with 80 % power: {plan.detectable:.2f} "
             "(a contrast over all prompt families, seed correlation .3, sd of the effect .1)"
         )
+
+
+def _models(plan: Plan) -> str:
+    names = list(dict.fromkeys(cell.model for cell in plan.cells))
+    return f"model {names[0]}" if len(names) == 1 else f"models {', '.join(names)}"
 
 
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:

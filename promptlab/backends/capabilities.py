@@ -1,0 +1,154 @@
+"""What a model can do, read from the JSON of its folder: no weights, no torch.
+
+The pipeline's class settles most (`promptlab.backends.families`); the checkpoint settles the rest:
+
+    FLUX.1          transformer.guidance_embeds   embedded guidance (dev), or none (schnell)
+    FLUX.2 klein    is_distilled                  none, or true guidance (base)
+    Qwen-Image      transformer.guidance_embeds   embedded, or true guidance
+    SD, SDXL        unet.time_cond_proj_dim       embedded (latent consistency models), or true guidance
+    SDXL            force_zeros_for_empty_prompt  whether no negative prompt means zeros or the empty text
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from promptlab.backends.families import Family, GuidanceKind, Reader, family_of
+from promptlab.backends.folders import MINIATURES, components, pipeline_class, read_json, resolve
+from promptlab.chat_templates import chat_frame
+from promptlab.errors import ModelError
+from promptlab.records import Settings
+from promptlab.tokens import Tokens, open_tokens
+
+__all__ = ["Capability", "capability", "defaults_of", "open_reader"]
+
+FEW_STEPS = 4
+"""Steps of a model that is distilled down to no guidance at all."""
+
+
+@dataclass(frozen=True)
+class Capability:
+    """What one checkpoint can do.
+
+    Attributes:
+        guidance: the argument of the call that carries the guidance.
+        guidance_kind: see `promptlab.backends.families`; only "true" makes `guidance_scale` and `negative_prompt` work.
+        mixes: whether rows of different guidance can share a batch.
+        zeros: whether no negative prompt means zeros in place of the states of the empty text.
+        readers: text encoders that are there, each with its limit.
+        settings: the model's own defaults.
+        multiple: what height and width must be multiples of, in pixels.
+        channels, factor: of the autoencoder's latents; pixels a latent, each way.
+    """
+
+    family: Family
+    guidance: str
+    guidance_kind: GuidanceKind
+    mixes: bool
+    zeros: bool
+    readers: tuple[Reader, ...]
+    settings: Settings
+    multiple: int
+    channels: int
+    factor: int
+
+    @property
+    def negative_prompt(self) -> bool:
+        """Whether a negative prompt has an effect."""
+        return self.guidance_kind == "true"
+
+
+def capability(folder: Path) -> Capability:
+    """Read a pipeline's folder. Raises ModelError for one that is not known, partial or damaged."""
+    family = family_of(pipeline_class(folder))
+    index = read_json(folder / "model_index.json")
+    denoiser = read_json(folder / family.denoiser / "config.json")
+    vae = read_json(folder / "vae" / "config.json")
+    kind, argument, mixes = _guidance(family, index, denoiser)
+    factor = _factor(folder, vae)
+    # SD's pipeline asks for multiples of 8 even where its autoencoder halves less often.
+    multiple = max(8, factor) if family.patch == 1 else factor * (family.patch or int(denoiser.get("patch_size", 2)))
+    size = family.size or _side(denoiser.get("sample_size")) * factor
+    settings = Settings(
+        guidance_scale=family.scale + family.offset if kind == "true" else 1.0,
+        distilled_guidance_scale=family.scale if kind == "embedded" else None,
+        num_inference_steps=FEW_STEPS if kind == "none" else family.steps,
+        height=size,
+        width=size,
+    )
+    present = components(folder)
+    readers = tuple(
+        replace(reader, limit=reader.limit or _own_limit(folder / "tokenizer"))
+        for reader in family.readers
+        if reader.encoder in present
+    )
+    if family.pipeline == "FluxPipeline" and kind == "none":
+        # schnell was trained on 256 tokens of T5, and its authors' code gives it no more
+        readers = tuple(replace(reader, limit=min(reader.limit or 256, 256)) for reader in readers)
+    return Capability(
+        family,
+        argument,
+        kind,
+        mixes,
+        bool(index.get("force_zeros_for_empty_prompt", True)) if "XL" in family.pipeline else False,
+        readers,
+        settings,
+        multiple,
+        int(vae.get("latent_channels") or vae.get("z_dim") or 4),
+        factor,
+    )
+
+
+def _guidance(family: Family, index: dict[str, Any], denoiser: dict[str, Any]) -> tuple[GuidanceKind, str, bool]:
+    """Kind, argument, and whether rows can differ in it."""
+    embeds = denoiser.get("guidance_embeds")
+    match family.pipeline:
+        case "StableDiffusionPipeline" | "StableDiffusionXLPipeline":
+            # These compute the embedding of one number for the whole batch.
+            return ("embedded", family.guidance, False) if denoiser.get("time_cond_proj_dim") else _true(family)
+        case "FluxPipeline":
+            return ("embedded" if embeds else "none"), family.guidance, True
+        case "Flux2Pipeline":
+            return ("none" if embeds is False else "embedded"), family.guidance, True
+        case "Flux2KleinPipeline":
+            return ("none", family.guidance, True) if index.get("is_distilled") else _true(family)
+        case "QwenImagePipeline":
+            return ("embedded", "guidance_scale", True) if embeds else _true(family)
+    return _true(family)
+
+
+def _true(family: Family) -> tuple[GuidanceKind, str, bool]:
+    return "true", family.guidance, True
+
+
+def _factor(folder: Path, vae: dict[str, Any]) -> int:
+    if isinstance(halvings := vae.get("temperal_downsample"), list):
+        return int(2 ** len(halvings))
+    if isinstance(blocks := vae.get("block_out_channels"), list) and blocks:
+        return int(2 ** (len(blocks) - 1))
+    raise ModelError(f"{folder / 'vae' / 'config.json'} does not say how far it scales down; get the model again")
+
+
+def _side(size: Any) -> int:
+    return int(size[0] if isinstance(size, list) else size or 64)
+
+
+def _own_limit(tokenizer: Path) -> int:
+    """`model_max_length`, which tokenizers without a limit write as 1e30."""
+    config = tokenizer / "tokenizer_config.json"
+    said = read_json(config).get("model_max_length") if config.is_file() else None
+    return int(said) if isinstance(said, int | float) and 0 < said < 1e6 else 77
+
+
+def open_reader(folder: Path, reader: Reader) -> tuple[Tokens, int]:
+    """The tokenizer of a reader, framed as its pipeline frames prompts, and how many tokens of that are read."""
+    path = folder / reader.tokenizer
+    before, after = reader.frame if reader.chat is None else chat_frame(path, reader.chat, reader.system)
+    return open_tokens(path, before, after), (reader.limit or 77) + reader.dropped
+
+
+def defaults_of(model: str) -> Settings:
+    """A model's own settings by its name; promptlab's own for the miniatures. Raises ModelError."""
+    return Settings() if model in MINIATURES else capability(resolve(model)[0]).settings
