@@ -1,4 +1,4 @@
-"""From a finished training to what ships: copies, counts, curves. 24 MiB in all, so nothing is stored twice.
+"""From a finished training to what ships: copies, counts, losses and their curves. 24 MiB, nothing twice.
 
 The ordinary CLIP ships its vision tower alone (`clip/`): its text tower is the pipeline's text encoder. The bag encoder
 does not ship: it is the text encoder's token vectors (`clip_pair.bag_encoder`).
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -44,7 +45,12 @@ def ship(out: Path, folder: Path, preset: Preset) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["noun", "colour", "things", "held_out"])
         writer.writerows(pair_counts(preset))
-    (folder / "curves.svg").write_text(curves(out / "work"), encoding="utf-8")
+    logs = folder / "losses"
+    logs.mkdir(exist_ok=True)
+    for stage in STAGES:  # a stage that was taken over as it was keeps its log
+        if (log := out / "work" / f"{stage}.jsonl").exists():
+            shutil.copy(log, logs / log.name)
+    (folder / "curves.svg").write_text(curves(logs), encoding="utf-8")
 
 
 def _ship_vision(source: Path, folder: Path) -> None:
@@ -67,13 +73,13 @@ def pair_counts(preset: Preset) -> list[tuple[str, str, int, bool]]:
     return [(*pair, counts[pair], pair in HELD_OUT) for pair in PAIRS]
 
 
-def curves(work: Path) -> str:
-    """Loss of every stage against its share of steps, each scaled to its own range: an SVG picture."""
+def curves(logs: Path) -> str:
+    """Loss of every stage against its share of steps, each on its own logarithmic scale: an SVG picture."""
     width, height, left, top = 760, 300, 50, 20
     lines, legend = [], []
-    for k, stage in enumerate(s for s in STAGES if (work / f"{s}.jsonl").exists()):
-        rows = [json.loads(line) for line in (work / f"{stage}.jsonl").read_text().splitlines()]
-        rows = sorted({r["step"]: r["loss"] for r in rows}.items())
+    for k, stage in enumerate(s for s in STAGES if (logs / f"{s}.jsonl").exists()):
+        rows = [json.loads(line) for line in (logs / f"{stage}.jsonl").read_text().splitlines()]
+        rows = sorted({r["step"]: math.log(r["loss"]) for r in rows}.items())
         low, high, last = min(v for _, v in rows), max(v for _, v in rows), rows[-1][0]
         points = " ".join(
             f"{left + s / last * (width - 220):.1f},{top + (1 - (v - low) / max(high - low, 1e-9)) * (height - 60):.1f}"
@@ -83,13 +89,14 @@ def curves(work: Path) -> str:
         lines.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
         y = top + 20 + 44 * k
         text = f'<text x="{width - 150}" y="{y}" fill="{colour}" font-weight="bold">{stage}</text>'
-        small = f"{high:.3f} to {low:.3f}, {last} steps"
+        small = f"{math.exp(high):.3f} to {math.exp(low):.3f}, {last} steps"
         legend.append(f'{text}<text x="{width - 150}" y="{y + 16}" font-size="11">{small}</text>')
+    low_left, turn = f'x="{left - 10}" y="{top + 190}"', f"rotate(-90 {left - 10} {top + 190})"
     axis = (
         f'<line x1="{left}" y1="{height - 40}" x2="{width - 170}" y2="{height - 40}" stroke="#888"/>'
         f'<line x1="{left}" y1="{top}" x2="{left}" y2="{height - 40}" stroke="#888"/>'
         f'<text x="{left}" y="{height - 15}">share of steps, 0 to 1</text>'
-        f'<text x="{left - 10}" y="{top + 130}" transform="rotate(-90 {left - 10} {top + 130})">loss, own scale</text>'
+        f'<text {low_left} transform="{turn}">loss, own logarithmic scale</text>'
     )
     style = 'font-family="sans-serif" font-size="13"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" {style}>'

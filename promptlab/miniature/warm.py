@@ -25,17 +25,15 @@ def warm_start(source: Path, out: Path, stages: tuple[str, ...], preset: Preset)
         raise ModelError(f"no miniature in {source}: give a folder that `promptlab miniature ship` wrote")
     work = out / "work"
     for stage in STAGES:
-        model = _opened(source, stage, preset)
-        if stage in stages:
-            warm = warm_file(work, stage)
-            if not warm.exists():
-                state = model.state_dict().items()
-                save_tensors({k: v.float() if v.is_floating_point() else v for k, v in state}, warm)
-        else:
-            _finish(stage, model, source, out, preset)
+        warm = warm_file(work, stage)
+        if stage not in stages:
+            _finish(stage, source, out, preset)
+        elif not warm.exists():
+            state = _opened(source, stage).state_dict().items()
+            save_tensors({k: v.float() if v.is_floating_point() else v for k, v in state}, warm)
 
 
-def _opened(source: Path, stage: str, preset: Preset) -> Any:
+def _opened(source: Path, stage: str) -> Any:
     """The shipped weights of a stage, as the model that its training builds."""
     import open_clip
     import torch
@@ -57,15 +55,16 @@ def _opened(source: Path, stage: str, preset: Preset) -> Any:
     return shipped_clip(source / "clip", encoder)
 
 
-def _finish(stage: str, model: Any, source: Path, out: Path, preset: Preset) -> None:
+def _finish(stage: str, source: Path, out: Path, preset: Preset) -> None:
+    """Put a stage of `source` in place where `out` has none yet."""
     import shutil
 
     from promptlab.miniature.clip_pair import save_clip
 
     if stage == "vae" and not (out / "work" / "vae").exists():
-        model.save_pretrained(out / "work" / "vae")
+        _opened(source, stage).save_pretrained(out / "work" / "vae")
     elif stage in ("clip", "scorer") and not (out / stage).exists():
-        save_clip(model, preset.shape(stage), out / stage)
+        save_clip(_opened(source, stage), preset.shape(stage), out / stage)
     elif stage == "parser" and not (out / stage).exists():
         shutil.copytree(source / stage, out / stage)
     # the denoiser ends in a pipeline, which is what the training is for
