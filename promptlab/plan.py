@@ -19,7 +19,7 @@ from promptlab.errors import ModelError
 from promptlab.estimate import estimate
 from promptlab.grid import MAX_CELLS, expand
 from promptlab.power import smallest_detectable
-from promptlab.readings import Reading, readings, tokenizer_of
+from promptlab.readings import Reading, readings, tokenizer_of, unknown_words
 from promptlab.records import STATUSES, Cell, Image, Settings
 from promptlab.study import Study
 from promptlab.suitability import check_suits
@@ -59,6 +59,7 @@ class Plan:
     groups: int
     basis: str = ""
     memory: float | None = None
+    unknown: tuple[str, ...] = ()
 
     @property
     def detectable(self) -> float | None:
@@ -83,6 +84,7 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
         "megabytes": plan.megabytes,
         "time_by": plan.basis,
         "memory_bytes": plan.memory,
+        "unknown_words": list(plan.unknown),
         "readings": [asdict(reading) for reading in plan.readings],
         "smallest_detectable_difference": plan.detectable,
     }
@@ -147,6 +149,7 @@ def plan_study(
         len({cell.group for cell in cells}),
         basis,
         memory,
+        unknown_words(present),
     )
 
 

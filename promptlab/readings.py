@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from promptlab.backends.capabilities import capability, open_reader
-from promptlab.backends.folders import resolve
+from promptlab.backends.folders import MINIATURES, resolve
 from promptlab.errors import ModelError
+from promptlab.miniature.lexicon import check_words
 from promptlab.records import Cell, Prompt
 
-__all__ = ["Reading", "readings", "tokenizer_of"]
+__all__ = ["Reading", "readings", "tokenizer_of", "unknown_words"]
 
 
 @dataclass(frozen=True)
@@ -59,3 +60,11 @@ def readings(cells: Iterable[Cell]) -> tuple[Reading, ...]:
             own = reader.dropped
             found.append(Reading(model, reader.name, limit - own, worst.total - own, cut, worst.cut_text))
     return tuple(found)
+
+
+def unknown_words(cells: Iterable[Cell]) -> tuple[str, ...]:
+    """Words that the miniature is asked and never learned, in order of appearance; other models are not asked."""
+    texts = dict.fromkeys(
+        cell.prompt.text for cell in cells if cell.backend == "diffusion" and cell.model in MINIATURES
+    )
+    return tuple(dict.fromkeys(word for text in texts for word in check_words(text)))

@@ -94,6 +94,19 @@ def test_what_is_not_there_is_named(
     assert re.search(said, told([*arguments, "--home", str(home)], capsys, monkeypatch, 1))
 
 
+def test_words_that_the_miniature_never_learned_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "words.yaml"
+    path.write_text("name: words\nquestion: Is it known?\nprompt: {template: a red cupp under an umbrella}\n")
+    out = told(["plan", str(path), "--home", str(tmp_path)], capsys, monkeypatch)
+    assert "the miniature never learned: 'cupp'; did you mean 'cup'?, 'umbrella'" in out
+    plan = json.loads(told(["plan", str(path), "--home", str(tmp_path), "--json"], capsys, monkeypatch))
+    assert plan["unknown_words"] == ["cupp", "umbrella"]
+    path.write_text("name: words\nquestion: Is it known?\nprompt: {template: a red cup under a tree}\n")
+    assert "never learned" not in told(["plan", str(path), "--home", str(tmp_path)], capsys, monkeypatch)
+
+
 def test_score_makes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

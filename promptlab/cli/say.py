@@ -133,6 +133,13 @@ def show_plan(plan: Plan) -> None:
             )
         elif several:
             console.print(f"  {who} reads all of every prompt (up to {one.longest} of {one.limit} tokens)")
+    if plan.unknown:
+        from promptlab.errors import nearest
+        from promptlab.miniature.lexicon import LEXICON
+
+        words = ", ".join(f"{word!r}{nearest(word, LEXICON)}" for word in plan.unknown[:5])
+        more = f" and {len(plan.unknown) - 5} more" if len(plan.unknown) > 5 else ""
+        console.print(f"  the miniature never learned: {words}{more}. It draws something all the same")
     if plan.detectable is not None and study.contrasts:
         console.print(
             f"  smallest difference of rates found with 80 % power: {plan.detectable:.2f} "
