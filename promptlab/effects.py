@@ -56,6 +56,8 @@ def _effect(
         levels: dict[str, Any] = dict(row["levels"] or {})
         if any(levels.get(axis) != level for axis, level in where.items()) or levels.get(contrast.axis) not in arms:
             continue
+        if contrast.target is not None and row["target"] != contrast.target:
+            continue
         probe = row["probe"]
         rest = tuple(sorted((a, v) for a, v in levels.items() if a != contrast.axis))
         key = (row["prompt_group"], row["seed"], rest)
@@ -63,7 +65,7 @@ def _effect(
         # several targets of one picture (its objects, say) are averaged
         sides.setdefault(key, [[], []])[arms.index(levels[contrast.axis])].append(value)
     pairs = {key: side for key, side in sides.items() if side[0] and side[1]}
-    blank = ContrastEffect(study.name, contrast.name, probe or contrast.probe, measure)
+    blank = ContrastEffect(study.name, contrast.name, probe or contrast.probe, measure, contrast.target or "")
     if not pairs:
         return replace(blank, reason="no pair of pictures was measured at both levels")
     a, b = ([_mean(side[i]) for side in pairs.values()] for i in (0, 1))

@@ -159,6 +159,7 @@ def _measure(measure: str) -> str:
 class Contrast(Record):
     """A comparison settled beforehand: mean(first level) minus mean(second), paired in each prompt family and seed.
 
+    `target` is the object or phrase whose scores count, of a measure that has one for each; else all are averaged.
     `says` names what the first level does, for the answer in words: "naming the second object first".
     """
 
@@ -167,6 +168,7 @@ class Contrast(Record):
     axis: Name
     levels: Annotated[tuple[Scalar, ...], Field(min_length=2, max_length=2)]
     where: dict[Name, Scalar] = Field(default_factory=dict)
+    target: Name | None = None
     says: Annotated[str, StringConstraints(pattern=r"\S", max_length=120)] | None = None
     margin: Annotated[float, Field(strict=True, gt=0)] | None = None
     family: Literal["confirmatory", "exploratory"] = "exploratory"

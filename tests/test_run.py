@@ -142,6 +142,36 @@ def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path: Path) -> None
     assert cli("status", "--home", "home").returncode == 0
 
 
+def test_each_column_has_its_own_corrected_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from promptlab.cli import answer
+
+    study = parse_study(STUDY.format(scales="[1, 5]", seeds=1, probes="exposure, binding", model="swap=0.0"))
+    store = Store(tmp_path)
+    summary = run_study(study, store, passports_n=0)
+    shares = tables.outcome_shares(store, "drawn", "guidance_scale")
+    for level, corrected in (("1", 0.11), ("5", 0.55)):
+        shares.loc[(shares["level"] == level) & (shares["outcome"] == "correct"), "corrected"] = corrected
+    monkeypatch.setattr(tables, "outcome_shares", lambda *_: shares)
+    with answer.console.capture() as said:
+        answer.show_answer(study, store, summary)
+    (line,) = [line for line in said.get().splitlines() if line.startswith("correct, corrected")]
+    assert "11%" in line and "55%" in line
+
+
+def test_a_contrast_may_ask_about_one_object(tmp_path: Path) -> None:
+    text = STUDY.format(scales="[1]", seeds=2, probes="binding", model="swap=1.0").split("contrasts:")[0]
+    text = text.replace("axes:", "axes:\n  objects: {alone: [first, second]}")
+    text += """contrasts:
+  - {name: interferes, measure: binding.colour, target: first, axis: objects, levels: [together, first],
+     where: {assignment: as_written}}
+"""
+    summary = run_study(parse_study(text), Store(tmp_path), passports_n=0)
+    (effect,) = summary.effects
+    assert (effect.target, effect.n_groups, effect.n_pairs) == ("first", 2, 4)
+    assert effect.mean_b is not None and effect.mean_b >= 0.75 and effect.estimate is not None
+    assert effect.estimate <= -0.5, "together their colours are exchanged, alone there is nothing to exchange"
+
+
 def test_the_answer_in_words_says_direction_and_interval() -> None:
     from promptlab.cli.answer import in_words
 

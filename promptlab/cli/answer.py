@@ -60,7 +60,7 @@ def _outcomes(shares: pd.DataFrame, axis: str | None) -> None:
     for outcome in (*OUTCOMES, "accuracy"):
         cells = [rate(*(rows[outcome][k] for k in ("share", "low", "high"))) for rows in parts]
         table.add_row(f"{outcome}*" if outcome == "accuracy" else outcome, *cells)
-    behind = [(r["correct"].get(k) for k in ("corrected", "corrected_low", "corrected_high")) for r in parts]
+    behind = [[r["correct"].get(k) for k in ("corrected", "corrected_low", "corrected_high")] for r in parts]
     table.add_row("correct, corrected**", *(rate(*three) for three in behind))
     console.print(table)
     console.print("*  correct, given both objects. Two nulls: colours dealt out, 50 %; each object picks its own, 25 %")
