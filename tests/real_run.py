@@ -21,9 +21,7 @@ LOADED = (open_clip, diffusers.StableDiffusionPipeline, transformers.CLIPTextMod
 def child(argv: Sequence[str], env: Mapping[str, str] | None = None, out: str | None = None) -> None:
     """`promptlab ARGV`, as the console script runs it; what it says goes to the file `out`."""
     os.environ.update(env or {})
-    if out is not None:
-        file = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(file, 1)
-        os.dup2(file, 2)
+    if out is not None:  # the fork server's own streams lead nowhere
+        sys.stdout = sys.stderr = open(out, "a", buffering=1, encoding="utf-8")  # noqa: SIM115
     sys.argv = ["promptlab", *argv]
     main()

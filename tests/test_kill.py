@@ -135,4 +135,4 @@ def test_twenty_commands_at_once(tmp_path: Path, whole: Whole) -> None:
     started = [start(home) for _ in range(20)]
     assert Counter(finish(process) for process in started) == {0: 1, 4: 19}
     assert fingerprint(home) == whole.results
-    assert Path(f"{home}.out").read_text().count("another process") == 19
+    assert Path(f"{home}.out").read_text().count("is in use by process") == 19

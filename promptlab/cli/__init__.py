@@ -29,6 +29,8 @@ def main() -> None:
         if type(error).__name__ == "Abort":
             _interrupted()
         if type(error).__name__ == "Exit":
+            if getattr(error, "exit_code", 0) == 130:  # typer makes this of Ctrl-C, and says nothing
+                _interrupted()
             sys.exit(getattr(error, "exit_code", 0))
         if hasattr(error, "show") and hasattr(error, "exit_code"):
             error.show()
