@@ -19,7 +19,10 @@ def main() -> None:
     from promptlab.errors import PromptlabError
 
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        code = app(standalone_mode=False) or 0
+        if code == 130:  # typer makes this of Ctrl-C, and says nothing
+            _interrupted()
+        sys.exit(code)
     except PromptlabError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -29,8 +32,6 @@ def main() -> None:
         if type(error).__name__ == "Abort":
             _interrupted()
         if type(error).__name__ == "Exit":
-            if getattr(error, "exit_code", 0) == 130:  # typer makes this of Ctrl-C, and says nothing
-                _interrupted()
             sys.exit(getattr(error, "exit_code", 0))
         if hasattr(error, "show") and hasattr(error, "exit_code"):
             error.show()
