@@ -14,7 +14,7 @@ __all__ = ["finish", "processes"]
 
 processes = multiprocessing.get_context("forkserver" if os.name != "nt" else "spawn")
 if os.name != "nt":
-    processes.set_forkserver_preload(["driver", "real_run"])
+    processes.set_forkserver_preload(["driver", "readers", "real_run"])
     # Python 3.11 does not hand its path to the server, which then leaves out silently what it cannot import.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)

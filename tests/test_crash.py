@@ -13,13 +13,13 @@ from pathlib import Path
 
 import driver
 import pytest
+import readers
 from processes import finish, processes
 from stores import fingerprint, image_lines, troubles
 
 from promptlab.crash import POINTS, crash_point
 from promptlab.doctor import examine
 from promptlab.home import Home
-from promptlab.store import Store
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL on Windows")
 
@@ -128,51 +128,24 @@ def test_a_killed_owner_leaves_no_lock(tmp_path: Path) -> None:
     assert finish(start(home)) == 0
 
 
-def read_all_along(home: str, stop: str, report: str) -> None:
-    """A dashboard: query again and again; every row's picture exists, and rows never become fewer."""
-    store, most, loops, problem = Store(home), 0, 0, ""
-    while not problem and (not Path(stop).exists() or not loops):
-        try:
-            files = store.query("SELECT file FROM image WHERE status = 'ok'")["file"]
-            gone = [file for file in files if not (store.home.images / file[:2] / f"{file}.png").exists()]
-            problem = f"{len(gone)} rows without picture" if gone else ""
-            problem = problem or (f"{len(files)} rows after {most}" if len(files) < most else "")
-            most, loops = len(files), loops + 1
-        except Exception as error:
-            problem = repr(error)
-    Path(report).write_text(problem or f"ok {loops} {most}")
-
-
-def hold_open(database: str, stop: str, report: str) -> None:
-    """A notebook: one connection, opened at the start and never closed."""
-    import duckdb
-
-    connection = duckdb.connect(database, read_only=True)
-    first = connection.execute("SELECT count(*) FROM image").fetchall()
-    while not Path(stop).exists():
-        assert connection.execute("SELECT count(*) FROM image").fetchall() == first
-        time.sleep(0.05)
-    Path(report).write_text("ok")
-
-
 def test_readers_never_meet_a_lock(tmp_path: Path) -> None:
     """Eight readers and a notebook that keeps the file open, all through a run that publishes after every batch."""
     home, stop = tmp_path / "home", tmp_path / "stop"
     assert finish(start(home, "--cells", "2")) == 0
     reports = [tmp_path / f"report{i}" for i in range(9)]
-    targets = [read_all_along] * 8 + [hold_open]
+    targets = [readers.read_all_along] * 8 + [readers.hold_open]
     places = [str(home)] * 8 + [str(Home(home).database)]
-    readers = [
+    running = [
         processes.Process(target=target, args=(place, str(stop), str(report)))
         for target, place, report in zip(targets, places, reports, strict=True)
     ]
-    for reader in readers:
+    for reader in running:
         reader.start()
     try:
         assert finish(start(home, "--cells", "60", "--every", "1")) == 0
     finally:
         stop.touch()
-    for reader in readers:
+    for reader in running:
         assert finish(reader) == 0
     assert [report.read_text()[:2] for report in reports] == ["ok"] * 9
     assert all(int(report.read_text().split()[2]) >= 4 for report in reports[:8])

@@ -32,7 +32,7 @@ __all__ = ["STAGES", "Preset", "load_preset", "presets", "train"]
 
 STAGES = ("vae", "parser", "clip", "denoiser", "scorer")
 _SHAPES = {
-    "vae": ("channels",),
+    "vae": ("channels", "decoder_only"),
     "parser": ("width",),
     "clip": ("text_layers", "vision_width"),
     "denoiser": ("channels", "heads", "scenes", "shards"),
@@ -136,8 +136,16 @@ class _Recipe:
 
         folder = self.work / "vae"
         if not (folder / "config.json").exists():
-            channels = tuple(self.preset.table["vae"]["channels"])
-            vae = train_vae(self.pool, channels, self.preset.fit("vae"), self.preset.seed, self.work, self.report)
+            table = self.preset.table["vae"]
+            vae = train_vae(
+                self.pool,
+                tuple(table["channels"]),
+                self.preset.fit("vae"),
+                self.preset.seed,
+                self.work,
+                self.report,
+                decoder_only=bool(table.get("decoder_only", False)),
+            )
             vae.save_pretrained(folder)
         import torch
 

@@ -6,6 +6,9 @@ normal. Two things save hours of a CPU: the first 40 % of the steps sees picture
 long, ANCHOR x squared error ties three latent channels to the picture's own colours, eight times smaller (else the
 network takes thousands of steps to find out that colour is worth sending). Later the latents are free.
 
+The decoder alone can be trained further (`decoder_only = true`): it draws sharper, and the latents, and with them a
+denoiser that has learned to make them, stay as they are.
+
 References:
     Rombach et al. 2022, High-Resolution Image Synthesis with Latent Diffusion Models (arXiv 2112.10752).
 """
@@ -55,18 +58,33 @@ def to_unit(pixels: np.ndarray) -> Tensor:
     return torch.tensor(pixels, device=device()).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def train_vae(pool: Pool, channels: tuple[int, ...], plan: Fit, seed: int, work: Path, report: Report) -> Any:
-    """Train an autoencoder on the pool. Returns it in evaluation mode, its `scaling_factor` set to 1 / latent std."""
+def train_vae(
+    pool: Pool,
+    channels: tuple[int, ...],
+    plan: Fit,
+    seed: int,
+    work: Path,
+    report: Report,
+    *,
+    decoder_only: bool = False,
+) -> Any:
+    """Train an autoencoder on the pool. Returns it in evaluation mode, its `scaling_factor` set to 1 / latent std.
+
+    With `decoder_only` the encoder stays as it begins, which only makes sense from a warm start.
+    """
     import torch
     from diffusers.models.attention_processor import AttnProcessor
 
     torch.manual_seed(seed)
     vae = build_vae(channels).to(device(), memory_format=torch.channels_last)
     vae.set_attn_processor(AttnProcessor())  # the fused kernel's backward is many times slower on CPUs in bfloat16
+    if decoder_only:
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
 
     def loss_of(step: int) -> Tensor:
         rng = step_rng(seed, step)
-        early = max(0.0, 1 - step / (EARLY * plan.steps))
+        early = 0.0 if decoder_only else max(0.0, 1 - step / (EARLY * plan.steps))
         small = early > 0
         rows = rng.choice(len(pool), plan.batch * (2 if small else 1), replace=False)
         x = to_unit(pool.pixels[np.sort(rows)])
