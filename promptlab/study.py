@@ -231,14 +231,6 @@ class Study(Record):
         """The file's text, or empty for a study made in Python."""
         return self._document.text if self._document else ""
 
-    def with_model(self, model: str) -> Study:
-        """The same study on another model. Raises StudyError where the study varies the model itself."""
-        for name, axis in self.axes.items():
-            if "model" in axis.columns(name):
-                message = "this study varies the model itself; run it without --model, or remove the axis"
-                raise self.error(("axes", name), message, key=True)
-        return self.model_copy(update={"model": model})
-
     def error(self, route: Route, message: str, *, key: bool = False) -> StudyError:
         """A complaint about one value of this study, with its place in the file."""
         if self._document:

@@ -33,7 +33,9 @@ def check_suits(study: Study, cells: Sequence[Cell]) -> None:
             ("width", _side(able, {one.width for one in settings})),
         ):
             if wrong:
-                raise study.error(_route(study, column), f"{column} with the model {model!r}: {wrong}")
+                route = _route(study, column)
+                mend = f"; or leave the axis out: --without {route[1]}" if route[0] == "axes" else ""
+                raise study.error(route, f"{column} with the model {model!r}: {wrong}{mend}")
 
 
 def _route(study: Study, column: str) -> Route:

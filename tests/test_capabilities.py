@@ -28,6 +28,7 @@ from promptlab.estimate import _work
 from promptlab.plan import plan_study
 from promptlab.records import Prompt, Settings
 from promptlab.study import Study, parse_study
+from promptlab.study_overrides import with_model
 
 LONG = " ".join((WORDS.split() * 40)[:1200])
 
@@ -226,7 +227,7 @@ def test_what_has_an_effect_is_planned(family_folder: Folders) -> None:
 def test_a_study_that_varies_the_model_takes_no_other(family_folder: Folders) -> None:
     text = HEAD.replace('model: "%s"\n', "") % ("a red cup", "", "model: [miniature, miniature-bag]")
     with pytest.raises(StudyError, match="varies the model itself"):
-        parse_study(text).with_model("miniature")
+        with_model(parse_study(text), "miniature")
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from promptlab.errors import ModelError, StudyError
 from promptlab.store import Store
 
 STUDY = Path(__file__).resolve().parent.parent / "studies" / "attribute_binding.yaml"
+WITHOUT = ("--without", "guidance_scale")
 EMBEDDED, NONE = ("lcm", "flux-dev", "flux2-dev"), ("flux-schnell", "klein")
 
 
@@ -33,17 +34,14 @@ def judge(probe: str) -> dict[str, str]:
 
 
 def small(path: Path, kind: str, side: int) -> Path:
-    """A copy of the study: one pair, one seed, two steps. Models without true guidance get an axis that they follow."""
+    """A copy of the study: one pair, one seed, two steps. Distilled guidance gets an axis that follows it."""
     study: dict[str, Any] = yaml.safe_load(STUDY.read_text("utf-8"))
     study["axes"]["pair"]["zip"] = study["axes"]["pair"]["zip"][:1]
     for axis in ("objects", "order"):
         del study["axes"][axis]
     study.pop("exclude")
     study["settings"] = {"num_inference_steps": 2, "height": side, "width": side}
-    axis = {"guidance_scale": [1, 5]}
-    if kind in (*EMBEDDED, *NONE):
-        axis = {"distilled_guidance_scale": [1, 4]} if kind in EMBEDDED else {}
-    study["axes"] = {k: v for k, v in study["axes"].items() if k != "guidance_scale"} | axis
+    study["axes"] |= {"guidance_scale": [1, 5]} | ({"distilled_guidance_scale": [1, 4]} if kind in EMBEDDED else {})
     study["contrasts"] = [
         {"name": "swapping", "measure": "binding.accuracy", "axis": "assignment", "levels": ["swapped", "as_written"]}
     ]
@@ -66,6 +64,8 @@ def test_a_study_ends_with_scores(kind: str, family_folder: Callable[[str], Path
     study = small(tmp_path / "small.yaml", kind, side)
     folder = str(family_folder(kind))
     home = ["--home", str(tmp_path / "home"), "--model", folder]
+    if kind in (*EMBEDDED, *NONE):
+        home += WITHOUT
     said = cli("run", str(study), *home, "--batch-size", "2", "--passports", "0")
     pictures = 2 if kind in NONE else 4
     assert f"{pictures} pictures made" in said and f"model {folder}" in said
@@ -96,6 +96,9 @@ def test_a_cfg_axis_is_refused_with_advice(family_folder: Callable[[str], Path],
                 cli(command, str(STUDY), "--model", str(family_folder(kind)), *home)
             first = str(caught.value).splitlines()[0]
             assert first.startswith(f"{STUDY}:45:19: guidance_scale with the model") and "CFG" in first
+            assert first.endswith("; or leave the axis out: --without guidance_scale")
+        said = cli("plan", str(STUDY), "--model", str(family_folder(kind)), "--home", str(tmp_path), *WITHOUT)
+        assert "144 cells x 2 seeds" in said and f"--model {family_folder(kind)} --without guidance_scale" in said
     assert not (tmp_path / "promptlab.duckdb").exists()
 
 

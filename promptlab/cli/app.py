@@ -13,7 +13,16 @@ from promptlab.cli.imports import import_, import_prompts, import_ratings, repro
 from promptlab.cli.look import export, list_, table
 from promptlab.cli.miniature import miniature
 from promptlab.cli.models import models
-from promptlab.cli.options import HomeOption, JsonOption, MaxCells, ModelOption, StudyFile
+from promptlab.cli.options import (
+    HomeOption,
+    JsonOption,
+    MaxCells,
+    ModelOption,
+    StudyFile,
+    WithoutOption,
+    chosen_study,
+    given_options,
+)
 from promptlab.cli.say import Terminal, console, print_json, show_plan, show_studies
 from promptlab.cli.store import doctor, passport, publish, rebuild
 
@@ -65,16 +74,15 @@ def init(
 
 
 @app.command()
-def validate(study: StudyFile, model: ModelOption = None) -> None:
+def validate(study: StudyFile, model: ModelOption = None, without: WithoutOption = None) -> None:
     """Check a study file; says the line and column of what is wrong. With --model, check that the model can do it."""
     from promptlab.grid import count_images
-    from promptlab.study import load_study
 
-    loaded = load_study(study)
+    loaded = chosen_study(study, model, without)
     if model is not None:
         from promptlab.plan import plan_study
 
-        loaded = plan_study(loaded.with_model(model), None, 10**6).study
+        plan_study(loaded, None, 10**6)
     console.print(f"{study} is a valid study of {count_images(loaded, 10**12):,} pictures.", highlight=False)
 
 
@@ -83,21 +91,20 @@ def plan(
     study: StudyFile,
     home: HomeOption = None,
     model: ModelOption = None,
+    without: WithoutOption = None,
     max_cells: MaxCells = 10_000,
     json_: JsonOption = False,
 ) -> None:
     """Count a study before it runs: cells, pictures, what exists, what the encoders cut, time, memory, disk."""
     from promptlab.plan import plan_facts, plan_study
     from promptlab.store import Store
-    from promptlab.study import load_study
 
-    loaded = load_study(study)
-    planned = plan_study(loaded if model is None else loaded.with_model(model), Store(home), max_cells)
+    planned = plan_study(chosen_study(study, model, without), Store(home), max_cells)
     if json_:
         print_json(plan_facts(planned))
         return
     show_plan(planned)
-    console.print(f"Next: promptlab run {study}" + (f" --model {model}" if model else ""), highlight=False)
+    console.print(f"Next: promptlab run {study}{given_options(model, without)}", highlight=False)
 
 
 @app.command()
@@ -105,6 +112,7 @@ def run(
     study: StudyFile,
     home: HomeOption = None,
     model: ModelOption = None,
+    without: WithoutOption = None,
     batch_size: Annotated[int | None, typer.Option(min=1, max=1024, help="Pictures a call of the model.")] = None,
     max_cells: MaxCells = 10_000,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait while another process runs this study.")] = 0.0,
@@ -117,11 +125,8 @@ def run(
     from promptlab.plan import plan_study
     from promptlab.run import run_study
     from promptlab.store import Store
-    from promptlab.study import load_study
 
-    loaded = load_study(study)
-    if model is not None:
-        loaded = loaded.with_model(model)
+    loaded = chosen_study(study, model, without)
     store = Store(home)
     show_plan(plan_study(loaded, store, max_cells, retry=retry))
     with Terminal() as terminal:
@@ -137,26 +142,31 @@ def run(
         )
     show_answer(loaded, store, summary)
     if summary.failed:
+        more = given_options(model, without)
         counts = ", ".join(f"{n} {status}" for status, n in summary.made.items() if status != "ok")
-        raise IncompleteError(f"{counts}; the rest is done. See: promptlab status; again: promptlab run {study}")
+        raise IncompleteError(f"{counts}; the rest is done. See: promptlab status; again: promptlab run {study}{more}")
 
 
 @app.command()
-def score(study: StudyFile, home: HomeOption = None, model: ModelOption = None, max_cells: MaxCells = 10_000) -> None:
+def score(
+    study: StudyFile,
+    home: HomeOption = None,
+    model: ModelOption = None,
+    without: WithoutOption = None,
+    max_cells: MaxCells = 10_000,
+) -> None:
     """Measure the pictures of a study that are there, and make none: after a new probe, or where there is no model."""
     from promptlab.cli.answer import show_answer
     from promptlab.run import run_study
     from promptlab.store import Store
-    from promptlab.study import load_study
 
-    loaded, store = load_study(study), Store(home)
-    if model is not None:
-        loaded = loaded.with_model(model)
+    loaded, store = chosen_study(study, model, without), Store(home)
     with Terminal() as terminal:
         summary = run_study(loaded, store, terminal, max_cells=max_cells, make=False)
     show_answer(loaded, store, summary)
     if summary.plan.missing:
-        console.print(f"{len(summary.plan.missing):,} pictures are not made yet. Next: promptlab run {study}")
+        more = given_options(model, without)
+        console.print(f"{len(summary.plan.missing):,} pictures are not made yet. Next: promptlab run {study}{more}")
 
 
 @app.command()

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-__all__ = ["HomeOption", "JsonOption", "MaxCells", "ModelOption", "StudyFile"]
+if TYPE_CHECKING:
+    from promptlab.study import Study
+
+__all__ = [
+    "HomeOption",
+    "JsonOption",
+    "MaxCells",
+    "ModelOption",
+    "StudyFile",
+    "WithoutOption",
+    "chosen_study",
+    "given_options",
+]
 
 HomeOption = Annotated[
     Path | None,
@@ -22,3 +34,25 @@ ModelOption = Annotated[
         "--model", help="Another model than the study's: a folder, or OWNER/NAME[@REVISION] in the hub's cache."
     ),
 ]
+WithoutOption = Annotated[
+    list[str] | None,
+    typer.Option("--without", help="Leave out an axis of the study, such as one that the model cannot follow."),
+]
+
+
+def chosen_study(path: Path, model: str | None, without: list[str] | None) -> Study:
+    """The study of a file, on the model and without the axes that were asked for; says what goes with them."""
+    from promptlab.study import load_study
+    from promptlab.study_overrides import with_model, without_axis
+
+    study = load_study(path)
+    for name in dict.fromkeys(without or ()):
+        study, contrasts = without_axis(study, name)
+        also = f", nor the contrasts {', '.join(contrasts)}" if contrasts else ""
+        typer.echo(f"without the axis {name}{also}", err=True)
+    return study if model is None else with_model(study, model)
+
+
+def given_options(model: str | None, without: list[str] | None) -> str:
+    """Those options again, for a next command."""
+    return (f" --model {model}" if model else "") + "".join(f" --without {name}" for name in without or ())
