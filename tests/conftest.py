@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 # Before anything imports torch or a hub client: both read these once. Processes that tests start inherit them.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
