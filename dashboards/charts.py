@@ -18,7 +18,7 @@ OUTCOME_COLOURS = {
     "neglect": "#56B4E9",
     "fused": "#8A8A8A",
 }
-BLUE = "#0072B2"
+BLUE = "#2E8BC0"
 OUTCOME_MEANINGS = {
     "correct": "every object is there in its own colour",
     "swap": "both are there, their colours exchanged",
@@ -57,8 +57,14 @@ def by_level(frame: pd.DataFrame, axis: str, measure: str, *, bounds: tuple[Any,
     data["level"] = numbers if numeric else data["level"]
     low, high = bounds
     scale = alt.Scale(domain=[low, high]) if low is not None and high is not None else alt.Scale(zero=False)
-    x = alt.X("level:Q", title=axis) if numeric else alt.X("level:N", title=axis, sort=None, axis=alt.Axis(labelAngle=0))
-    tooltip = [alt.Tooltip(f"{name}:{kind}", format=".3f") for name, kind in (("mean", "Q"), ("low", "Q"), ("high", "Q"))]
+    x = (
+        alt.X("level:Q", title=axis)
+        if numeric
+        else alt.X("level:N", title=axis, sort=None, axis=alt.Axis(labelAngle=0))
+    )
+    tooltip = [
+        alt.Tooltip(f"{name}:{kind}", format=".3f") for name, kind in (("mean", "Q"), ("low", "Q"), ("high", "Q"))
+    ]
     tooltip = [alt.Tooltip("level"), *tooltip, *(alt.Tooltip(c) for c in ("n", "n_prompts") if c in data)]
     base = alt.Chart(data).encode(x=x, tooltip=tooltip)
     y = alt.Y("mean:Q", title=measure, scale=scale)

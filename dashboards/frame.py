@@ -124,9 +124,7 @@ def begin(title: str, question: str, *, needs_study: bool = True) -> Frame:
 
 def measures_of(study: str) -> list[str]:
     """Measures of which some picture of the study has a value."""
-    found = rows(
-        "SELECT DISTINCT measure FROM scored WHERE study = ? AND value IS NOT NULL ORDER BY measure", [study]
-    )
+    found = rows("SELECT DISTINCT measure FROM scored WHERE study = ? AND value IS NOT NULL ORDER BY measure", [study])
     return [str(name) for name in found["measure"]]
 
 

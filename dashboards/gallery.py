@@ -19,7 +19,8 @@ PAGE = 48
 STYLE = """<style>
 .pl-gallery {display: flex; flex-wrap: wrap; gap: 12px}
 .pl-gallery figure {margin: 0; width: 140px}
-.pl-gallery figcaption, .pl-grid figcaption {font-size: 0.8rem; line-height: 1.25; overflow-wrap: anywhere; margin-top: 4px}
+.pl-gallery figcaption, .pl-grid figcaption {font-size: 0.8rem; line-height: 1.25; overflow-wrap: anywhere;
+  margin-top: 4px}
 .pl-gallery img, .pl-grid img {width: 100%; aspect-ratio: 1; object-fit: contain; border-radius: 6px; display: block;
   background: rgba(128, 128, 128, 0.15)}
 .pl-gallery a:focus-visible img, .pl-grid a:focus-visible img {outline: 3px solid #E69F00; outline-offset: 2px}

@@ -44,6 +44,7 @@ navigation = st.navigation(
             if name in there
         ]
         for section, pages in SECTIONS.items()
-    }
+    },
+    expanded=True,
 )
 navigation.run()

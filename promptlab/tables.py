@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from promptlab.leakage import leakage
 from promptlab.records import OUTCOMES
 from promptlab.stats import mean_interval, paired_effect
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from promptlab.store import Store
 
-__all__ = ["cell_means", "completeness", "effects", "outcome_shares", "passports", "ranking", "studies"]
+__all__ = ["cell_means", "completeness", "effects", "leakage", "outcome_shares", "passports", "ranking", "studies"]
 
 
 def studies(store: Store) -> pd.DataFrame:
@@ -183,7 +184,10 @@ def ranking(store: Store, study: str, measure: str, axis: str | None = None, see
         part = rows[rows["level"] == level]
         interval = mean_interval(part["value"].tolist(), part["prompt_group"].tolist(), rng=rng, resamples=2000)
         row = {"level": level, "mean": interval.estimate, "low": interval.low, "high": interval.high, "n": len(part)}
-        row |= {"n_prompts": part["prompt"].nunique() if axis is None else interval.n_groups, "tier": part["tier"].iloc[0]}
+        row |= {
+            "n_prompts": part["prompt"].nunique() if axis is None else interval.n_groups,
+            "tier": part["tier"].iloc[0],
+        }
         if level != means.index[0]:
             a, b = (arm.groupby(["prompt_group", "pair"])["value"].mean() for arm in (best, part))
             both = a.rename("value_best").to_frame().join(b, how="inner").reset_index()

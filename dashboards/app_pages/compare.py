@@ -29,7 +29,8 @@ names = {
 }
 left, right = st.columns(2)
 a = left.selectbox("A", list(names), index=0, format_func=names.get, key="a", bind="query-params")
-b = right.selectbox("B", list(names), index=1, format_func=names.get, key="b", bind="query-params")
+other = next((i for i, prompt in enumerate(cells["prompt"]) if prompt != cells["prompt"].iloc[0]), 1)
+b = right.selectbox("B", list(names), index=other, format_func=names.get, key="b", bind="query-params")
 first, second = (cells[cells["cell"] == one].iloc[0] for one in (a, b))
 
 
@@ -77,7 +78,11 @@ scores = rows(
 scores["difference"] = scores["b"] - scores["a"]
 scores["better"] = [
     "" if d != d or h is None or d == 0 else "B" if (d > 0) == bool(h) else "A"
-    for d, h in zip(scores["difference"], scores["higher_is_better"].astype(object).where(scores["higher_is_better"].notna(), None), strict=True)
+    for d, h in zip(
+        scores["difference"],
+        scores["higher_is_better"].astype(object).where(scores["higher_is_better"].notna(), None),
+        strict=True,
+    )
 ]
 st.subheader("What the probes say", anchor=False)
 st.caption(

@@ -30,13 +30,24 @@ image = found.iloc[0]
 left, right = st.columns([2, 3])
 with left:
     row = next(found.rename(columns={"id": "image"}).itertuples())
-    st.html(f"<style>.pl-one img {{width: 100%; border-radius: 8px}} .pl-one figure {{margin: 0}}</style>"
-            f'<div class="pl-one">{picture_html(row, frame.study, "", "whole")}</div>')
-    st.caption(f"{frame.tier}; {image['width']} x {image['height']} pixels, {image['seconds']:.2f} s, status {image['status']}")
+    st.html(
+        f"<style>.pl-one img {{width: 100%; border-radius: 8px}} .pl-one figure {{margin: 0}}</style>"
+        f'<div class="pl-one">{picture_html(row, frame.study, "", "whole")}</div>'
+    )
+    st.caption(
+        f"{frame.tier}; {image['width']} x {image['height']} pixels, {image['seconds']:.2f} s, status {image['status']}"
+    )
 with right:
     st.subheader("Prompt", anchor=False)
     st.code(image["prompt"], language=None, wrap_lines=True)
-    names = ("seed", "guidance_scale", "distilled_guidance_scale", "num_inference_steps", "scheduler", "negative_prompt")
+    names = (
+        "seed",
+        "guidance_scale",
+        "distilled_guidance_scale",
+        "num_inference_steps",
+        "scheduler",
+        "negative_prompt",
+    )
     facts = {name: image[name] for name in (*names, "model", "backend", "batch_size")}
     facts = {k: str(v) for k, v in facts.items() if v is not None and v == v and v != ""}
     st.dataframe({"setting": list(facts), "value": list(facts.values())}, hide_index=True, width="stretch")

@@ -56,7 +56,6 @@ block = "\n".join(f"{names[r.axis]}: {', '.join(r.levels)}" for r in levels.iter
 st.code(block or "This study varies no setting that an X/Y/Z plot has.", language=None)
 st.subheader("In a notebook", anchor=False)
 st.code(
-    "from promptlab.store import Store\n\n"
-    f"Store().query(\"SELECT * FROM scored WHERE study = ?\", [{frame.study!r}])",
+    f'from promptlab.store import Store\n\nStore().query("SELECT * FROM scored WHERE study = ?", [{frame.study!r}])',
     language="python",
 )

@@ -17,7 +17,10 @@ levels = rows(
     [frame.study],
 )
 families = rows(
-    "SELECT prompt_group, arg_min(prompt, position) AS prompt FROM cell WHERE study = ? AND current GROUP BY ALL ORDER BY min(position)",
+    """
+    SELECT prompt_group, arg_min(prompt, position) AS prompt FROM cell
+    WHERE study = ? AND current GROUP BY ALL ORDER BY min(position)
+    """,
     [frame.study],
 )
 axes = wordings(frame.study)
@@ -56,8 +59,10 @@ for axis, column in zip(fixed, st.columns(max(1, len(fixed))), strict=False):
     if chosen is not None:
         wide = wide[wide[axis] == chosen]
 measures = rows(
-    "SELECT DISTINCT measure FROM scored WHERE study = ? AND prompt_group = ? AND (value IS NOT NULL OR label IS NOT NULL)"
-    " ORDER BY measure",
+    """
+    SELECT DISTINCT measure FROM scored
+    WHERE study = ? AND prompt_group = ? AND (value IS NOT NULL OR label IS NOT NULL) ORDER BY measure
+    """,
     [frame.study, family],
 )["measure"].tolist()
 default = measures.index("correct") if "correct" in measures else 0
@@ -80,7 +85,9 @@ else:
     html = {}
     for row, key in zip(wide.itertuples(), zip(wide[across], wide[down], strict=True), strict=True):
         html.setdefault(key, picture_html(row, frame.study, "" if pd.isna(row.said) else str(row.said), "medium"))
-    st.caption(f"{len(html)} pictures, {frame.tier}. The same seed is the same initial noise. A picture leads to its page.")
+    st.caption(
+        f"{len(html)} pictures, {frame.tier}. The same seed is the same initial noise. A picture leads to its page."
+    )
     matrix(html, across_levels, down_levels, f"{down} / {across}")
     prompts = list(dict.fromkeys(wide["prompt"]))
     with st.expander(f"The {len(prompts)} prompts of this grid"):

@@ -25,7 +25,11 @@ if len(shares):
     st.caption(f"Outcomes of two-object prompts, {frame.tier}; intervals in the table are 95 %, over prompts.")
     with_table(outcomes(shares, axis), shares, f"shares of the outcomes of binding by {axis}")
 measures = measures_of(frame.study)
-wanted = [m for m in ("p95_chroma", "colourfulness", "clipped_share", "rms_contrast", "seed_distance", "vendi", "clip_cosine") if m in measures]
+wanted = [
+    m
+    for m in ("p95_chroma", "colourfulness", "clipped_share", "rms_contrast", "seed_distance", "vendi", "clip_cosine")
+    if m in measures
+]
 st.subheader("What it does to the picture", anchor=False)
 chosen = st.multiselect("Measures", measures, default=wanted[:4])
 columns = st.columns(2)
@@ -34,7 +38,9 @@ for i, measure in enumerate(chosen):
         means = table("cell_means", frame.study, measure, axis)
         with_table(by_level(means, axis, measure), means, f"{measure} by {axis}")
 if "p95_chroma" in wanted or "colourfulness" in wanted:
-    st.caption("Burn shows as chroma and clipped share that rise above those of moderate guidance while correctness falls.")
+    st.caption(
+        "Burn shows as chroma and clipped share that rise above those of moderate guidance while correctness falls."
+    )
 st.subheader("The same prompt and seed", anchor=False)
 strip = rows(
     """

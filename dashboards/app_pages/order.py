@@ -31,10 +31,16 @@ if len(lines):
         detail="prompt_group:N",
         tooltip=["prompt", "level", "mean", "n"],
     )
-    drawn = chart.mark_line(color=BLUE, opacity=0.35) + chart.mark_point(color=BLUE, filled=True, opacity=0.7)
+    drawn = chart.mark_line(color=BLUE, opacity=0.55) + chart.mark_point(color=BLUE, filled=True, opacity=0.7)
     with_table(drawn.properties(height=320), lines, f"{measure} of each prompt by {axis}")
 effects = table("effects", frame.study)
-mine = effects[effects["contrast"].isin(rows("SELECT DISTINCT contrast FROM effect WHERE study = ?", [frame.study])["contrast"])]
+mine = effects[
+    effects["contrast"].isin(rows("SELECT DISTINCT contrast FROM effect WHERE study = ?", [frame.study])["contrast"])
+]
 if len(mine):
     st.subheader("Contrasts of the study", anchor=False)
-    st.dataframe(mine[["contrast", "measure", "estimate", "low", "high", "p_adjusted", "n_groups", "reason"]], hide_index=True, width="stretch")
+    st.dataframe(
+        mine[["contrast", "measure", "estimate", "low", "high", "p_adjusted", "n_groups", "reason"]],
+        hide_index=True,
+        width="stretch",
+    )

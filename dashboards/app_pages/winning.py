@@ -43,7 +43,9 @@ with st.container(border=True):
         if pd.notna(next_["behind"]):
             sure = next_["behind_low"] > 0 or next_["behind_high"] < 0
             words = "beats" if sure else "is not shown to beat"
-            st.text(f"It {words} the next by {shown(next_['behind'], next_['behind_low'], next_['behind_high'])}, paired.")
+            st.text(
+                f"It {words} the next by {shown(next_['behind'], next_['behind_low'], next_['behind_high'])}, paired."
+            )
 chart = alt.Chart(frame_.head(30))
 y = alt.Y("level:N", sort=None, title=None, axis=alt.Axis(labelLimit=420))
 x = alt.X("mean:Q", title=measure, scale=alt.Scale(zero=False))
@@ -76,15 +78,21 @@ if len(example):
     tabs = st.tabs(["Prompt", "A1111", "YAML"])
     tabs[0].code(one["prompt"], language=None, wrap_lines=True)
     tabs[1].code(f"{one['prompt']}\nNegative prompt: {one['negative_prompt'] or ''}\n{settings}", language=None)
-    tabs[2].code(f"prompt: {{template: {str(one['prompt'])!r}}}\nsettings: {{guidance_scale: {one['cfg']}}}", language="yaml")
+    tabs[2].code(
+        f"prompt: {{template: {str(one['prompt'])!r}}}\nsettings: {{guidance_scale: {one['cfg']}}}", language="yaml"
+    )
 
 found = table("effects", frame.study)
 if len(found):
     st.subheader("What was settled before the run", anchor=False)
     st.caption("The study's contrasts, over prompts; p adjusted by Holm where a contrast is confirmatory.")
     st.dataframe(
-        found[["contrast", "measure", "target", "estimate", "low", "high", "p_adjusted", "n_groups", "n_pairs", "reason"]],
+        found[
+            ["contrast", "measure", "target", "estimate", "low", "high", "p_adjusted", "n_groups", "n_pairs", "reason"]
+        ],
         hide_index=True,
         width="stretch",
-        column_config={c: st.column_config.NumberColumn(format="%.3g") for c in ("estimate", "low", "high", "p_adjusted")},
+        column_config={
+            c: st.column_config.NumberColumn(format="%.3g") for c in ("estimate", "low", "high", "p_adjusted")
+        },
     )
