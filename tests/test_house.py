@@ -19,11 +19,12 @@ FLOORS = {
     0: "promptlab records errors identity",
     1: "agreement articles axes byte_pairs calibration chat_templates colour crash diversity grammar human hypotheses "
     "lengths levels listed manipulations mistakes pairing plugins power prompt_lists prompts redaction resampling "
-    "runlog simulations stats tokens yaml_strict",
+    "runlog simulations stats tokens verdicts yaml_strict",
     2: "grid init_study study study_checks study_contrasts study_overrides",
     3: "backends.* clip clip_files decoding doctor durable home journal ledger lock manifests miniature.* "
     "picture_folders picture_notes pictures probes.* publish reader scenes store",
-    4: "analyzer bench by_hand card effects estimate export gates generator imports leakage passports plan "
+    4: "analyses.* analyzer bench by_hand card claim_figures claims "
+    "effects estimate export gates generator imports leakage passports plan "
     "ratings readings reproduce run suitability tables truth",
     5: "__main__ cli.*",
 }

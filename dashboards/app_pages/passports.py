@@ -9,8 +9,8 @@ begin("Passports", "How far can I trust this probe?", needs_study=False)
 found = table("passports")
 st.caption(
     "Measured on drawn pictures with known faults (T0). Sensitivity: how many faults it sees; specificity: how many "
-    "right pictures it leaves alone; Youden's J is their sum less 1. Below 0.5 a probe corrects no rate. AUC: how well its "
-    "number sorts right from wrong."
+    "right pictures it leaves alone; Youden's J is their sum less 1. Below 0.5 a probe corrects no rate. AUC: how well "
+    "its number sorts right from wrong."
 )
 if not len(found):
     st.info("No probe has a passport here yet.")

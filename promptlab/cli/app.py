@@ -9,6 +9,7 @@ import typer
 
 from promptlab import __version__
 from promptlab.cli.bench import bench
+from promptlab.cli.claims import claims
 from promptlab.cli.dashboard import dashboard
 from promptlab.cli.imports import import_, import_prompts, import_ratings, reproduce
 from promptlab.cli.look import export, list_, table
@@ -198,6 +199,7 @@ for command in (
     rebuild,
     publish,
     bench,
+    claims,
     dashboard,
 ):
     app.command()(command)
