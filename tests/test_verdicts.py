@@ -58,7 +58,8 @@ def test_exact_claims_and_wrong_margins() -> None:
 
 def test_the_claims_that_ship_are_whole() -> None:
     claims = load_claims()
-    assert [c.id for c in claims] == [
+    ids = "C1, C2, C3, C4, C5a, C5b, C5c, C6, C7, C8, C9, C9b, C10, C11, C12"
+    assert ", ".join(c.id for c in claims) == ids
         "C1",
         "C2",
         "C3",
