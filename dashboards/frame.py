@@ -19,6 +19,7 @@ from promptlab.store import Store
 __all__ = [
     "Frame",
     "begin",
+    "begin_anywhere",
     "group_means",
     "kinds",
     "measures_of",
@@ -94,10 +95,15 @@ def tiers(study: str) -> list[str]:
     return rows("SELECT DISTINCT tier FROM cell WHERE study = ? AND current ORDER BY tier", [study])["tier"].tolist()
 
 
-def begin(title: str, question: str, *, needs_study: bool = True) -> Frame:
-    """Head the page by its question and let a study be chosen; stops with advice where there is none."""
+def begin_anywhere(title: str, question: str) -> None:
+    """Head a page that needs no results."""
     st.caption(title.upper())
     st.title(question, anchor=False)
+
+
+def begin(title: str, question: str, *, needs_study: bool = True) -> Frame:
+    """Head the page by its question and let a study be chosen; stops with advice where there is none."""
+    begin_anywhere(title, question)
     store = Store()
     try:
         known = studies()["study"].tolist() if snapshot() else []
