@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-__all__ = ["OUTCOME_COLOURS", "by_level", "outcomes", "percent", "shown", "with_table"]
+__all__ = ["OUTCOME_COLOURS", "by_level", "empty", "outcomes", "percent", "shown", "with_table"]
 
 OUTCOME_COLOURS = {
     "correct": "#009E73",
@@ -40,6 +40,13 @@ def shown(estimate: float | None, low: float | None, high: float | None, unit: s
         return "not known"
     number = f"{estimate:+.2f}" if unit == "+" else f"{estimate:.3g}"
     return number if low is None or pd.isna(low) else f"{number} [{low:.3g}, {high:.3g}]"
+
+
+def empty(frame: pd.DataFrame, measure: str) -> bool:
+    """Whether there is nothing to draw; says so."""
+    if not len(frame):
+        st.info(f"No picture here has a value of {measure} yet.")
+    return not len(frame)
 
 
 def with_table(chart: Any, frame: pd.DataFrame, alt_text: str, **columns: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
-from charts import by_level, outcomes, with_table
+from charts import by_level, empty, outcomes, with_table
 from frame import begin, kinds, measures_of, rows, table
 from gallery import matrix, picture_html
 
@@ -36,7 +36,8 @@ columns = st.columns(2)
 for i, measure in enumerate(chosen):
     with columns[i % 2]:
         means = table("cell_means", frame.study, measure, axis)
-        with_table(by_level(means, axis, measure), means, f"{measure} by {axis}")
+        if not empty(means, measure):
+            with_table(by_level(means, axis, measure), means, f"{measure} by {axis}")
 if "p95_chroma" in wanted or "colourfulness" in wanted:
     st.caption(
         "Burn shows as chroma and clipped share that rise above those of moderate guidance while correctness falls."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import altair as alt
 import streamlit as st
-from charts import by_level, with_table
+from charts import by_level, empty, with_table
 from frame import begin, kinds, measures_of, table
 
 frame = begin("Specificity and length", "How many words help before more of them hurt?")
@@ -19,6 +19,8 @@ measures = measures_of(frame.study)
 default = next((i for i, name in enumerate(measures) if name == "correct"), 0)
 measure = right.selectbox("Measure", measures, index=default, key="measure", bind="query-params")
 means = table("cell_means", frame.study, measure, axis)
+if empty(means, str(measure)):
+    st.stop()
 chart = by_level(means, axis, measure)
 numbers = [float(level) for level in means["level"] if str(level).replace(".", "").isdigit()]
 if found[axis] == "tokens" and len(numbers) == len(means) and len(means):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import altair as alt
 import streamlit as st
-from charts import BLUE, by_level, with_table
+from charts import BLUE, by_level, empty, with_table
 from frame import begin, group_means, kinds, measures_of, rows, table
 
 frame = begin("Word order", "Does it matter what I name first?")
@@ -20,7 +20,8 @@ default = next((i for i, name in enumerate(measures) if name == "accuracy"), 0)
 measure = right.selectbox("Measure", measures, index=default, key="measure", bind="query-params")
 means = table("cell_means", frame.study, measure, axis)
 st.caption(f"{frame.tier}; 95 % intervals over prompts. Arms differ in the order of words alone, seeds are shared.")
-with_table(by_level(means, axis, measure), means, f"{measure} by {axis}")
+if not empty(means, measure):
+    with_table(by_level(means, axis, measure), means, f"{measure} by {axis}")
 lines = group_means(frame.study, measure, axis)
 if len(lines):
     st.subheader("Prompt by prompt", anchor=False)

@@ -1,0 +1,221 @@
+"""Every page of the dashboard, by Streamlit's driver and in a real browser: with results, none, and hostile prompts."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import shown_home
+
+PAGES = Path(__file__).resolve().parent.parent / "dashboards" / "app_pages"
+NAMES = sorted(path.stem for path in PAGES.glob("*.py"))
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shown_home.build(tmp_path_factory.mktemp("shown") / "home")
+
+
+def page(name: str, home: Path, monkeypatch: pytest.MonkeyPatch, **query: str) -> Any:
+    """The page after its first run."""
+    import streamlit as st
+    from streamlit.testing.v1 import AppTest
+
+    st.cache_data.clear()
+    monkeypatch.setenv("PROMPTLAB_HOME", str(home))
+    test = AppTest.from_file(str(PAGES / f"{name}.py"), default_timeout=120)
+    for key, value in query.items():
+        test.query_params[key] = value
+    return test.run()
+
+
+@pytest.mark.parametrize("study", ["drawn", "longer", "hostile"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_shows_a_study(name: str, study: str, shown: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name in ("passports", "claims", "doctor") and study != "drawn":
+        pytest.skip("this page shows no study")
+    test = page(name, shown, monkeypatch, study=study)
+    assert not test.exception and not test.error
+    assert test.title[0].value.endswith("?")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_without_results_says_what_to_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = page(name, tmp_path, monkeypatch)
+    assert not test.exception and not test.error
+    assert test.title[0].value.endswith("?")
+    if name != "doctor":
+        assert test.info and "promptlab run" in test.code[0].value
+
+
+def test_prompts_stand_in_no_markdown(shown: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a study says reaches a page as text, as a cell, or escaped: never where Markdown or HTML is read."""
+    for name in NAMES:
+        test = page(name, shown, monkeypatch, study="hostile")
+        spoken = [e.value for kind in ("markdown", "caption", "title", "subheader") for e in getattr(test, kind)]
+        spoken += [f"{e.label} {e.value}" for e in test.metric]
+        assert not [text for text in spoken for seed in shown_home.CORPUS[:1] if seed in text], name
+
+
+def test_the_doctor_reads_what_is_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = page("doctor", tmp_path, monkeypatch)
+    test.text_area[0].set_value("a zebra, " + "made with care, " * 30 + "and a red cup").run()
+    assert not test.exception
+    said = " ".join(e.value for e in test.text)
+    assert "zebra" in said and "and a red cup" in said
+
+
+def test_pictures_go_out_by_hash_alone(shown: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from starlette.applications import Starlette
+    from starlette.testclient import TestClient
+
+    monkeypatch.setenv("PROMPTLAB_HOME", str(shown))
+    sys.path.insert(0, str(PAGES.parent))
+    from app import app, picture  # type: ignore[import-not-found]
+
+    route = app._user_routes[0]
+    assert route.path == "/pictures/{side}/{file}" and route.endpoint is picture
+    client = TestClient(Starlette(routes=[route]))
+    name = next(shown.glob("images/*/*.png")).stem
+    for side, kind in (("small", "image/webp"), ("medium", "image/webp"), ("whole", "image/png")):
+        answer = client.get(f"/pictures/{side}/{name}")
+        assert answer.status_code == 200 and answer.headers["content-type"] == kind
+    for path in ("small/" + "0" * 64, "huge/" + name, "whole/..%2F..%2Fpromptlab.duckdb", "small/x", "whole/%00"):
+        assert client.get(f"/pictures/{path}").status_code == 404, path
+
+
+@pytest.fixture(scope="module")
+def address(shown: Path) -> Iterator[str]:
+    """The dashboard as a person starts it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "promptlab",
+        "dashboard",
+        "--home",
+        str(shown),
+        "--no-browser",
+        "--port",
+        str(port),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        base = f"http://127.0.0.1:{port}"
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"{base}/_stcore/health", timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield base
+        subprocess.run(["pkill", "-P", str(process.pid)], check=False)
+        process.terminate()
+
+
+class Visit:
+    """A browser page that remembers every complaint and every request elsewhere."""
+
+    def __init__(self, browser: Any, base: str) -> None:
+        self.base, self.page = base, browser.new_page(viewport={"width": 1300, "height": 900})
+        self.complaints: list[str] = []
+        self.page.on("console", lambda m: self._hear(f"{m.type}: {m.text}") if m.type == "error" else None)
+        self.page.on("pageerror", lambda error: self._hear(str(error)))
+        self.page.on("dialog", lambda dialog: (self._hear(f"dialog {dialog.message}"), dialog.dismiss()))
+        self.page.on("request", lambda r: self._request(r.url))
+
+    def _hear(self, what: str) -> None:
+        if "404 (Not Found)" not in what:  # Streamlit looks for its own base path below a page's address
+            self.complaints.append(what)
+
+    def _request(self, url: str) -> None:
+        if not url.startswith((self.base, self.base.replace("http", "ws"), "data:", "blob:")):
+            self._hear(f"request to {url}")
+
+    def open(self, path: str) -> None:
+        self.page.goto(f"{self.base}/{path}")
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until the page is drawn."""
+        self.page.wait_for_selector("h1", timeout=60_000)
+        self.page.wait_for_function(
+            "() => document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'",
+            timeout=60_000,
+        )
+
+    def check(self) -> None:
+        assert self.page.evaluate("window.hurt") is None, "a prompt was run"
+        assert self.page.locator("[data-testid=stException]").count() == 0
+        assert self.complaints == []
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        quiet = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=quiet)
+        yield chromium
+        chromium.close()
+
+
+def test_every_page_in_a_browser(browser: Any, address: str) -> None:
+    visit = Visit(browser, address)
+    for name in NAMES:
+        for study in ("drawn", "hostile"):
+            visit.open(f"{'' if name == 'studies' else name}?study={study}")
+            visit.check()
+    visit.page.close()
+
+
+def test_hostile_prompts_are_shown_as_typed(browser: Any, address: str) -> None:
+    visit = Visit(browser, address)
+    visit.open("detail?study=hostile")
+    visit.page.wait_for_selector(".pl-gallery figcaption")
+    captions = visit.page.locator(".pl-gallery figcaption").evaluate_all("all => all.map(one => one.textContent)")
+    assert len(captions) == 48 and captions == list(shown_home.CORPUS[:48])
+    assert visit.page.locator(".pl-gallery script, .pl-gallery svg, .pl-gallery iframe, .pl-gallery h1").count() == 0
+    visit.check()
+    visit.page.close()
+
+
+def test_from_the_grid_to_a_picture_and_on(browser: Any, address: str) -> None:
+    """What a person would click: a picture of the grid, its page, another page of the same study."""
+    visit = Visit(browser, address)
+    visit.open("grid?study=drawn")
+    visit.page.locator(".pl-grid img").first.wait_for()
+    assert visit.page.locator(".pl-grid img").count() >= 3
+    loaded = "all => all.every(one => one.complete && one.naturalWidth > 0)"
+    visit.page.wait_for_function(f"() => ({loaded})([...document.querySelectorAll('.pl-grid img')])")
+    visit.page.locator(".pl-grid a").first.click()
+    visit.page.wait_for_url("**/detail?*")
+    visit.settle()
+    visit.page.get_by_text("What the probes said").wait_for()
+    visit.page.get_by_role("link", name="Bleeding map").click()
+    visit.page.get_by_text("Which colour leaks").wait_for()
+    visit.settle()
+    assert "study=drawn" in visit.page.url
+    visit.check()
+    visit.page.close()
+
+
+def test_it_listens_on_this_machine_alone(address: str) -> None:
+    import psutil
+
+    port = int(address.rsplit(":", 1)[1])
+    listening = [c.laddr.ip for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr.port == port]
+    assert listening == ["127.0.0.1"]
