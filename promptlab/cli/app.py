@@ -13,7 +13,7 @@ from promptlab.cli.claims import claims
 from promptlab.cli.dashboard import dashboard
 from promptlab.cli.imports import import_, import_prompts, import_ratings, reproduce
 from promptlab.cli.lint import lint
-from promptlab.cli.look import export, list_, table
+from promptlab.cli.look import export, list_, report, table
 from promptlab.cli.miniature import miniature
 from promptlab.cli.models import models
 from promptlab.cli.options import (
@@ -191,6 +191,7 @@ def schema(path: Annotated[Path, typer.Argument()] = Path("studies/study.schema.
 for command in (
     models,
     table,
+    report,
     export,
     import_prompts,
     import_ratings,

@@ -10,7 +10,7 @@ import typer
 from promptlab.cli.options import HomeOption, JsonOption
 from promptlab.cli.say import console, frame_table, print_json, rows_of
 
-__all__ = ["export", "list_", "table"]
+__all__ = ["export", "list_", "report", "table"]
 
 KINDS = ("studies", "probes", "backends", "presets")
 
@@ -120,6 +120,19 @@ def _known_axis(store: Any, study: str, by: str | None) -> None:
     axes = store.query("SELECT DISTINCT axis FROM level WHERE study = ? ORDER BY 1", [study])["axis"].tolist()
     if by is not None and by not in axes:
         raise PromptlabError(f"{study} has no axis {by!r}: it has {', '.join(axes)}{nearest(by, axes)}")
+
+
+def report(
+    study: Annotated[str, typer.Argument(help="A study, by name.", show_default=False)],
+    to: Annotated[Path | None, typer.Option(help="The file to write; STUDY.html if not given.")] = None,
+    home: HomeOption = None,
+) -> None:
+    """Write one HTML file of a study that can be mailed: answer, figures, best and worst pictures, methods."""
+    from promptlab.report import write_report
+    from promptlab.store import Store
+
+    path = write_report(Store(home), study, to or Path(f"{study}.html"))
+    console.print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB, nothing outside it)", highlight=False)
 
 
 def export(
