@@ -15,9 +15,11 @@ from promptlab.errors import PromptlabError
 from promptlab.report import report_html, write_report
 from promptlab.store import Store
 
-KNOWN = set(
-    ["html", "head", "meta", "title", "style", "body", "p", "h1", "h2", "small", "span", "br", "div", "strong", "table", "tr", "th", "td", "figure", "img", "figcaption", "details", "summary", "pre"]
-)
+KNOWN = {
+    *("html", "head", "meta", "title", "style", "body", "p", "h1", "h2"),
+    *("small", "span", "br", "div", "strong", "table", "tr", "th", "td"),
+    *("figure", "img", "figcaption", "details", "summary", "pre"),
+}
 
 
 class Reader(HTMLParser):
