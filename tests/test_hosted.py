@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import threading
@@ -31,8 +32,7 @@ FAULTS = ("429", "500", "slow", "cut", "base64", "junk")
 
 def png() -> str:
     buffer = io.BytesIO()
-    picture = Pillow.new("RGB", (24, 16), (200, 30, 30))
-    picture.paste((20, 40, 220), (0, 0, 12, 16))
+    picture = Pillow.linear_gradient("L").resize((48, 32)).convert("RGB")
     picture.save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
 
@@ -71,10 +71,8 @@ class Handler(BaseHTTPRequestHandler):
         if status == 429:
             self.send_header("retry-after", "7")
         self.end_headers()
-        try:
+        with contextlib.suppress(OSError):  # the client may have left
             self.wfile.write(data[: len(data) // 2] if fault == "cut" else data)
-        except OSError:
-            pass  # the client left
         self.close_connection = True
 
 
@@ -120,7 +118,7 @@ def test_every_fault_ends_in_its_status(server: Any, model: str) -> None:
 STUDY = """
 name: closed
 question: Does a closed system keep colours?
-prompt: {template: "a photo of {thing}", objects: {thing: {noun: cup, colour: red}}}
+prompt: {template: "a photo of {thing}", objects: {thing: {noun: cup, colour: "{paint}"}}}
 axes: {COLOUR}
 seeds: 4
 backend: hosted
@@ -131,8 +129,8 @@ probes: [exposure]
 
 
 def study(model: str = MODELS[0], settings: str = "settings: {width: 1024, height: 1024}", axes: str = "") -> Any:
-    colours = "thing.colour: [red, blue, green, yellow, black, white, pink, orange, purple, brown]"
-    text = STUDY.replace("MODEL", model).replace("SETTINGS", settings).replace("COLOUR", axes or colours)
+    colours = "paint: [red, blue, green, yellow, black, white, pink, orange, purple, brown]"
+    text = STUDY.replace("MODEL", model).replace("SETTINGS", settings).replace("COLOUR", colours + axes)
     return parse_study(text)
 
 
@@ -155,7 +153,7 @@ def test_forty_pictures_and_no_key_in_any_file(
 
 def test_what_the_system_cannot_follow_is_refused() -> None:
     with pytest.raises(StudyError, match="takes no guidance_scale"):
-        plan_study(study(axes="guidance_scale: [1, 5]"), None)
+        plan_study(study(axes=", guidance_scale: [1, 5]"), None)
     with pytest.raises(StudyError, match="takes no height"):
         plan_study(study(MODELS[1]), None)
     with pytest.raises(StudyError, match="1024x1024"):
