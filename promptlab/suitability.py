@@ -7,6 +7,7 @@ each would cost hours and end in a comparison of equal pictures.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from promptlab.backends.capabilities import Capability, capability
 from promptlab.backends.folders import resolve
@@ -16,9 +17,14 @@ from promptlab.yaml_strict import Route
 
 __all__ = ["check_suits"]
 
+HOSTED_SIZES = ("1024x1024", "1536x1024", "1024x1536")
+"""Sizes of OpenAI's gpt-image models."""
+
 
 def check_suits(study: Study, cells: Sequence[Cell]) -> None:
     """Raise StudyError, at its place in the file, for the first setting that a model of the study cannot follow."""
+    if study.backend == "hosted":
+        _check_hosted(study, cells)
     models: dict[str, dict[Settings, None]] = {}
     for cell in cells:
         if cell.backend == "diffusion":
@@ -36,6 +42,26 @@ def check_suits(study: Study, cells: Sequence[Cell]) -> None:
                 route = _route(study, column)
                 mend = f"; or leave the axis out: --without {route[1]}" if route[0] == "axes" else ""
                 raise study.error(route, f"{column} with the model {model!r}: {wrong}{mend}")
+
+
+def _check_hosted(study: Study, cells: Sequence[Cell]) -> None:
+    """Closed systems read the words, and OpenAI's a size; nothing else of the settings reaches them."""
+    for model in {cell.model: None for cell in cells}:
+        sized = model.startswith("openai:")
+        for column in Settings.__dataclass_fields__:
+            route = _route(study, column)
+            if route != ("model",) and not (sized and column in ("height", "width")):
+                raise study.error(
+                    route, f"{column} with the model {model!r}: this system takes no {column}; leave it out"
+                )
+        for cell in cells if sized else ():
+            size = f"{cell.settings.width}x{cell.settings.height}"
+            if cell.model == model and size not in HOSTED_SIZES:
+                route = next((r for r in map(partial(_route, study), ("width", "height")) if len(r) > 1), ("model",))
+                allowed = ", ".join(HOSTED_SIZES)
+                raise study.error(
+                    route, f"the size {size} with the model {model!r}: allowed (width x height): {allowed}"
+                )
 
 
 def _route(study: Study, column: str) -> Route:
