@@ -23,8 +23,9 @@ FLOORS = {
     2: "grid init_study study study_checks study_contrasts study_overrides",
     3: "backends.* clip clip_files decoding doctor durable home journal ledger lock manifests miniature.* "
     "picture_folders picture_notes pictures probes.* publish reader scenes store",
-    4: "analyzer bench by_hand card effects estimate export gates generator imports passports plan ratings readings "
-    "reproduce run suitability "
+    4: "analyzer bench burn by_hand card convergence effects estimate export findings gates "
+    "generator imports needle order passports plan rarity ratings readings "
+    "reproduce run specificity suitability "
     "tables truth",
     5: "__main__ cli.*",
 }
