@@ -19,9 +19,10 @@ FLOORS = {
     0: "promptlab records errors identity",
     1: "agreement articles axes byte_pairs calibration chat_templates colour crash diversity grammar human hypotheses "
     "lengths levels listed manipulations mistakes pairing plugins power prompt_lists prompts redaction resampling "
-    "runlog simulations stats tokens yaml_strict",
+    "runlog simulations stats tokens vqa yaml_strict",
     2: "grid init_study study study_checks study_contrasts study_overrides",
     3: "backends.* clip clip_files decoding doctor durable home journal ledger lock manifests miniature.* "
+    "detections judge_models outcome_scores "
     "picture_folders picture_notes pictures probes.* publish reader scenes store",
     4: "analyzer bench burn by_hand card convergence effects estimate export findings gates "
     "generator imports needle order passports plan rarity ratings readings "
