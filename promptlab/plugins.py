@@ -17,13 +17,13 @@ from promptlab.errors import PromptlabError, nearest
 
 __all__ = ["KINDS", "load", "names"]
 
-KINDS = {"backend": "promptlab.backends", "probe": "promptlab.probes"}
+KINDS = {"analysis": "promptlab.analyses", "backend": "promptlab.backends", "probe": "promptlab.probes"}
 """Package in which each kind lives."""
 
 
 @cache
 def names(kind: str) -> tuple[str, ...]:
-    """Names of all plugins of a kind ("backend" or "probe") that ship, sorted."""
+    """Names of all plugins of a kind ("analysis", "backend" or "probe") that ship, sorted."""
     try:
         folder = resources.files(_package(kind))
     except ModuleNotFoundError:

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from promptlab.leakage import leakage
 from promptlab.records import OUTCOMES
-from promptlab.stats import mean_interval
+from promptlab.stats import mean_interval, paired_effect
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from promptlab.store import Store
 
-__all__ = ["cell_means", "completeness", "effects", "outcome_shares", "passports", "studies"]
+__all__ = ["cell_means", "completeness", "effects", "leakage", "outcome_shares", "passports", "ranking", "studies"]
 
 
 def studies(store: Store) -> pd.DataFrame:
@@ -127,18 +128,24 @@ def _corrected(store: Store, rows: pd.DataFrame, rng: np.random.Generator) -> di
     }
 
 
-def cell_means(store: Store, study: str, measure: str, by: str, seed: int = 0) -> pd.DataFrame:
-    """Mean of `measure` at each level of axis `by`. Columns: level, mean, low, high, n, n_prompts, tier."""
+def cell_means(
+    store: Store, study: str, measure: str, by: str, seed: int = 0, probe: str | None = None
+) -> pd.DataFrame:
+    """Mean of `measure` at each level of axis `by`. Columns: level, mean, low, high, n, n_prompts, tier.
+
+    Where several probes give the measure, `probe` says whose word counts, as in `outcome_shares`.
+    """
     import pandas as pd
 
     rows = store.query(
         """
-        SELECT prompt_group, levels[?] AS level, value, tier, level_position
+        SELECT prompt_group, probe, levels[?] AS level, value, tier, level_position
         FROM scored_by_axis WHERE study = ? AND measure = ? AND axis = ? AND status = 'ok' AND value IS NOT NULL
         ORDER BY level_position
         """,
         [by, study, measure, by],
     )
+    rows = _said_by(rows, probe)
     rng = np.random.default_rng(seed)
     out = []
     for level in dict.fromkeys(rows["level"]):
@@ -148,6 +155,53 @@ def cell_means(store: Store, study: str, measure: str, by: str, seed: int = 0) -
         row = {"level": level, "mean": interval.estimate, "low": interval.low, "high": interval.high}
         out.append({**row, "n": len(part), "n_prompts": len(set(groups)), "tier": part["tier"].iloc[0]})
     return pd.DataFrame(out, columns=["level", "mean", "low", "high", "n", "n_prompts", "tier"])
+
+
+def ranking(store: Store, study: str, measure: str, axis: str | None = None, seed: int = 0) -> pd.DataFrame:
+    """Wordings by a measure, the best first: levels of `axis`, or whole prompts (the 200 best) if None.
+
+    Columns: level, mean, low, high, n, n_prompts, tier, and behind, behind_low, behind_high: how far it is behind the
+    best, over pictures that differ in nothing else (same prompt family, seed and other levels). Of whole prompts the
+    seeds are resampled, so an interval speaks of that prompt alone.
+    """
+    import pandas as pd
+
+    rows = store.query(
+        """
+        SELECT prompt_group, probe, prompt, seed, value, tier, levels[?] AS level, higher_is_better,
+            concat_ws('|', seed, target, list_filter(map_entries(levels), lambda e: e.key <> ?)::VARCHAR) AS pair,
+            concat_ws('|', seed, target, guidance_scale, num_inference_steps, model, negative_prompt) AS setting
+        FROM scored WHERE study = ? AND measure = ? AND status = 'ok' AND value IS NOT NULL
+        """,
+        [axis or "", axis or "", study, measure],
+    )
+    columns = ["level", "mean", "low", "high", "n", "n_prompts", "tier", "behind", "behind_low", "behind_high"]
+    if axis is None:
+        rows["level"], rows["prompt_group"], rows["pair"] = rows["prompt"], rows["seed"], rows["setting"]
+    rows = _said_by(rows[rows["level"].notna()], None)
+    if not len(rows):
+        return pd.DataFrame(columns=columns)
+    ascending = bool((rows["higher_is_better"] == False).all())  # noqa: E712 - NULL is no False
+    means = rows.groupby("level")["value"].mean().sort_values(ascending=ascending).head(200)
+    best = rows[rows["level"] == means.index[0]]
+    rng = np.random.default_rng(seed)
+    out = []
+    for level in means.index:
+        part = rows[rows["level"] == level]
+        interval = mean_interval(part["value"].tolist(), part["prompt_group"].tolist(), rng=rng, resamples=2000)
+        row = {"level": level, "mean": interval.estimate, "low": interval.low, "high": interval.high, "n": len(part)}
+        row |= {
+            "n_prompts": part["prompt"].nunique() if axis is None else interval.n_groups,
+            "tier": part["tier"].iloc[0],
+        }
+        if level != means.index[0]:
+            a, b = (arm.groupby(["prompt_group", "pair"])["value"].mean() for arm in (best, part))
+            both = a.rename("value_best").to_frame().join(b, how="inner").reset_index()
+            values = both["value_best"].tolist(), both["value"].tolist()
+            gap = paired_effect(*values, both["prompt_group"].tolist(), both["pair"].tolist(), rng=rng, resamples=2000)
+            row |= {"behind": gap.estimate, "behind_low": gap.low, "behind_high": gap.high}
+        out.append(row)
+    return pd.DataFrame(out, columns=columns)
 
 
 def effects(store: Store, study: str) -> pd.DataFrame:

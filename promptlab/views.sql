@@ -70,3 +70,30 @@ JOIN cell_image ON cell_image.study = cell.study AND cell_image.cell_id = cell.i
 JOIN image ON image.id = cell_image.image
 WHERE cell.current AND image.status <> 'ok'
 GROUP BY ALL;
+
+-- Where an attribute went that was asked of one of several objects: one row a picture, probe, attribute and other object,
+-- of pictures in which both objects were found. went: own (its object alone has it), both, other (the other alone),
+-- nowhere (neither). Labels of people may name several colours, "red|white"; each counts. What the background took
+-- over is in no row: no probe here sees that.
+CREATE VIEW leakage AS
+WITH seen AS (
+    SELECT study, cell_id, prompt_group, prompt, prompt_id, model, tier, levels, seed, image, file, probe, target,
+        string_split(label, '|') AS shown
+    FROM scored
+    WHERE status = 'ok' AND measure = 'colour' AND label IS NOT NULL
+), asked AS (
+    SELECT prompt_id, object, noun, attribute FROM binding WHERE attribute IS NOT NULL
+)
+SELECT
+    own.study, own.cell_id, own.prompt_group, own.prompt, own.prompt_id, own.model, own.tier, own.levels, own.seed,
+    own.image, own.file, own.probe, a.object, a.noun, a.attribute, b.object AS other_object, b.noun AS other,
+    b.attribute AS other_attribute, own.shown AS object_shown, theirs.shown AS other_shown,
+    list_contains(own.shown, a.attribute) AS kept, list_contains(theirs.shown, a.attribute) AS leaked,
+    CASE
+        WHEN kept AND leaked THEN 'both' WHEN kept THEN 'own' WHEN leaked THEN 'other' ELSE 'nowhere'
+    END AS went
+FROM seen own
+JOIN asked a ON a.prompt_id = own.prompt_id AND a.object = own.target
+JOIN asked b ON b.prompt_id = a.prompt_id AND b.object <> a.object AND b.attribute <> a.attribute
+JOIN seen theirs ON theirs.study = own.study AND theirs.cell_id = own.cell_id AND theirs.seed = own.seed
+    AND theirs.probe = own.probe AND theirs.target = b.object;

@@ -9,7 +9,10 @@ import typer
 
 from promptlab import __version__
 from promptlab.cli.bench import bench
+from promptlab.cli.claims import claims
+from promptlab.cli.dashboard import dashboard
 from promptlab.cli.imports import import_, import_prompts, import_ratings, reproduce
+from promptlab.cli.lint import lint
 from promptlab.cli.look import export, list_, table
 from promptlab.cli.miniature import miniature
 from promptlab.cli.models import models
@@ -197,6 +200,9 @@ for command in (
     rebuild,
     publish,
     bench,
+    claims,
+    dashboard,
+    lint,
 ):
     app.command()(command)
 app.command("list")(list_)

@@ -75,22 +75,28 @@ def _presets() -> list[dict[str, Any]]:
 
 def table(
     study: Annotated[str, typer.Argument(help="A study, by name.", show_default=False)],
-    what: Annotated[str, typer.Argument(help="outcomes, means, effects, completeness or passports.")] = "outcomes",
+    what: Annotated[
+        str,
+        typer.Argument(help="outcomes, leakage, means, effects, judges, agreement, completeness or passports."),
+    ] = "outcomes",
     by: Annotated[str | None, typer.Option(help="An axis: one row a level.")] = None,
     measure: Annotated[str | None, typer.Option(help="For means: which measure.")] = None,
     home: HomeOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Print a table of a study, with n and intervals, from the database."""
-    from promptlab import tables
+    from promptlab import judges, tables
     from promptlab.errors import PromptlabError, nearest
     from promptlab.store import Store
 
     store = Store(home)
     made = {
         "outcomes": lambda: tables.outcome_shares(store, study, by),
+        "leakage": lambda: tables.leakage(store, study),
         "means": lambda: tables.cell_means(store, study, measure or "", by or ""),
         "effects": lambda: tables.effects(store, study),
+        "judges": lambda: judges.judges(store, study),
+        "agreement": lambda: judges.agreements(store, study),
         "completeness": lambda: tables.completeness(store, study),
         "passports": lambda: tables.passports(store),
     }
@@ -108,7 +114,7 @@ def table(
     elif not len(frame):
         console.print(f"table {what} of {study} is empty. See: promptlab table {study} completeness")
     else:
-        console.print(frame_table(frame))
+        console.print(frame_table(frame.dropna(axis="columns", how="all")))
 
 
 def _known_axis(store: Any, study: str, by: str | None) -> None:

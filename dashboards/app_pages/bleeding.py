@@ -1,0 +1,97 @@
+"""Bleeding map: which colour, asked of one object, went to which other object; and the pictures of it."""
+
+from __future__ import annotations
+
+import altair as alt
+import streamlit as st
+from charts import BLUE, with_table
+from frame import begin, rows, table
+from gallery import gallery
+
+frame = begin("Bleeding map", "Which colour leaks, and to what?")
+found = table("leakage", frame.study)
+if not len(found):
+    st.info("No picture of this study has two objects whose colours a probe could tell. This study has many:")
+    st.code("promptlab run studies/attribute_binding.yaml", language="bash")
+    st.stop()
+whole = table("leakage", frame.study, by=None).iloc[0]
+st.caption(
+    f"Pictures in which both objects were found, {frame.tier}. Leaked: the other object has the "
+    "colour that was asked of this one. Expected: how often a thing shows that colour where nobody asked for it. "
+    "What the background took is not known."
+)
+columns = st.columns(4)
+columns[0].metric("kept by its own object", f"{whole['own']:.0%}")
+columns[1].metric("on both", f"{whole['both']:.0%}")
+columns[2].metric("on the other alone", f"{whole['elsewhere']:.0%}")
+columns[3].metric("on neither", f"{whole['nowhere']:.0%}")
+st.caption(
+    f"Of {int(whole['n']):,} askings in {int(whole['n_prompts'])} prompt families. Leaked {whole['leaked']:.0%} "
+    f"[{whole['low']:.0%}, {whole['high']:.0%}], expected {whole['expected']:.0%}."
+)
+st.subheader("By colour", anchor=False)
+base = alt.Chart(found)
+y = alt.Y("attribute:N", sort=None, title="colour asked of one object")
+x = alt.X("leaked:Q", title="share of pictures where the other object has it", axis=alt.Axis(format="%"))
+tooltip = [
+    "attribute",
+    *(alt.Tooltip(f"{name}:Q", format=".0%") for name in ("leaked", "low", "high", "expected")),
+    "n",
+]
+chart = (
+    base.mark_rule(color=BLUE, strokeWidth=2).encode(y=y, x="low:Q", x2="high:Q")
+    + base.mark_point(filled=True, size=90, color=BLUE, opacity=1).encode(y=y, x=x, tooltip=tooltip)
+    + base.mark_tick(color="#D55E00", thickness=3).encode(y=y, x="expected:Q", tooltip=tooltip)
+)
+with_table(
+    chart.properties(height=alt.Step(26)), found, "leaked share by colour with 95 % intervals and what was expected"
+)
+st.caption("Blue: measured, with its 95 % interval over prompts. Orange: expected without any leak.")
+
+st.subheader("Colour by colour, noun by noun", anchor=False)
+pairs = table("leakage", frame.study, by="pair")
+few = 4
+shown = pairs[pairs["n"] >= few]
+st.caption(
+    f"Choose a cell to see its pictures. Only cells of at least {few} pictures; a cell of few pictures is a hint."
+)
+pick = alt.selection_point(name="cell", fields=["attribute", "other"])
+heat = alt.Chart(shown).encode(
+    x=alt.X("other:N", title="the other object", axis=alt.Axis(labelAngle=0)),
+    y=alt.Y("attribute:N", title="colour asked of the first"),
+)
+colour = alt.Color(
+    "leaked:Q", scale=alt.Scale(scheme="cividis", domain=[0, 1]), legend=alt.Legend(format="%", title="leaked")
+)
+boxes = heat.mark_rect(stroke="gray", strokeWidth=0.3).encode(
+    color=colour,
+    opacity=alt.condition(pick, alt.value(1), alt.value(0.45)),
+    tooltip=["attribute", "other", alt.Tooltip("leaked:Q", format=".0%"), "n", "n_prompts"],
+)
+numbers = heat.mark_text(fontSize=11).encode(
+    text=alt.Text("leaked:Q", format=".0%"),
+    color=alt.condition("datum.leaked > 0.55", alt.value("black"), alt.value("white")),
+)
+event = st.altair_chart(
+    alt.layer(boxes.add_params(pick), numbers).properties(height=alt.Step(30)),
+    on_select="rerun",
+    selection_mode="cell",
+    key="heat",
+    alt="share of pictures in which the other object took the colour",
+)
+with st.expander("The same as a table"):
+    st.dataframe(pairs, hide_index=True, width="stretch")
+chosen = (event.get("selection", {}).get("cell") or [{}])[0] if isinstance(event, dict) or hasattr(event, "get") else {}
+attribute = chosen.get("attribute") or str(pairs.iloc[0]["attribute"])
+other = chosen.get("other") or str(pairs.iloc[0]["other"])
+worst = rows(
+    """
+    SELECT image, file, prompt, seed, went, other, other_shown FROM leakage
+    WHERE study = ? AND attribute = ? AND other = ? AND leaked ORDER BY went DESC, prompt, seed LIMIT 48
+    """,
+    [frame.study, attribute, other],
+)
+st.subheader("Where it went wrong", anchor=False)
+st.text(f"Asked {attribute} of another object, and the {other} has it: {len(worst)} pictures.")
+if len(worst):
+    gallery(worst, frame.study, [f"{row.prompt}: {row.went}" for row in worst.itertuples()], "worst")

@@ -1,0 +1,69 @@
+"""Claims: sentences about prompting that everybody repeats, each with its verdict, its figure and what it rests on."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import streamlit as st
+from charts import shown
+from frame import begin, table
+
+from promptlab.home import find_home
+
+begin("Claims", "Is what everybody says about prompting true?", needs_study=False)
+found = table("effects", "claims")
+if not len(found):
+    st.info("No claim was settled here yet. All of them take about a quarter of an hour on a laptop:")
+    st.code("promptlab claims", language="bash")
+    st.stop()
+ICONS = {"supported": ":material/check_circle:", "partly": ":material/contrast:", "contradicted": ":material/cancel:"}
+COLOURS = {"supported": "green", "partly": "orange", "contradicted": "red", "not testable here": "gray"}
+details = [json.loads(detail) for detail in found["detail"]]
+found["claim"] = [detail["claim"] for detail in details]
+found["unit"] = [detail["unit"] for detail in details]
+found["place"] = found["contrast"].str.extract(r"(\d+)", expand=False).astype(int)
+found = found.assign(detail=details).sort_values(["place", "contrast"])
+st.caption(
+    "Each had one endpoint, one margin and one test, written before its run; Holm over the set. Tier T1: "
+    "the miniature. Its verdicts say nothing about SDXL or FLUX: they show what is true of a small system whose world is known."
+)
+counts = found["verdict"].value_counts()
+for column, name in zip(st.columns(4), COLOURS, strict=True):
+    column.metric(name, int(counts.get(name, 0)))
+wanted = st.pills(
+    "Show", list(COLOURS), default=list(COLOURS), selection_mode="multi", key="verdicts", bind="query-params"
+)
+for row in found.itertuples():
+    if row.verdict not in (wanted or list(COLOURS)):
+        continue
+    with st.container(border=True):
+        left, right = st.columns([3, 1])
+        left.text(f"{row.contrast}. {row.claim}")
+        right.badge(row.verdict, icon=ICONS.get(row.verdict), color=COLOURS.get(row.verdict, "gray"))
+        figure = find_home().path / "claims" / f"{row.contrast}.svg"
+        if figure.is_file():
+            st.image(figure.read_text("utf-8"), width="stretch", alt=f"{row.contrast}: {row.claim}. {row.verdict}")
+        elif pd.notna(row.estimate):
+            st.text(f"{shown(row.estimate, row.low, row.high)} {row.unit}, {row.n_groups} units")
+        with st.expander("What it rests on"):
+            told = {
+                k: row.detail.get(k) for k in ("design", "size", "expects", "margin", "unit", "source", "comparator")
+            }
+            told |= {
+                "measure": row.measure,
+                "p after Holm": row.p_adjusted,
+                "units": row.n_groups,
+                "pairs": row.n_pairs,
+            }
+            told = {k: str(v) for k, v in told.items() if v is not None and v == v and v != ""}
+            if row.reason:
+                told["beware"] = row.reason
+            st.dataframe({"what": list(told), "value": list(told.values())}, hide_index=True, width="stretch")
+st.subheader("All of them", anchor=False)
+st.dataframe(
+    found[["contrast", "claim", "verdict", "estimate", "low", "high", "p_adjusted", "n_groups", "unit"]],
+    hide_index=True,
+    width="stretch",
+    column_config={c: st.column_config.NumberColumn(format="%.3g") for c in ("estimate", "low", "high", "p_adjusted")},
+)

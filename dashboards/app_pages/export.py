@@ -1,0 +1,61 @@
+"""Export: take the numbers along, safe for spreadsheets."""
+
+from __future__ import annotations
+
+import streamlit as st
+from frame import begin, rows, table
+
+from promptlab.export import safe_text
+
+frame = begin("Export", "How do I hand this on?")
+
+
+def csv(data: object) -> bytes:
+    """A CSV in which no cell is a formula."""
+    safe = data.map(safe_text) if hasattr(data, "map") else data
+    return safe.to_csv(index=False).encode("utf-8", "replace")
+
+
+outcomes = rows(
+    """
+    SELECT study, prompt, seed, guidance_scale, num_inference_steps, outcome, tier, image, file FROM outcomes
+    WHERE study = ? AND measure = 'correct' ORDER BY prompt, seed LIMIT 100000
+    """,
+    [frame.study],
+)
+means = rows(
+    """
+    SELECT cell_id, prompt, model, tier, guidance_scale, num_inference_steps, measure, target, avg(value) AS mean,
+        count(value) AS n FROM scored WHERE study = ? AND status = 'ok' GROUP BY ALL ORDER BY ALL LIMIT 100000
+    """,
+    [frame.study],
+)
+for what, data, name in (
+    ("Mean of every measure in every cell", means, "means"),
+    ("Outcome of every picture", outcomes, "outcomes"),
+    ("Contrasts with intervals", table("effects", frame.study), "effects"),
+):
+    with st.container(border=True):
+        st.subheader(what, anchor=False)
+        st.caption(f"{len(data):,} rows, CSV in UTF-8")
+        st.download_button("Download", csv(data), f"{frame.study}_{name}.csv", "text/csv", key=name)
+st.subheader("Whole tables", anchor=False)
+st.caption("Parquet with every column, and a CSV without formulas, by command:")
+st.code(f"promptlab export {frame.study} --out exported", language="bash")
+st.subheader("X/Y/Z plot of A1111", anchor=False)
+levels = rows(
+    """
+    SELECT axis, list(level ORDER BY place) AS levels FROM (
+        SELECT axis, level, min(level_position) AS place FROM level WHERE study = ? GROUP BY ALL)
+    GROUP BY axis HAVING count(*) > 1 ORDER BY axis
+    """,
+    [frame.study],
+)
+names = {"guidance_scale": "CFG Scale", "num_inference_steps": "Steps", "scheduler": "Sampler", "seed": "Seed"}
+block = "\n".join(f"{names[r.axis]}: {', '.join(r.levels)}" for r in levels.itertuples() if r.axis in names)
+st.code(block or "This study varies no setting that an X/Y/Z plot has.", language=None)
+st.subheader("In a notebook", anchor=False)
+st.code(
+    f'from promptlab.store import Store\n\nStore().query("SELECT * FROM scored WHERE study = ?", [{frame.study!r}])',
+    language="python",
+)

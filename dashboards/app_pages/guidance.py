@@ -1,0 +1,67 @@
+"""CFG: correctness, colour and diversity against guidance, and the same prompt and seed all along it."""
+
+from __future__ import annotations
+
+import streamlit as st
+from charts import by_level, outcomes, with_table
+from frame import begin, kinds, measures_of, rows, table
+from gallery import matrix, picture_html
+
+frame = begin("CFG", "What guidance for this model?")
+there = [a for a in ("guidance_scale", "distilled_guidance_scale") if a in kinds(frame.study)]
+if not there:
+    st.info("This study does not vary guidance. Choose another at the left, or make one:")
+    st.code("promptlab run studies/guidance.yaml", language="bash")
+    st.stop()
+axis = st.selectbox("Which guidance", there) if len(there) > 1 else there[0]
+st.caption(
+    "Classifier-free guidance: w in u + w (c - u). 0 is unconditional, 1 purely conditional."
+    if axis == "guidance_scale"
+    else "A guidance that was distilled into an input of the model: no CFG, and 1 is not the conditional pass."
+)
+shares = table("outcome_shares", frame.study, by=axis)
+if len(shares):
+    st.subheader("Is it what was asked for?", anchor=False)
+    st.caption(f"Outcomes of two-object prompts, {frame.tier}; intervals in the table are 95 %, over prompts.")
+    with_table(outcomes(shares, axis), shares, f"shares of the outcomes of binding by {axis}")
+measures = measures_of(frame.study)
+wanted = [
+    m
+    for m in ("p95_chroma", "colourfulness", "clipped_share", "rms_contrast", "seed_distance", "vendi", "clip_cosine")
+    if m in measures
+]
+st.subheader("What it does to the picture", anchor=False)
+chosen = st.multiselect("Measures", measures, default=wanted[:4])
+columns = st.columns(2)
+for i, measure in enumerate(chosen):
+    with columns[i % 2]:
+        means = table("cell_means", frame.study, measure, axis)
+        with_table(by_level(means, axis, measure), means, f"{measure} by {axis}")
+if "p95_chroma" in wanted or "colourfulness" in wanted:
+    st.caption(
+        "Burn shows as chroma and clipped share that rise above those of moderate guidance while correctness falls."
+    )
+st.subheader("The same prompt and seed", anchor=False)
+strip = rows(
+    """
+    SELECT level.level, level.level_position AS place, cell.prompt, cell_image.seed, image.id AS image, image.file
+    FROM cell JOIN level ON level.study = cell.study AND level.cell_id = cell.id AND level.axis = ?
+    JOIN cell_image ON cell_image.study = cell.study AND cell_image.cell_id = cell.id
+    JOIN image ON image.id = cell_image.image AND image.file IS NOT NULL
+    WHERE cell.study = ? AND cell.current
+    QUALIFY count(DISTINCT level.level) OVER (PARTITION BY cell.prompt, cell_image.seed) =
+        max(level.level_position) OVER () + 1
+    ORDER BY cell.position, cell_image.seed, place LIMIT 240
+    """,
+    [axis, frame.study],
+)
+prompts = list(dict.fromkeys(strip["prompt"]))[:8]
+html, down = {}, []
+for prompt in prompts:
+    part = strip[strip["prompt"] == prompt]
+    part = part[part["seed"] == part["seed"].iloc[0]]
+    down.append(prompt)
+    for row in part.itertuples():
+        html[(f"w = {row.level}", prompt)] = picture_html(row, frame.study, "", "medium")
+if html:
+    matrix(html, list(dict.fromkeys(f"w = {level}" for level in strip.sort_values("place")["level"])), down, "")

@@ -1,0 +1,46 @@
+"""Word order: what moving a phrase does, over prompts and in each of them."""
+
+from __future__ import annotations
+
+import altair as alt
+import streamlit as st
+from charts import BLUE, by_level, with_table
+from frame import begin, group_means, kinds, measures_of, rows, table
+
+frame = begin("Word order", "Does it matter what I name first?")
+axes = [axis for axis, kind in kinds(frame.study).items() if kind in ("order", "position")]
+if not axes:
+    st.info("This study does not vary the order of words. Choose another at the left, or make one:")
+    st.code("promptlab run studies/word_order.yaml", language="bash")
+    st.stop()
+left, right = st.columns(2)
+axis = left.selectbox("Axis", axes)
+measures = measures_of(frame.study)
+default = next((i for i, name in enumerate(measures) if name == "accuracy"), 0)
+measure = right.selectbox("Measure", measures, index=default, key="measure", bind="query-params")
+means = table("cell_means", frame.study, measure, axis)
+st.caption(f"{frame.tier}; 95 % intervals over prompts. Arms differ in the order of words alone, seeds are shared.")
+with_table(by_level(means, axis, measure), means, f"{measure} by {axis}")
+lines = group_means(frame.study, measure, axis)
+if len(lines):
+    st.subheader("Prompt by prompt", anchor=False)
+    st.caption("A line is one prompt family, averaged over seeds. Parallel lines: the order does the same to all.")
+    chart = alt.Chart(lines).encode(
+        x=alt.X("level:N", sort=None, title=axis, axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("mean:Q", title=measure),
+        detail="prompt_group:N",
+        tooltip=["prompt", "level", "mean", "n"],
+    )
+    drawn = chart.mark_line(color=BLUE, opacity=0.55) + chart.mark_point(color=BLUE, filled=True, opacity=0.7)
+    with_table(drawn.properties(height=320), lines, f"{measure} of each prompt by {axis}")
+effects = table("effects", frame.study)
+mine = effects[
+    effects["contrast"].isin(rows("SELECT DISTINCT contrast FROM effect WHERE study = ?", [frame.study])["contrast"])
+]
+if len(mine):
+    st.subheader("Contrasts of the study", anchor=False)
+    st.dataframe(
+        mine[["contrast", "measure", "estimate", "low", "high", "p_adjusted", "n_groups", "reason"]],
+        hide_index=True,
+        width="stretch",
+    )

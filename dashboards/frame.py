@@ -1,0 +1,188 @@
+"""What every page stands in: the store, the study that the address names, its tier, and the question at the top.
+
+Queries are read-only, one short connection each, and kept until the database is replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from promptlab.errors import PromptlabError
+from promptlab.home import find_home
+from promptlab.store import Store
+
+__all__ = [
+    "Frame",
+    "begin",
+    "begin_anywhere",
+    "group_means",
+    "kinds",
+    "measures_of",
+    "ranked",
+    "rows",
+    "snapshot",
+    "studies",
+    "table",
+    "tiers",
+    "wordings",
+]
+
+TIERS = {
+    "T0": "T0, drawn truth: it says how far a probe can be trusted, nothing about a model.",
+    "T1": "T1, the miniature: its rates say nothing about SDXL or FLUX.",
+    "T2": "T2, a real model.",
+}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The store and the chosen study of this page."""
+
+    store: Store
+    study: str
+    tier: str
+
+    @property
+    def facts(self) -> pd.Series:
+        """Cells, planned, ok, failed, missing, last_run of the study."""
+        return studies().set_index("study").loc[self.study]
+
+
+def snapshot() -> str:
+    """Names the state of the database; another one once it was replaced. Empty where there is none."""
+    try:
+        stat = find_home().database.stat()
+    except OSError:
+        return ""
+    return f"{find_home().database}:{stat.st_ino}:{stat.st_mtime_ns}"
+
+
+@st.cache_data(show_spinner=False, max_entries=300)
+def _rows(_: str, sql: str, parameters: tuple[Any, ...]) -> pd.DataFrame:
+    return Store().query(sql, list(parameters))
+
+
+def rows(sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
+    """The rows of a query, values as bound parameters; asked once a state of the database."""
+    return _rows(snapshot(), sql, tuple(parameters))
+
+
+@st.cache_data(show_spinner=False, max_entries=100)
+def _table(_: str, name: str, arguments: tuple[Any, ...], options: tuple[tuple[str, Any], ...]) -> pd.DataFrame:
+    from promptlab import tables
+
+    frame: pd.DataFrame = getattr(tables, name)(Store(), *arguments, **dict(options))
+    return frame
+
+
+def table(name: str, *arguments: Any, **options: Any) -> pd.DataFrame:
+    """A table of `promptlab.tables` by its name; made once a state of the database."""
+    return _table(snapshot(), name, arguments, tuple(options.items()))
+
+
+def studies() -> pd.DataFrame:
+    """Every study that was run."""
+    return table("studies")
+
+
+def tiers(study: str) -> list[str]:
+    """Tiers of a study's current cells."""
+    return rows("SELECT DISTINCT tier FROM cell WHERE study = ? AND current ORDER BY tier", [study])["tier"].tolist()
+
+
+def begin_anywhere(title: str, question: str) -> None:
+    """Head a page that needs no results."""
+    st.caption(title.upper())
+    st.title(question, anchor=False)
+
+
+def begin(title: str, question: str, *, needs_study: bool = True) -> Frame:
+    """Head the page by its question and let a study be chosen; stops with advice where there is none."""
+    begin_anywhere(title, question)
+    store = Store()
+    try:
+        known = studies()["study"].tolist() if snapshot() else []
+    except PromptlabError as error:
+        st.error("The database cannot be read.")
+        st.text(str(error))
+        st.stop()
+    if not known:
+        st.info("Nothing was run here yet. A few minutes make the first study:")
+        st.code("promptlab run studies/attribute_binding.yaml", language="bash")
+        st.stop()
+    if not needs_study:
+        return Frame(store, "", "")
+    wanted = st.session_state.get("study") or st.query_params.get("study")
+    at = known.index(wanted) if wanted in known else 0
+    study = st.sidebar.selectbox("Study", known, index=at, help="All pages show this study.")
+    st.session_state["study"] = study
+    st.query_params["study"] = study
+    here = tiers(study)
+    for tier in here:
+        st.sidebar.caption(TIERS.get(tier, "No tier is known."))
+    return Frame(store, study, ", ".join(t or "unknown tier" for t in here))
+
+
+def measures_of(study: str) -> list[str]:
+    """Measures of which some picture of the study has a value."""
+    found = rows("SELECT DISTINCT measure FROM scored WHERE study = ? AND value IS NOT NULL ORDER BY measure", [study])
+    return [str(name) for name in found["measure"]]
+
+
+def kinds(study: str) -> dict[str, str]:
+    """What each axis of the study is, as its file says: order, position, ladder, tokens, swap, alone; else values."""
+    import yaml
+
+    text = rows("SELECT text FROM study WHERE name = ?", [study])["text"]
+    written = yaml.safe_load(text.iloc[0]) if len(text) and text.iloc[0] else {}
+    axes = rows("SELECT DISTINCT axis FROM level WHERE study = ? ORDER BY axis", [study])["axis"]
+    given = written.get("axes", {}) if isinstance(written, dict) else {}
+    out = {}
+    for axis in axes:
+        one = given.get(axis)
+        out[str(axis)] = next(iter(one), "values") if isinstance(one, dict) else "values"
+    return out
+
+
+def wordings(study: str) -> list[str]:
+    """Axes that differ within a prompt family: of these the levels can be compared, paired."""
+    found = rows(
+        """
+        SELECT axis FROM (
+            SELECT level.axis, cell.prompt_group, count(DISTINCT level.level) AS n FROM level
+            JOIN cell ON cell.study = level.study AND cell.id = level.cell_id AND cell.current
+            WHERE level.study = ? GROUP BY ALL)
+        GROUP BY axis HAVING max(n) > 1 ORDER BY axis
+        """,
+        [study],
+    )
+    return [str(axis) for axis in found["axis"]]
+
+
+def group_means(study: str, measure: str, axis: str) -> pd.DataFrame:
+    """Mean of a measure in each prompt family at each level: prompt_group, prompt, level, mean, n."""
+    return rows(
+        """
+        SELECT prompt_group, min(prompt) AS prompt, level, avg(value) AS mean, count(value) AS n FROM scored_by_axis
+        WHERE study = ? AND measure = ? AND axis = ? AND status = 'ok' AND value IS NOT NULL
+        GROUP BY prompt_group, level, level_position ORDER BY level_position, prompt_group LIMIT 5000
+        """,
+        [study, measure, axis],
+    )
+
+
+@st.cache_data(show_spinner=False, max_entries=50)
+def _ranked(_: str, study: str, measure: str, axis: str | None) -> pd.DataFrame:
+    from promptlab import tables
+
+    return tables.ranking(Store(), study, measure, axis)
+
+
+def ranked(study: str, measure: str, axis: str | None) -> pd.DataFrame:
+    """Wordings, the best first, each with how far it is behind the best: `promptlab.tables.ranking`."""
+    return _ranked(snapshot(), study, measure, axis)

@@ -1,0 +1,69 @@
+"""Pictures on a page: addresses of thumbnails, a page at a time, each a link to everything that is known of it.
+
+Whatever a study or a model said is escaped here, and stands in no other place inside HTML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+from urllib.parse import urlencode
+
+import pandas as pd
+import streamlit as st
+
+__all__ = ["PAGE", "gallery", "matrix", "picture_html"]
+
+PAGE = 48
+STYLE = """<style>
+.pl-gallery {display: flex; flex-wrap: wrap; gap: 12px}
+.pl-gallery figure {margin: 0; width: 140px}
+.pl-gallery figcaption, .pl-grid figcaption {font-size: 0.8rem; line-height: 1.25; overflow-wrap: anywhere;
+  margin-top: 4px}
+.pl-gallery img, .pl-grid img {width: 100%; aspect-ratio: 1; object-fit: contain; border-radius: 6px; display: block;
+  background: rgba(128, 128, 128, 0.15)}
+.pl-gallery a:focus-visible img, .pl-grid a:focus-visible img {outline: 3px solid #E69F00; outline-offset: 2px}
+.pl-wrap {overflow-x: auto}
+.pl-grid {border-collapse: separate; border-spacing: 8px}
+.pl-grid th {font-weight: 600; font-size: 0.85rem; text-align: left; max-width: 150px; overflow-wrap: anywhere}
+.pl-grid td {vertical-align: top; width: 176px; min-width: 110px}
+.pl-grid figure {margin: 0}
+.pl-tag {display: inline-block; border-left: 5px solid var(--c); padding-left: 5px}
+</style>"""
+
+
+def picture_html(row: Any, study: str, caption: str = "", side: str = "small") -> str:
+    """One picture with its caption, linked to its page; `row` has file, image, prompt, seed."""
+    alt = escape(f"{row.prompt}, seed {row.seed}" + (f", {caption}" if caption else ""), quote=True)
+    link = escape("detail?" + urlencode({"study": study, "image": row.image}), quote=True)
+    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    if not isinstance(row.file, str):
+        return f"<figure><div>no picture</div>{below}</figure>"
+    image = f'<img loading="lazy" src="/pictures/{side}/{escape(row.file, quote=True)}" alt="{alt}">'
+    return f'<figure><a href="{link}">{image}</a>{below}</figure>'
+
+
+def gallery(frame: pd.DataFrame, study: str, captions: Sequence[str], key: str) -> None:
+    """The pictures of `frame` (file, image, prompt, seed), PAGE at a time."""
+    pages = max(1, -(-len(frame) // PAGE))
+    page = st.pagination(pages, key=key, bind="query-params") if pages > 1 else 1
+    part = slice((page - 1) * PAGE, page * PAGE)
+    figures = [
+        picture_html(row, study, caption)
+        for row, caption in zip(frame.iloc[part].itertuples(), captions[part], strict=True)
+    ]
+    st.html(f'{STYLE}<div class="pl-gallery">{"".join(figures)}</div>')
+
+
+def matrix(cells: dict[tuple[str, str], str], across: Sequence[str], down: Sequence[str], corner: str) -> None:
+    """A table of pictures: `cells` holds HTML of `picture_html` by (across, down)."""
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in across)
+    lines = [
+        f'<tr><th scope="row">{escape(name)}</th>'
+        + "".join(f"<td>{cells.get((other, name), '')}</td>" for other in across)
+        + "</tr>"
+        for name in down
+    ]
+    table = f'<table class="pl-grid"><tr><th scope="col">{escape(corner)}</th>{head}</tr>{"".join(lines)}</table>'
+    st.html(f'{STYLE}<div class="pl-wrap" tabindex="0" role="region" aria-label="grid of pictures">{table}</div>')

@@ -1,0 +1,50 @@
+"""The script of the dashboard: which pages there are, in which order. A new page is one file in `app_pages/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+PAGES = Path(__file__).with_name("app_pages")
+SECTIONS = {
+    "Look": [
+        ("studies", "Studies", ":material/science:"),
+        ("monitor", "Run monitor", ":material/monitor_heart:"),
+        ("grid", "Grid", ":material/grid_on:"),
+        ("compare", "Compare", ":material/compare:"),
+        ("detail", "Image detail", ":material/image_search:"),
+    ],
+    "Learn": [
+        ("winning", "Winning prompts", ":material/trophy:"),
+        ("bleeding", "Bleeding map", ":material/water_drop:"),
+        ("order", "Word order", ":material/swap_horiz:"),
+        ("length", "Specificity and length", ":material/straighten:"),
+        ("guidance", "CFG", ":material/tune:"),
+        ("claims", "Claims", ":material/gavel:"),
+    ],
+    "Trust": [
+        ("passports", "Passports", ":material/verified:"),
+        ("quality", "Data quality", ":material/fact_check:"),
+    ],
+    "Do": [
+        ("doctor", "Prompt doctor", ":material/stethoscope:"),
+        ("rate", "Blind rating", ":material/visibility_off:"),
+        ("export", "Export", ":material/download:"),
+    ],
+}
+
+st.set_page_config(page_title="promptlab", page_icon=str(PAGES.with_name("icon.png")), layout="wide")
+there = {path.stem for path in PAGES.glob("*.py")}
+navigation = st.navigation(
+    {
+        section: [
+            st.Page(PAGES / f"{name}.py", title=title, icon=icon, url_path=name, default=name == "studies")
+            for name, title, icon in pages
+            if name in there
+        ]
+        for section, pages in SECTIONS.items()
+    },
+    expanded=True,
+)
+navigation.run()

@@ -1,0 +1,57 @@
+"""Whether rare combinations fail: the slope of "the right colour" on log10 of how often training showed the pair.
+
+One unit is one noun, its slope over its colours (least squares): a noun that is hard in every colour does not count as
+rare. Pairs that training never showed are apart: their rate against that of the rest stands in the detail.
+
+Log-linear rise with frequency: Udandarao et al. 2024, No "Zero-Shot" Without Exponential Data (arXiv 2404.04125).
+"""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+
+from promptlab.analyses import Analysis, Finding
+from promptlab.miniature.shipped import shipped_folder
+from promptlab.store import Store
+
+__all__ = ["load", "slope"]
+
+STUDY = "rarity"
+
+
+def load() -> Analysis:
+    """The analysis of the study `rarity`."""
+    return _measure
+
+
+def slope(x: np.ndarray, y: np.ndarray) -> float:
+    """Least-squares slope of y on x, both (n,)."""
+    centred = x - x.mean()
+    return float((centred * y).sum() / (centred**2).sum())
+
+
+def _measure(store: Store) -> Finding:
+    with (shipped_folder() / "pair_counts.csv").open(newline="") as file:
+        counts = {(row["noun"], row["colour"]): int(row["things"]) for row in csv.DictReader(file)}
+    rows = store.query(
+        """
+        SELECT levels['noun'] AS noun, levels['colour'] AS colour, avg(value) AS share, count(value) AS n FROM scored
+        WHERE study = ? AND measure = 'correct' AND status = 'ok' AND value IS NOT NULL GROUP BY ALL ORDER BY ALL
+        """,
+        [STUDY],
+    )
+    rows["count"] = [counts.get((noun, colour), 0) for noun, colour in zip(rows["noun"], rows["colour"], strict=True)]
+    seen, unseen = rows[rows["count"] > 0], rows[rows["count"] == 0]
+    values = {
+        str(noun): slope(np.log10(part["count"].to_numpy(float)), part["share"].to_numpy(float))
+        for noun, part in seen.groupby("noun")
+        if part["count"].nunique() > 2
+    }
+    detail = {
+        "seen": round(float(seen["share"].mean()), 4) if len(seen) else None,
+        "never_seen": round(float(unseen["share"].mean()), 4) if len(unseen) else None,
+        "pictures": int(rows["n"].sum()),
+    }
+    return Finding("rise of the share right for ten times as many examples", values, "noun", None, detail)

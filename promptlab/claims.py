@@ -1,0 +1,189 @@
+"""Claims about prompting: one sentence, one primary endpoint, one margin, all written before the run; then a verdict.
+
+A claim is a YAML file in `studies/claims/`. Its endpoint is a contrast of a study, or an analysis (`analyses/`). All
+claims that are run together are one family: their p-values are adjusted by Holm's method. The verdicts are kept as
+effects of the study `claims`, so every reader of the database finds them.
+
+    claim file --load_claims--> Claim --run_claims--> studies run, analyses made --verdict--> Settled
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from pydantic import Field, StringConstraints, ValidationError, model_validator
+
+from promptlab import plugins, yaml_strict
+from promptlab.analyses import Finding
+from promptlab.errors import PromptlabError, nearest
+from promptlab.hypotheses import holm
+from promptlab.mistakes import Mistake, Record, study_error
+from promptlab.records import ContrastEffect
+from promptlab.study import Study, load_study
+from promptlab.verdicts import Expects, verdict
+
+if TYPE_CHECKING:
+    from promptlab.run import Progress
+    from promptlab.store import Store
+
+__all__ = ["STUDY", "Claim", "Settled", "claims_folder", "load_claims", "run_claims", "settle"]
+
+STUDY = "claims"
+"""The study under whose name the verdicts are kept."""
+
+Line = Annotated[str, StringConstraints(pattern=r"\S", max_length=600)]
+
+
+class Claim(Record):
+    """One claim. Its endpoint is `contrast` of the file `study`, or an `analysis`, which may need scores of `study`."""
+
+    id: Annotated[str, StringConstraints(pattern=r"^C[0-9]{1,2}[a-z]?$")]
+    claim: Line
+    source: Line
+    study: Line | None = None
+    contrast: Line | None = None
+    analysis: Line | None = None
+    expects: Expects
+    margin: Annotated[float, Field(strict=True, ge=0)]
+    unit: Annotated[str, StringConstraints(max_length=60)] = ""
+    design: Line
+    size: Line
+    comparator: Line
+
+    @model_validator(mode="after")
+    def _one_endpoint(self) -> Claim:
+        if (self.contrast is None) == (self.analysis is None):
+            raise Mistake((), "a claim has one endpoint: a contrast, or an analysis")
+        if self.contrast is not None and self.study is None:
+            raise Mistake(("contrast",), "a contrast needs its study")
+        if (self.expects == "exactly") != (self.margin == 0):
+            raise Mistake(("margin",), "the margin is 0 where `expects: exactly`, else a positive number")
+        return self
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A claim with what came out."""
+
+    claim: Claim
+    effect: ContrastEffect
+    tier: str = "T1"
+
+    @property
+    def verdict(self) -> str:
+        """supported, partly, contradicted, not testable here."""
+        return self.effect.verdict or "not testable here"
+
+
+def claims_folder() -> Path:
+    """`studies/claims` of a clone, or inside the installed package. Raises PromptlabError where neither is."""
+    package = Path(__file__).resolve().parent
+    for folder in (package.parent / "studies" / "claims", package / "_shipped" / "studies" / "claims"):
+        if folder.is_dir():
+            return folder
+    raise PromptlabError("the claims are not here: install promptlab-t2i or clone the repository again")
+
+
+def _natural(claim: Claim) -> tuple[int, str]:
+    number = re.match(r"C(\d+)(.*)", claim.id)
+    return (int(number[1]), number[2]) if number else (0, claim.id)
+
+
+def load_claims(folder: Path | None = None, only: Sequence[str] = ()) -> tuple[Claim, ...]:
+    """The claims of a folder in the order of their ids; `only` these. Raises StudyError, PromptlabError."""
+    found: dict[str, Claim] = {}
+    for path in sorted((folder or claims_folder()).glob("c*.yaml")):
+        document = yaml_strict.read(path)
+        if not isinstance(document.data, dict) or "claim" not in document.data:
+            continue  # a study that a claim needs
+        try:
+            claim = Claim.model_validate(document.data)
+        except ValidationError as error:
+            raise study_error(document, error) from None
+        if claim.id in found:
+            raise document.error(("id",), f"claim {claim.id} stands twice")
+        if claim.study is not None:
+            claim = claim.model_copy(update={"study": str((path.parent / claim.study).resolve())})
+        found[claim.id] = claim
+    for name in only:
+        if name not in found:
+            raise PromptlabError(f"no claim {name!r}: there are {', '.join(found)}{nearest(name, found)}")
+    return tuple(sorted((c for c in found.values() if not only or c.id in only), key=_natural))
+
+
+def run_claims(
+    store: Store, claims: Sequence[Claim], progress: Progress | None = None, *, batch_size: int | None = None
+) -> tuple[Settled, ...]:
+    """Run what the claims need, as far as it is not there, and settle them. What was made stays; run again to go on."""
+    from promptlab.run import Silent, run_study
+
+    told = progress or Silent()
+    effects: dict[tuple[str, str], ContrastEffect] = {}
+    studies: dict[str, Study] = {c.study: load_study(c.study) for c in claims if c.study is not None}
+    for path, study in studies.items():
+        told.say(f"study {study.name}: {study.question}")
+        summary = run_study(study, store, told, passports_n=0, batch_size=batch_size)
+        effects |= {(path, effect.contrast): effect for effect in summary.effects}
+    found: list[ContrastEffect] = []
+    for claim in claims:
+        if claim.contrast is not None and claim.study is not None:
+            if (claim.study, claim.contrast) not in effects:
+                names = [c.name for c in studies[claim.study].contrasts]
+                raise PromptlabError(f"{claim.id}: no contrast {claim.contrast!r}{nearest(claim.contrast, names)}")
+            found.append(effects[claim.study, claim.contrast])
+        else:
+            told.say(f"analysis {claim.analysis}")
+            found.append(_measured(plugins.load("analysis", claim.analysis or "")(store)))
+    settled = settle(claims, found)
+    with store.open_run(STUDY, text=json.dumps([c.model_dump(mode="json") for c in claims])) as run:
+        run.add(*(one.effect for one in settled))
+    store.publish()
+    return settled
+
+
+def _measured(finding: Finding) -> ContrastEffect:
+    """The mean over units with a bootstrap interval and a sign-flip p, as of a contrast over prompts."""
+    from promptlab.stats import paired_effect
+
+    values = list(finding.values.values())
+    detail = {**finding.detail, "unit": finding.unit}
+    blank = ContrastEffect(STUDY, "", "analysis", finding.measure, reason=finding.reason, detail=detail)
+    if not values:
+        return blank
+    rng = np.random.default_rng(0)
+    effect = paired_effect(values, [0.0] * len(values), list(finding.values), rng=rng)
+    return replace(blank, **{**asdict(effect), "mean_a": None, "mean_b": None})
+
+
+def settle(claims: Sequence[Claim], found: Sequence[ContrastEffect]) -> tuple[Settled, ...]:
+    """Verdicts on claims from their effects, Holm over those that a p-value decides."""
+    tested = [i for i, claim in enumerate(claims) if claim.expects in ("more", "less") and found[i].p is not None]
+    adjusted: dict[int, float] = {}
+    if tested:
+        p = holm([found[i].p or 0.0 for i in tested])
+        adjusted = dict(zip(tested, map(float, p), strict=True))
+    out = []
+    for i, (claim, effect) in enumerate(zip(claims, found, strict=True)):
+        said = verdict(claim.expects, claim.margin, effect.estimate, effect.low, effect.high, adjusted.get(i))
+        told: dict[str, Any] = {
+            "claim": claim.claim,
+            "source": claim.source,
+            "design": claim.design,
+            "size": claim.size,
+            "comparator": claim.comparator,
+            "expects": claim.expects,
+            "margin": claim.margin,
+            "unit": claim.unit,
+            "contrast": effect.contrast,
+            "study": effect.study,
+            "tier": "T1",
+        }
+        kept = replace(effect, study=STUDY, contrast=claim.id, p_adjusted=adjusted.get(i), verdict=said)
+        out.append(Settled(claim, replace(kept, detail={**effect.detail, **told})))
+    return tuple(out)

@@ -1,0 +1,45 @@
+"""The command that opens the dashboard: Streamlit on this machine alone, on the store of a home."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from promptlab.cli.options import HomeOption
+from promptlab.cli.say import console
+
+__all__ = ["dashboard", "dashboard_script"]
+
+
+def dashboard_script() -> Path:
+    """`dashboards/app.py` of a clone, or inside the installed package. Raises PromptlabError where neither is."""
+    from promptlab.errors import PromptlabError
+
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package.parent / "dashboards", package / "_shipped" / "dashboards"):
+        if (folder / "app.py").is_file():
+            return folder / "app.py"
+    raise PromptlabError("the dashboard is not here: install promptlab-t2i or clone the repository again")
+
+
+def dashboard(
+    home: HomeOption = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8501,
+    browser: Annotated[bool, typer.Option(help="Open a browser at it.")] = True,
+) -> None:
+    """Look at the results in a browser: pictures, curves, outcomes, on this machine alone. Ctrl-C ends it."""
+    from promptlab.home import find_home
+
+    where = find_home(home)
+    script = dashboard_script()
+    console.print(f"http://127.0.0.1:{port} shows {where.path}; Ctrl-C ends it", highlight=False)
+    argv = [sys.executable, "-m", "streamlit", "run", str(script), "--server.port", str(port)]
+    argv += ["--server.headless", "false" if browser else "true"]
+    done = subprocess.run(argv, env={**os.environ, "PROMPTLAB_HOME": str(where.path.resolve())}, check=False)
+    if done.returncode not in (0, 130, -2):
+        raise typer.Exit(1)
