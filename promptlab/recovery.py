@@ -74,7 +74,13 @@ def hidden_rates(rng: np.random.Generator) -> dict[str, float]:
 
 
 def recover(
-    probe: Probe, *, trials: int = 20, pictures: int = 200, calibration: int = 400, seed: int = 0
+    probe: Probe,
+    *,
+    trials: int = 20,
+    pictures: int = 200,
+    calibration: int = 400,
+    seed: int = 0,
+    resamples: int = 2000,
 ) -> Iterator[Recovered]:
     """A row for each trial and fault, as they are ready.
 
@@ -94,10 +100,10 @@ def recover(
         rates = hidden_rates(rng)
         labels = list(_said(probe, rates, pictures, rng))
         groups = list(range(len(labels)))
-        shares = corrected_shares(labels, groups, counts, OUTCOMES, rng=rng)
+        shares = corrected_shares(labels, groups, counts, OUTCOMES, rng=rng, resamples=resamples)
         for fault, rate in rates.items():
             hits = [None if label is None else float(label == fault) for label in labels]
-            raw = mean_interval(hits, groups, rng=rng, resamples=2000)
+            raw = mean_interval(hits, groups, rng=rng, resamples=resamples)
             if raw.estimate is None or raw.low is None or raw.high is None:
                 raise ValueError(f"{probe.name} told the outcome of no picture: {shares.reason}")
             i = OUTCOMES.index(fault)
