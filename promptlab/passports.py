@@ -5,8 +5,8 @@ A measure of 1 and 0 says yes above 0.5, the interaction contrast above 0. For o
 Youden's J is chosen on pictures of their own, and judged on others. An answer of None is left out, and counted.
 
     Se, Sp   shares of yes-pictures and no-pictures that are answered rightly, with Wilson intervals
-    J        Se + Sp - 1; below 0.5 no rate is corrected
-    AUC      chance that a yes-picture has the higher value
+    J        Se + Sp - 1, with Newcombe's interval; below 0.5 no rate is corrected
+    AUC      chance that a yes-picture has the higher value, with DeLong's interval
 
 The family `binding` of a probe that tells outcomes carries the confusion matrix, rows of truth, in its detail.
 A passport holds for the renderer's pictures and for what resembles them. It does not carry over to photographs.
@@ -32,10 +32,11 @@ from promptlab.miniature.world import COLOURS
 from promptlab.pairing import Groups, Values
 from promptlab.probes import Probe
 from promptlab.records import OUTCOMES, Passport, Score
+from promptlab.roc import auc_interval, youden_interval
 from promptlab.stats import Interval
 from promptlab.truth import ON_TOP, looks_of
 
-__all__ = ["FAMILIES", "Family", "accuracy_of", "corrected_rate", "passports"]
+__all__ = ["FAMILIES", "Family", "accuracy_of", "confusion_of", "corrected_rate", "passports"]
 
 BATCH = 64
 
@@ -63,6 +64,14 @@ FAMILIES = (
         Family(f"swap.{part}", f"winoground_{part}", ("pair",), ("swapped_pair",))
         for part in ("text", "image", "group")
     ),
+    Family("noun", "vqa_noun", ("noun",), ("no_noun",)),
+    *(Family(f"colour.{colour}", "vqa_yes", (colour,), (f"not_{colour}",)) for colour in COLOURS),
+    Family("swap.contrast", "vqa_contrast", ("correct",), ("swap",), 0.0),
+    Family("swap.product", "blip_vqa", ("correct",), ("swap",), None),
+    Family("neglect.product", "blip_vqa", ("correct",), ("neglect",), None),
+    Family("swap", "vqascore", ("correct",), ("swap",), None),
+    Family("neglect", "vqascore", ("correct",), ("neglect",), None),
+    Family("swap.contrast", "vqascore_contrast", ("correct",), ("swap",), 0.0),
     Family("swap", "clip_cosine", ("correct",), ("swap",), None),
     Family("neglect", "clip_cosine", ("correct",), ("neglect",), None),
     Family("swap.weakest", "weakest_object", ("correct",), ("swap",), None),
@@ -159,6 +168,10 @@ def _passport(probe: Probe, family: Family, answers: dict[str, list[_Answers]], 
         detail["reason"] = "one of the two truths was never measured"
         return Passport(probe.id, family.name, len(values), 0, 0, 1, 0, 0, 1, -1, None, detail)
     found = sensitivity_specificity([float(value > cut) for value in values], truth)
+    area = auc(values, truth)
+    detail["auc_interval"] = list(auc_interval(values, truth))
+    bounds = (found.sensitivity_low, found.sensitivity_high), (found.specificity_low, found.specificity_high)
+    detail["youden_interval"] = list(youden_interval(found.sensitivity, found.specificity, *bounds))
     detail["counts"] = [found.true_positives, found.false_negatives, found.true_negatives, found.false_positives]
     return Passport(
         probe.id,
@@ -171,9 +184,16 @@ def _passport(probe: Probe, family: Family, answers: dict[str, list[_Answers]], 
         found.specificity_low,
         found.specificity_high,
         found.youden,
-        auc(values, truth),
+        area,
         detail,
     )
+
+
+def confusion_of(probe: Probe, n: int, seed: int = 0) -> list[list[int]]:
+    """Counts of the outcomes said (columns) for each true one (rows), in the order of `OUTCOMES`, n pictures a row."""
+    answers = {truth: list(_answers(probe, truth, n, seed)) for truth in OUTCOMES}
+    counts: list[list[int]] = _confusion(answers, n)["confusion"]
+    return counts
 
 
 def _confusion(answers: dict[str, list[_Answers]], n: int) -> dict[str, Any]:

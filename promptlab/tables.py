@@ -128,18 +128,24 @@ def _corrected(store: Store, rows: pd.DataFrame, rng: np.random.Generator) -> di
     }
 
 
-def cell_means(store: Store, study: str, measure: str, by: str, seed: int = 0) -> pd.DataFrame:
-    """Mean of `measure` at each level of axis `by`. Columns: level, mean, low, high, n, n_prompts, tier."""
+def cell_means(
+    store: Store, study: str, measure: str, by: str, seed: int = 0, probe: str | None = None
+) -> pd.DataFrame:
+    """Mean of `measure` at each level of axis `by`. Columns: level, mean, low, high, n, n_prompts, tier.
+
+    Where several probes give the measure, `probe` says whose word counts, as in `outcome_shares`.
+    """
     import pandas as pd
 
     rows = store.query(
         """
-        SELECT prompt_group, levels[?] AS level, value, tier, level_position
+        SELECT prompt_group, probe, levels[?] AS level, value, tier, level_position
         FROM scored_by_axis WHERE study = ? AND measure = ? AND axis = ? AND status = 'ok' AND value IS NOT NULL
         ORDER BY level_position
         """,
         [by, study, measure, by],
     )
+    rows = _said_by(rows, probe)
     rng = np.random.default_rng(seed)
     out = []
     for level in dict.fromkeys(rows["level"]):
@@ -162,7 +168,7 @@ def ranking(store: Store, study: str, measure: str, axis: str | None = None, see
 
     rows = store.query(
         """
-        SELECT prompt_group, prompt, seed, value, tier, levels[?] AS level, higher_is_better,
+        SELECT prompt_group, probe, prompt, seed, value, tier, levels[?] AS level, higher_is_better,
             concat_ws('|', seed, target, list_filter(map_entries(levels), lambda e: e.key <> ?)::VARCHAR) AS pair,
             concat_ws('|', seed, target, guidance_scale, num_inference_steps, model, negative_prompt) AS setting
         FROM scored WHERE study = ? AND measure = ? AND status = 'ok' AND value IS NOT NULL
@@ -172,7 +178,7 @@ def ranking(store: Store, study: str, measure: str, axis: str | None = None, see
     columns = ["level", "mean", "low", "high", "n", "n_prompts", "tier", "behind", "behind_low", "behind_high"]
     if axis is None:
         rows["level"], rows["prompt_group"], rows["pair"] = rows["prompt"], rows["seed"], rows["setting"]
-    rows = rows[rows["level"].notna()]
+    rows = _said_by(rows[rows["level"].notna()], None)
     if not len(rows):
         return pd.DataFrame(columns=columns)
     ascending = bool((rows["higher_is_better"] == False).all())  # noqa: E712 - NULL is no False

@@ -29,7 +29,7 @@ from promptlab.prompts import ObjectSpec, PromptSpec
 from promptlab.prompts import render as word
 from promptlab.records import Prompt, Settings
 
-__all__ = ["ON_TOP", "SETS", "looks_of", "prompt_of"]
+__all__ = ["ON_TOP", "SETS", "looks_of", "prompt_of", "scene_of_two"]
 
 ON_TOP = {"extra": 0.1, "burn": 0.1, "blur": 0.1}
 CELL = 4
@@ -66,14 +66,14 @@ def looks_of(name: str, n: int, seed: int = 0) -> Iterator[Look]:
 def _look(name: str, i: int, rng: np.random.Generator) -> Look:
     image = f"{name}-{i}"
     if name in OUTCOME_SETS:
-        scene = _two(rng)
+        scene = scene_of_two(rng)
         rates = FaultRates(**ON_TOP, **({} if name == "correct" else {name: 1.0}))
         return _shown(image, render_with_faults(scene, rates, rng)[0].image, prompt_of(scene))
     if name in ("pair", "swapped_pair"):
-        return _pair(image, _two(rng), swapped=name == "swapped_pair")
+        return _pair(image, scene_of_two(rng), swapped=name == "swapped_pair")
     if name in ("various", "alike"):
         return _cell(image, rng, alike=name == "alike")
-    scene = _two(rng) if name in ("plain", "burnt") else sample_scene(rng, count=1, pairs="all")
+    scene = scene_of_two(rng) if name in ("plain", "burnt") else sample_scene(rng, count=1, pairs="all")
     asked = scene
     if name in ("plain", "burnt"):
         pixels = render(scene).image
@@ -88,7 +88,7 @@ def _look(name: str, i: int, rng: np.random.Generator) -> Look:
     return _shown(image, render(scene).image, prompt_of(asked))
 
 
-def _two(rng: np.random.Generator) -> Scene:
+def scene_of_two(rng: np.random.Generator) -> Scene:
     """A scene of two things of different colours."""
     while True:
         scene = sample_scene(rng, count=2, pairs="all")

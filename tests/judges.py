@@ -62,12 +62,22 @@ def random_parser() -> Path:
     return folder
 
 
+def tiny_judge(name: str) -> dict[str, Any]:
+    """Options that give a probe a judge of photographs of random weights; none for other probes."""
+    from tiny_judges import tiny_blip, tiny_owl, tiny_vlm
+
+    made = {"blip_vqa": tiny_blip, "vqascore": tiny_vlm, "detector": tiny_owl}
+    more = {"blip_vqa": {"image_size": 32}, "detector": {"threshold": 0.4}}
+    return {"model": str(made[name]()), **more.get(name, {})} if name in made else {}
+
+
 def every_probe() -> list[Probe]:
     """All probes of the registry; whatever takes a model or a parser gets one of random weights."""
     found = []
     for name in plugins.names("probe"):
         wanted = inspect.signature(import_module(f"promptlab.probes.{name}").load).parameters
         options: dict[str, Any] = {"model": f"local-dir:{random_clip()}", "parser": str(random_parser())}
+        options |= tiny_judge(name)
         found.append(plugins.load("probe", name, **{k: v for k, v in options.items() if k in wanted}))
     return found
 

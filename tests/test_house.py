@@ -18,14 +18,15 @@ MAX_LINES = 300
 FLOORS = {
     0: "promptlab records errors identity",
     1: "agreement articles axes byte_pairs calibration chat_templates colour crash diversity grammar human hypotheses "
-    "lengths levels listed manipulations mistakes pairing plugins power prompt_lists prompts redaction resampling "
-    "runlog simulations stats tokens verdicts yaml_strict",
+    "lengths levels listed manipulations mistakes pairing plugins power prompt_lists prompts redaction resampling roc "
+    "runlog simulations stats tokens verdicts vqa yaml_strict",
     2: "grid init_study study study_checks study_contrasts study_overrides",
     3: "backends.* clip clip_files decoding doctor durable home journal ledger lock manifests miniature.* "
+    "detections judge_models outcome_scores "
     "picture_folders picture_notes pictures probes.* publish reader scenes store",
-    4: "analyses.* analyzer bench by_hand card claim_figures claims "
-    "effects estimate export gates generator imports leakage lint passports plan "
-    "ratings readings report reproduce run suitability tables truth tryout",
+    4: "analyses.* analyzer bench burn by_hand card claim_figures claims convergence "
+    "effects estimate export findings gates generator imports judges leakage lint needle order passports plan "
+    "rarity ratings readings recovery report reproduce run specificity suitability tables truth tryout",
     5: "__main__ cli.*",
 }
 """DESIGN section 4, with every module that there is; `x.*` is the folder x."""

@@ -64,7 +64,17 @@ def same(a: dict[Key, Score], b: dict[Key, Score]) -> None:
 
 
 def test_all_probes_are_there() -> None:
-    assert set(NAMES) >= {"binding", "clip_contrast", "clip_phrases", "clip_similarity", "diversity", "exposure"}
+    assert set(NAMES) >= {
+        "binding",
+        "blip_vqa",
+        "detector",
+        "vqascore",
+        "clip_contrast",
+        "clip_phrases",
+        "clip_similarity",
+        "diversity",
+        "exposure",
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -78,9 +88,13 @@ def test_a_probe_says_what_it_is(name: str) -> None:
         assert measure.description and measure.references
 
 
-def test_measures_are_named_once() -> None:
-    names = [measure.name for probe in probes().values() for measure in probe.measures]
-    assert len(names) == len(set(names))
+def test_a_name_of_a_measure_means_one_thing() -> None:
+    meant: dict[str, Any] = {}
+    for probe in probes().values():
+        names = [measure.name for measure in probe.measures]
+        assert len(names) == len(set(names))
+        for measure in probe.measures:
+            assert meant.setdefault(measure.name, measure) == measure, "two probes mean two things by one name"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -40,7 +40,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("HF_HOME", f"{above}/huggingface")).expanduser() / "hub"
 
 
-def snapshot(model: str) -> Path:
+def snapshot(model: str, files: Iterable[str] = PIPELINE_FILES) -> Path:
     """The folder of a cached repository, `.../snapshots/<commit>`. Raises ModelError with the command that gets it."""
     name, _, revision = model.partition("@")
     folder = cache_folder() / ("models--" + name.replace("/", "--"))
@@ -49,16 +49,16 @@ def snapshot(model: str) -> Path:
     try:
         commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else wanted
     except OSError as error:
-        raise ModelError(f"{reference} cannot be read ({error}); get the model again: {pull(model)}") from error
+        raise ModelError(f"{reference} cannot be read ({error}); get the model again: {pull(model, files)}") from error
     found = folder / "snapshots" / commit
     if re.fullmatch("[0-9a-f]{40}", commit) and found.is_dir():
         return found
     if folder.is_dir():
         here = ", ".join(f"{name}@{path.name}" for path in sorted((folder / "snapshots").glob("*")))
         others = f"; here are {here}" if here else ""
-        raise ModelError(f"{name} is in the cache, but not its revision {wanted!r}: {pull(model)}{others}")
+        raise ModelError(f"{name} is in the cache, but not its revision {wanted!r}: {pull(model, files)}{others}")
     hint = nearest(name, (other for other, _ in cached()))
-    raise ModelError(f"{name} is not on this disk ({cache_folder()}): {pull(model)}{hint}")
+    raise ModelError(f"{name} is not on this disk ({cache_folder()}): {pull(model, files)}{hint}")
 
 
 def pinned(model: str) -> str:

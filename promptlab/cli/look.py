@@ -76,7 +76,8 @@ def _presets() -> list[dict[str, Any]]:
 def table(
     study: Annotated[str, typer.Argument(help="A study, by name.", show_default=False)],
     what: Annotated[
-        str, typer.Argument(help="outcomes, leakage, means, effects, completeness or passports.")
+        str,
+        typer.Argument(help="outcomes, leakage, means, effects, judges, agreement, completeness or passports."),
     ] = "outcomes",
     by: Annotated[str | None, typer.Option(help="An axis: one row a level.")] = None,
     measure: Annotated[str | None, typer.Option(help="For means: which measure.")] = None,
@@ -84,7 +85,7 @@ def table(
     json_: JsonOption = False,
 ) -> None:
     """Print a table of a study, with n and intervals, from the database."""
-    from promptlab import tables
+    from promptlab import judges, tables
     from promptlab.errors import PromptlabError, nearest
     from promptlab.store import Store
 
@@ -94,6 +95,8 @@ def table(
         "leakage": lambda: tables.leakage(store, study),
         "means": lambda: tables.cell_means(store, study, measure or "", by or ""),
         "effects": lambda: tables.effects(store, study),
+        "judges": lambda: judges.judges(store, study),
+        "agreement": lambda: judges.agreements(store, study),
         "completeness": lambda: tables.completeness(store, study),
         "passports": lambda: tables.passports(store),
     }

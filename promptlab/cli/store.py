@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from promptlab.cli.options import HomeOption
 from promptlab.cli.say import console, frame_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from promptlab.records import Passport
 
 __all__ = ["doctor", "passport", "publish", "rebuild"]
 
@@ -41,21 +47,106 @@ def publish(home: HomeOption = None) -> None:
 def passport(
     probes: Annotated[list[str] | None, typer.Argument(help="Probes; all if none is named.")] = None,
     n: Annotated[int, typer.Option(min=20, help="Rendered pictures a cell.")] = 400,
+    every: Annotated[bool, typer.Option("--all", help="Every probe whose judge is on this disk.")] = False,
+    recover: Annotated[
+        bool, typer.Option("--recover", help="Instead: are hidden rates of faults recovered from what a probe says?")
+    ] = False,
+    trials: Annotated[int, typer.Option(min=1, help="With --recover: how many triples of hidden rates.")] = 20,
+    pictures: Annotated[int, typer.Option(min=20, help="With --recover: pictures a trial.")] = 200,
     home: HomeOption = None,
 ) -> None:
     """Measure on pictures of known truth how far each probe can be trusted."""
     from promptlab import plugins
+    from promptlab.errors import ModelError, PromptlabError
     from promptlab.passports import passports
     from promptlab.store import Store
-    from promptlab.tables import passports as table
 
+    if probes and every:
+        raise PromptlabError("either name probes, or give --all")
+    if recover:
+        _recover(probes or ["binding"], trials, pictures, n)
+        return
     store = Store(home)
+    measured: list[Passport] = []
     with store.open_run("passports") as run:
         for name in probes or plugins.names("probe"):
-            rows = passports(plugins.load("probe", name), n)
+            try:
+                rows = passports(plugins.load("probe", name), n)
+            except ModelError as error:
+                if probes:
+                    raise
+                console.print(f"{name}: no passport, {error}", markup=False)
+                continue
             run.add(*rows)
+            measured += rows
             console.print(f"{name}: {len(rows)} passports")
     store.publish()
-    shown = table(store)[["probe", "family", "n", "sensitivity", "specificity", "youden", "auc"]]
-    console.print(frame_table(shown))
-    console.print("Below Youden J 0.5 a probe reports no rate. Intervals are in table passport.")
+    console.print(frame_table(_with_intervals(measured)))
+    console.print("95 % intervals: Wilson; J Newcombe; AUC DeLong. Below Youden J 0.5 a probe reports no rate.")
+
+
+def _with_intervals(rows: Sequence[Passport]) -> pd.DataFrame:
+    import pandas as pd
+
+    def shown(value: float | None, bounds: Sequence[float] | None) -> str:
+        if value is None or bounds is None:
+            return "-"
+        return f"{value:.2f} [{bounds[0]:.2f}, {bounds[1]:.2f}]"
+
+    out = []
+    for row in rows:
+        told = "counts" in row.detail  # else one of the two truths was never measured
+        se, sp = (row.sensitivity_low, row.sensitivity_high), (row.specificity_low, row.specificity_high)
+        out.append(
+            {
+                "probe": row.probe.split("-")[0],
+                "family": row.family,
+                "n": row.n,
+                "Se": shown(row.sensitivity, se if told else None),
+                "Sp": shown(row.specificity, sp if told else None),
+                "J": shown(row.youden, row.detail.get("youden_interval")),
+                "AUC": shown(row.auc, row.detail.get("auc_interval")),
+            }
+        )
+    return pd.DataFrame(out, columns=["probe", "family", "n", "Se", "Sp", "J", "AUC"])
+
+
+def _recover(probes: Sequence[str], trials: int, pictures: int, calibration: int) -> None:
+    import pandas as pd
+
+    from promptlab import plugins
+    from promptlab.errors import PromptlabError
+    from promptlab.recovery import FAULTS, recover
+
+    for name in probes:
+        try:
+            rows = list(recover(plugins.load("probe", name), trials=trials, pictures=pictures, calibration=calibration))
+        except ValueError as error:
+            raise PromptlabError(str(error)) from None
+        shown = [
+            {
+                "trial": row.trial + 1,
+                "fault": row.fault,
+                "hidden rate": f"{row.rate:.3f}",
+                "said": f"{row.said:.3f} [{row.said_low:.3f}, {row.said_high:.3f}]{'' if row.said_covers else ' *'}",
+                "corrected": row.reason
+                if row.corrected is None or row.low is None or row.high is None
+                else f"{row.corrected:.3f} [{row.low:.3f}, {row.high:.3f}]{'' if row.covers else ' *'}",
+            }
+            for row in rows
+        ]
+        console.print(frame_table(pd.DataFrame(shown)))
+        for fault in FAULTS:
+            own = [row for row in rows if row.fault == fault]
+            raw, mended = (sum(bool(getattr(row, what)) for row in own) for what in ("said_covers", "covers"))
+            off = [
+                sum(abs(value - row.rate) for row in own if (value := getattr(row, what)) is not None) / len(own)
+                for what in ("said", "corrected")
+            ]
+            console.print(
+                f"{name}, {fault}: the corrected interval holds the hidden rate in {mended} of {len(own)} trials "
+                f"(mean distance {off[1]:.3f}), the uncorrected one in {raw} ({off[0]:.3f})"
+            )
+    console.print(
+        f"* does not hold the hidden rate. {pictures} pictures a trial, {calibration} an outcome to calibrate."
+    )

@@ -9,7 +9,8 @@ The laws, which hold for every probe and are tested on all of them:
     - every look gets at least one score, of a declared measure, under the probe's `id`;
     - a value lies within its measure's bounds; what cannot be measured is None with a reason, never NaN or a guess;
     - how looks are batched and ordered changes nothing;
-    - names of measures are unique over all probes: they are keys of one table.
+    - a name of a measure means one thing over all probes: names are keys of one table. Probes that answer the same
+      question (which outcome of binding?) share its measures.
 
 Probes know neither store nor backends nor each other. A file is a probe if it has a function `load(**options)`
 (`promptlab.plugins`); nothing heavy is opened before the first score.
