@@ -23,7 +23,7 @@ FLOORS = {
     2: "grid init_study study study_checks study_contrasts study_overrides",
     3: "backends.* clip clip_files decoding doctor durable home journal ledger lock manifests miniature.* "
     "detections judge_models outcome_scores "
-    "picture_folders picture_notes pictures probes.* publish reader scenes store",
+    "demo picture_folders picture_notes pictures probes.* publish reader scenes store",
     4: "analyses.* analyzer bench burn by_hand card claim_figures claims convergence "
     "effects estimate export findings gates generator imports judges leakage lint needle order passports plan "
     "rarity ratings readings recovery report reproduce run specificity suitability tables truth tryout",

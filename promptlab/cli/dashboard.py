@@ -33,10 +33,18 @@ def dashboard(
     browser: Annotated[bool, typer.Option(help="Open a browser at it.")] = True,
 ) -> None:
     """Look at the results in a browser: pictures, curves, outcomes, on this machine alone. Ctrl-C ends it."""
+    import tempfile
+
+    from promptlab.demo import open_demo
     from promptlab.home import find_home
 
     where = find_home(home)
     script = dashboard_script()
+    if home is None and not where.database.is_file():
+        demo = open_demo(Path(tempfile.mkdtemp(prefix="promptlab-demo-")))
+        if demo is not None:
+            console.print(f"nothing was run at {where.path} yet, so this is the demo. Yours: promptlab run STUDY")
+            where = demo.home
     console.print(f"http://127.0.0.1:{port} shows {where.path}; Ctrl-C ends it", highlight=False)
     argv = [sys.executable, "-m", "streamlit", "run", str(script), "--server.port", str(port)]
     argv += ["--server.headless", "false" if browser else "true"]
