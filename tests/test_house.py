@@ -23,8 +23,8 @@ FLOORS = {
     2: "grid init_study study study_checks study_contrasts study_overrides",
     3: "backends.* clip clip_files decoding doctor durable home journal ledger lock manifests miniature.* "
     "picture_folders picture_notes pictures probes.* publish reader scenes store",
-    4: "analyzer bench by_hand card distribution effects estimate export gates generator imports passports plan "
-    "ratings ray_workers readings reproduce run suitability tables truth workers",
+    4: "analyzer bench bench_workers by_hand card distribution effects estimate export gates generator imports "
+    "passports plan ratings ray_workers readings reproduce run suitability tables truth workers",
     5: "__main__ cli.*",
 }
 """DESIGN section 4, with every module that there is; `x.*` is the folder x."""
