@@ -120,7 +120,7 @@ def test_a_killed_worker_costs_nothing(tmp_path: Path, pids: Path) -> None:
 
 
 def test_a_worker_that_cannot_load_is_said_clearly(tmp_path: Path) -> None:
-    with pytest.raises(PromptlabError, match="3 workers died before they were ready, the last: worker [01] died"):
+    with pytest.raises(PromptlabError, match=r"3 workers died before they were ready, the last: worker [01] died"):
         run(tmp_path, "plays.scripted", "die", 2, seeds=1)
 
 

@@ -9,7 +9,8 @@ One generator for all families (`promptlab.backends.families`); what differs bet
 since the pipelines cut x off before anyone can see how much of it lies outside [-1, 1].
 
 Noise is drawn on the CPU, from the row's own seed: the same in any batch and on any device. Batches have a fixed shape
-(the last is padded), so a picture's bits do not depend on its company. At other batch sizes they differ by rounding.
+(the last is padded), so a picture's bits do not depend on its company. At other batch sizes, or
+numbers of CPU threads, they may differ by rounding.
 
 References:
     Rombach et al. 2022, High-Resolution Image Synthesis with Latent Diffusion Models (arXiv 2112.10752).
