@@ -6,6 +6,7 @@
     plan        seconds to plan 100,000 cells
     store       seconds to journal, scan and publish 100,000 pictures
     start       seconds until `promptlab --help` answers
+    workers     pictures a second: two workers that share the cores, and one that has them all
 
 Speeds of two ways are taken in turns, a batch of one and the same work of the other, so that whatever else the machine
 does hits both; a figure is the median of its repeats. Only ratios say something about another machine.
@@ -270,6 +271,16 @@ def _start(repeats: int) -> list[Figure]:
     return [Figure("start: --help", median(seconds), "s", 0.5)]
 
 
+def _workers(repeats: int) -> list[Figure]:
+    from promptlab.backends import Job
+    from promptlab.bench_workers import worker_rates
+
+    rates = worker_rates([Job.of(*asked) for asked in _grid()], BATCH, repeats)
+    two, one = (median(side) for side in zip(*rates, strict=True))
+    detail: dict[str, float | str] = {"pictures_a_second": two, "pictures_a_second_of_one": one}
+    return [Figure("workers", median(a / b for a, b in rates), "times as fast", detail=detail)]
+
+
 BENCHES: dict[str, Callable[[int], list[Figure]]] = {
     "generate": _generate,
     "score": _score,
@@ -277,5 +288,6 @@ BENCHES: dict[str, Callable[[int], list[Figure]]] = {
     "plan": _plan,
     "store": _store,
     "start": _start,
+    "workers": _workers,
 }
 """Benchmarks by name, in the order of `all`."""

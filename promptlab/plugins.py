@@ -15,7 +15,7 @@ from typing import Any
 
 from promptlab.errors import PromptlabError, nearest
 
-__all__ = ["KINDS", "load", "names"]
+__all__ = ["KINDS", "load", "names", "parameters", "part"]
 
 KINDS = {"analysis": "promptlab.analyses", "backend": "promptlab.backends", "probe": "promptlab.probes"}
 """Package in which each kind lives."""
@@ -49,6 +49,20 @@ def load(kind: str, name: str, **options: Any) -> Any:
 
     Raises PromptlabError for an unknown name or option, naming the nearest, and whatever the plugin's own load raises.
     """
+    function = part(kind, name, "load")
+    if not callable(function):
+        raise PromptlabError(f"{name} is no {kind}: it has no function load(**options)")
+    _check_options(f"{kind} {name!r}", function, options)
+    return function(**options)
+
+
+def parameters(kind: str, name: str) -> tuple[str, ...]:
+    """The options of the plugin `name`."""
+    return tuple(inspect.signature(part(kind, name, "load")).parameters)
+
+
+def part(kind: str, name: str, what: str) -> Any:
+    """What the module of the plugin `name` calls `what`, or None. Raises PromptlabError for an unknown plugin."""
     package, known = _package(kind), names(kind)
     if "." not in name and name not in known:
         raise PromptlabError(
@@ -57,13 +71,9 @@ def load(kind: str, name: str, **options: Any) -> Any:
         )
     path = name if "." in name else f"{package}.{name}"
     try:
-        function = getattr(importlib.import_module(path), "load", None)
+        return getattr(importlib.import_module(path), what, None)
     except (ImportError, TypeError, ValueError) as error:
         raise PromptlabError(f"{kind} {name!r} cannot be imported ({error}); is it installed here?") from error
-    if not callable(function):
-        raise PromptlabError(f"{path} is no {kind}: it has no function load(**options)")
-    _check_options(f"{kind} {name!r}", function, options)
-    return function(**options)
 
 
 def _check_options(what: str, function: Any, options: dict[str, Any]) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
@@ -20,12 +21,13 @@ from typing import Any, Protocol
 from promptlab import pictures, plugins
 from promptlab.analyzer import Shot, analyze, missing
 from promptlab.backends import Backend, Job
+from promptlab.distribution import Workforce, workforce
 from promptlab.effects import contrast_effects
 from promptlab.generator import generate
 from promptlab.grid import MAX_CELLS
 from promptlab.plan import Plan, plan_study, tier_of
 from promptlab.probes import Probe
-from promptlab.records import ContrastEffect, Measure, Passport, Status
+from promptlab.records import ContrastEffect, Image, Measure, Passport, Status
 from promptlab.runlog import log, logging_to
 from promptlab.store import Run, Store
 from promptlab.study import Study
@@ -95,6 +97,8 @@ def run_study(
     retry: bool = False,
     passports_n: int = 60,
     make: bool = True,
+    workers: int | None = None,
+    ray: str | None = None,
 ) -> Summary:
     """Run `study` into `store` until nothing is missing.
 
@@ -104,6 +108,8 @@ def run_study(
         retry: make again whatever did not end ok, refusals and NaN included.
         passports_n: rendered pictures a cell for probes that have no passport yet; 0 leaves them without.
         make: whether missing pictures are made; False only measures what is there.
+        workers: processes that make pictures, one a GPU; with `ray`, actors. One, or None, is this process itself.
+        ray: address of a Ray cluster whose machines share the store's home; without `workers`, one actor a GPU.
 
     Raises:
         StudyError, LockedError, DiskError, ModelError: before anything is lost; what is finished stays.
@@ -122,7 +128,7 @@ def run_study(
         summary = Summary(plan, measures={m.name: m for probe in probes for m in probe.measures})
         run.plan(plan.cells, study.seeds, tier_of)
         publish = _Publisher(store)
-        generating = partial(_generate, plan, store, run, progress, publish, summary, batch_size)
+        generating = partial(_generate, plan, store, run, progress, publish, summary, batch_size, workers, ray)
         for stage, work in (
             *((("generate", generating),) if make else ()),
             ("score", partial(_score, plan, store, run, progress, publish, summary, probes)),
@@ -163,29 +169,61 @@ def _generate(
     publish: _Publisher,
     summary: Summary,
     batch_size: int | None,
+    workers: int | None,
+    ray: str | None,
 ) -> None:
     if not plan.missing:
         return
-    save = partial(_save, store)
 
     def source(job: tuple[Any, int]) -> tuple[str, str]:
         return job[0].backend, job[0].model
 
     progress.stage("pictures", len(plan.missing))
-    for (name, model), jobs in groupby(sorted(plan.missing, key=source), key=source):
-        options: dict[str, Any] = {"model": model} | ({"batch_size": batch_size} if batch_size else {})
-        backend: Backend = plugins.load("backend", name, **options)
-        try:
-            run.fact({name: backend.provenance()})
-            for image in generate(backend, [Job.of(*job) for job in jobs], save, pictures.is_degenerate):
-                run.add(image)
-                summary.made[image.status] += 1
-                if image.status != "ok":
-                    log.warning("picture %s: %s, %s", image.id, image.status, image.reason)
-                progress.step()
-                publish()
-        finally:
-            backend.close()
+    with workforce(workers, ray) as crew:
+        for (name, model), asked in groupby(sorted(plan.missing, key=source), key=source):
+            options: dict[str, Any] = {"model": model} | ({"batch_size": batch_size} if batch_size else {})
+            jobs = [Job.of(*job) for job in asked]
+            together = crew if crew and plugins.part("backend", name, "deal") else None
+            if crew and not together:
+                progress.say(f"the backend {name} works in one process")
+            make = partial(_together, together, progress) if together else _alone
+            with closing(make(name, options, jobs, store, run)) as images:
+                for image in images:
+                    run.add(image)
+                    summary.made[image.status] += 1
+                    if image.status != "ok":
+                        log.warning("picture %s: %s, %s", image.id, image.status, image.reason)
+                    progress.step()
+                    publish()
+
+
+def _alone(name: str, options: dict[str, Any], jobs: list[Job], store: Store, run: Run) -> Generator[Image, None, None]:
+    """Make `jobs` in this process."""
+    backend: Backend = plugins.load("backend", name, **options)
+    try:
+        run.fact({name: backend.provenance()})
+        yield from generate(backend, jobs, partial(_save, store), pictures.is_degenerate)
+    finally:
+        backend.close()
+
+
+def _together(
+    crew: Workforce, progress: Progress, name: str, options: dict[str, Any], jobs: list[Job], store: Store, run: Run
+) -> Generator[Image, None, None]:
+    """Make `jobs` with workers. What a worker says of itself otherwise than the first one is a fact of the run too."""
+    told: dict[str, Any] = {}
+    run.fact({"workers": crew.facts()})
+
+    def ready(index: int, provenance: dict[str, Any]) -> None:
+        other = {key: value for key, value in provenance.items() if told.get(key) != value}
+        run.fact({f"{name}.worker{index}": other} if told else {name: provenance})
+        told.update({} if told else provenance)
+
+    def lost(message: str) -> None:
+        log.warning(message)
+        progress.say(f"{message}; its batch goes to another")
+
+    yield from crew.make(jobs, name, options, store.home, run.path, ready, lost)
 
 
 def _save(store: Store, pixels: Any, recipe: dict[str, Any]) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from promptlab.backends.capabilities import Capability
 from promptlab.backends.guidance import single_pass
 from promptlab.errors import PromptlabError
 
-__all__ = ["Batches", "Row", "Shape", "group"]
+__all__ = ["Batches", "Row", "Shape", "dealt", "group"]
 
 LOOK_AHEAD = 256
 """Rows whose texts are encoded together."""
@@ -87,6 +87,15 @@ def _row(job: Job, able: Capability | None) -> tuple[bool, Row]:
     return False, Row(job.prompt if s.guidance_scale == 1 else against, None, None, job.seed)
 
 
+def dealt(groups: dict[Shape, dict[Row, list[Job]]], size: int) -> list[list[Job]]:
+    """The jobs of each batch of `size` rows, as `Batches.run` cuts them where memory suffices."""
+    batches = []
+    for wanted in groups.values():
+        rows = list(wanted.values())
+        batches += [[job for row in rows[at : at + size] for job in row] for at in range(0, len(rows), size)]
+    return batches
+
+
 def _out_of_memory(error: Exception) -> bool:
     import torch
 
@@ -112,10 +121,10 @@ class Batches:
     def __init__(self, make: Callable[[Shape, list[Row], int, list[Row]], list[Made]], size: int) -> None:
         self.make = make
         self.size = size
+        self._in_a_row = 0
 
     def run(self, groups: dict[Shape, dict[Row, list[Job]]]) -> Iterator[Made]:
         """Make every job of every group."""
-        in_a_row = 0
         for shape, wanted in groups.items():
             rows = list(wanted)
             at = 0
@@ -126,15 +135,15 @@ class Batches:
                     self.size //= 2
                     continue
                 if made is None:
-                    in_a_row += 1
+                    self._in_a_row += 1
                     made = [Made("", status="oom", reason="out of memory, even alone in its batch", batch_size=1)]
                 else:
-                    in_a_row = 0
+                    self._in_a_row = 0
                 at += len(some)
                 for row, one in zip(some, made, strict=True):
                     for job in wanted[row]:
                         yield replace(one, image_id=job.image_id)
-                if in_a_row == GIVE_UP:
+                if self._in_a_row >= GIVE_UP:
                     raise PromptlabError(
                         f"{GIVE_UP} pictures in a row do not fit into memory, {shape.width}x{shape.height}, one at a "
                         "time: ask for a smaller height and width, set dtype bfloat16, or take a smaller model"

@@ -9,7 +9,8 @@ One generator for all families (`promptlab.backends.families`); what differs bet
 since the pipelines cut x off before anyone can see how much of it lies outside [-1, 1].
 
 Noise is drawn on the CPU, from the row's own seed: the same in any batch and on any device. Batches have a fixed shape
-(the last is padded), so a picture's bits do not depend on its company. At other batch sizes they differ by rounding.
+(the last is padded), so a picture's bits do not depend on its company. At other batch sizes, or
+numbers of CPU threads, they may differ by rounding.
 
 References:
     Rombach et al. 2022, High-Resolution Image Synthesis with Latent Diffusion Models (arXiv 2112.10752).
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from promptlab.backends import Job, Made
-from promptlab.backends.batches import Batches, Row, Shape, group
+from promptlab.backends.batches import Batches, Row, Shape, dealt, group
 from promptlab.backends.capabilities import Capability, capability, open_reader
 from promptlab.backends.conditioning import arguments, embedded_rows, encode, guided, padded_length
 from promptlab.backends.encoders import Encoders
@@ -42,7 +43,7 @@ from promptlab.errors import ModelError, PromptlabError, nearest
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["DTYPES", "Diffusion", "load"]
+__all__ = ["DTYPES", "Diffusion", "deal", "load"]
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -81,6 +82,11 @@ def load(
         why = str(error).strip().partition("\n")[0]
         raise ModelError(f"model {model!r} cannot be loaded ({why or type(error).__name__}); get it again") from error
     return Diffusion(pipe, able, encoders, model, (folder,), batch_size)
+
+
+def deal(backend: Diffusion, jobs: Sequence[Job]) -> list[list[Job]]:
+    """The batches of `jobs`. Raises PromptlabError for an unknown scheduler."""
+    return dealt(backend.groups(jobs), backend.batch_size)
 
 
 class Diffusion:
@@ -149,11 +155,15 @@ class Diffusion:
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[Made]:
         """Make every job, by batches of one shape. Raises PromptlabError for an unknown scheduler, before the first."""
+        return self._batches.run(self.groups(jobs))
+
+    def groups(self, jobs: Sequence[Job]) -> dict[Shape, dict[Row, list[Job]]]:
+        """Jobs by shape and row, their schedulers ready. Raises PromptlabError for an unknown scheduler."""
         groups = group(jobs, self.able, self._length if self.able.family.ragged else None)
         for shape in groups:
             if shape.scheduler is not None:
                 self.schedulers[shape.scheduler] = scheduler_named(shape.scheduler, self.schedulers["default"])
-        return self._batches.run(groups)
+        return groups
 
     def close(self) -> None:
         """Give back memory."""

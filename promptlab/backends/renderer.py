@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from promptlab.miniature.world import Thing
     from promptlab.records import Binding
 
-__all__ = ["Renderer", "load"]
+__all__ = ["DEALT", "Renderer", "deal", "load"]
+
+DEALT = 16
+"""Pictures that a worker is asked for at once."""
 
 
 def load(model: str = "miniature", **rates: float) -> Renderer:
@@ -50,6 +53,11 @@ def load(model: str = "miniature", **rates: float) -> Renderer:
         return Renderer(FaultRates(**given), model)
     except ValueError as error:
         raise PromptlabError(str(error)) from error
+
+
+def deal(backend: Renderer, jobs: Sequence[Job]) -> list[list[Job]]:
+    """Handfuls of `jobs`; a picture does not depend on its company."""
+    return [list(jobs[at : at + DEALT]) for at in range(0, len(jobs), DEALT)]
 
 
 def _named(model: str) -> dict[str, str | float]:

@@ -121,6 +121,8 @@ def run(
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait while another process runs this study.")] = 0.0,
     retry: Annotated[bool, typer.Option(help="Make again whatever did not end ok.")] = False,
     passports: Annotated[int, typer.Option(min=0, help="Rendered pictures a cell for a new probe's passport.")] = 60,
+    workers: Annotated[int | None, typer.Option(min=1, max=1024, help="Processes that make pictures.")] = None,
+    ray: Annotated[str | None, typer.Option(help="Make them on a Ray cluster: auto, or HOST:PORT.")] = None,
 ) -> None:
     """Make what is missing of a study, measure it, and say what came out. Run again to go on or to add."""
     from promptlab.cli.answer import show_answer
@@ -142,6 +144,8 @@ def run(
             wait=wait,
             retry=retry,
             passports_n=passports,
+            workers=workers,
+            ray=ray,
         )
     show_answer(loaded, store, summary)
     if summary.failed:

@@ -13,7 +13,8 @@ __all__ = ["bench"]
 
 def bench(
     what: Annotated[
-        list[str] | None, typer.Argument(help="all, generate, score, overhead, plan, store, start.", show_default=False)
+        list[str] | None,
+        typer.Argument(help="all, generate, score, overhead, plan, store, start, workers.", show_default=False),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="How often each is measured; the median counts.")] = 3,
     json_: Annotated[bool, typer.Option("--json", help="One JSON object, for a machine.")] = False,

@@ -1,0 +1,1 @@
+"""Backends for tests that need a process of their own, under a dotted name."""

@@ -1,0 +1,82 @@
+"""A real Ray cluster of two nodes on this machine: the pictures of one process, though a node is killed on the way."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from promptlab.errors import PromptlabError
+from promptlab.ray_workers import Cluster, cluster
+from promptlab.run import run_study
+from promptlab.store import Store
+from promptlab.study import parse_study
+
+installed = find_spec("ray") is not None
+STUDY = """\
+name: spread
+question: Does a cluster make what one process makes?
+backend: renderer
+prompt:
+  template: "a photo of {first} and {second}"
+  objects: {first: {noun: cup, colour: "{colour}"}, second: {noun: chair, colour: blue}}
+axes: {colour: [red, green]}
+seeds: 48
+"""
+DRIVER = """
+import sys
+from ray.cluster_utils import Cluster
+from promptlab.run import Silent, run_study
+from promptlab.store import Store
+from promptlab.study import load_study
+
+class Kills(Silent):
+    steps = 0
+
+    def step(self, count=1):
+        self.steps += count
+        if self.steps == 16:
+            there.remove_node(second, allow_graceful=False)
+            print("killed a node", flush=True)
+
+    def say(self, line):
+        print("said:", line, flush=True)
+
+there = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+second = there.add_node(num_cpus=1)
+made = run_study(load_study(sys.argv[1]), Store(sys.argv[2]), Kills(), passports_n=0, ray=there.address).made
+print("made", dict(made), flush=True)
+there.shutdown()
+"""
+
+
+@pytest.mark.skipif(not installed, reason="Ray is not installed: pip install 'promptlab-t2i[ray]'")
+def test_a_node_killed_mid_run_loses_nothing(tmp_path: Path) -> None:
+    study = tmp_path / "spread.yaml"
+    study.write_text(STUDY)
+    env = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+    command = [sys.executable, "-c", DRIVER, study, tmp_path / "many"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "killed a node" in done.stdout and "made {'ok': 96}" in done.stdout
+    one, many = Store(tmp_path / "one"), Store(tmp_path / "many")
+    run_study(parse_study(STUDY), one, passports_n=0)
+    assert {key: image.file for key, image in many.images().items()} == {
+        key: image.file for key, image in one.images().items()
+    }
+    assert many.query("SELECT value FROM fact WHERE name = 'workers.count'")["value"].tolist() == ["2"]
+
+
+@pytest.mark.skipif(installed, reason="this is what is said where Ray is not installed")
+def test_without_ray_the_command_that_installs_it() -> None:
+    with pytest.raises(PromptlabError, match=r"pip install 'promptlab-t2i\[ray\]'"), cluster("auto"):
+        pass
+
+
+def test_a_worker_a_gpu_or_else_a_node() -> None:
+    assert Cluster("x", nodes=2, cpus=64, gpus=8).workers == 8
+    assert Cluster("x", nodes=3, cpus=12, gpus=0).workers == 3
