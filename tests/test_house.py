@@ -23,7 +23,7 @@ FLOORS = {
     2: "grid init_study study study_checks study_contrasts study_overrides",
     3: "backends.* clip clip_files decoding doctor durable home journal ledger lock manifests miniature.* "
     "picture_folders picture_notes pictures probes.* publish reader scenes store",
-    4: "analyses.* analyzer bench by_hand card claim_figures claims "
+    4: "analyses.* analysis analyzer bench by_hand card claim_figures claims "
     "effects estimate export gates generator imports leakage lint passports plan "
     "ratings readings reproduce run suitability tables truth tryout",
     5: "__main__ cli.*",
