@@ -28,7 +28,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Geometry", "Partition", "geometry", "partition", "primacy"]
+__all__ = ["Geometry", "Partition", "all_pairs", "geometry", "partition", "primacy"]
 
 Floats = NDArray[np.float64]
 
@@ -70,11 +70,11 @@ def partition(states: Floats, *, rng: np.random.Generator, permutations: int = 9
     """Variance partition of `states` (nouns, words, frames, d). Raises ValueError for fewer than 2 of any factor."""
     x = _centred(states)
     total = float((x**2).sum())
-    if total == 0:
+    if total <= 1e-12 * float((np.asarray(states, np.float64) ** 2).sum()):
         raise ValueError("all states are equal: there is nothing to part")
     noun, word, frame = (_between(x, keep) for keep in ((0,), (1,), (2,)))
-    both = _between(x, (0, 1)) - noun - word
-    k, v, f, d = x.shape
+    both = max(0.0, _between(x, (0, 1)) - noun - word)
+    k, v, f, _ = x.shape
     as_large = 0
     for _ in range(permutations):
         order = rng.permuted(np.broadcast_to(np.arange(v)[:, None], (k, v, f)), axis=1)
@@ -125,7 +125,7 @@ def geometry(states: Floats, *, rng: np.random.Generator, permutations: int = 99
         ari_noun=float(adjusted_rand_score(nouns, _clusters(flat, k))),
         probe=_probe(flat, words, nouns),
         probe_chance=1 / v,
-        additivity=1 - parts.noun_word / meaning if meaning > 0 else None,
+        additivity=1 - parts.noun_word / meaning if meaning > 1e-9 else None,
         reason=None if told else "states within a noun are all equal",
     )
 

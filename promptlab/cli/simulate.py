@@ -1,4 +1,4 @@
-"""The command that shows why the prompt is the unit of inference: findings in studies where there is nothing to find."""
+"""The command that shows why the prompt is the unit of inference: findings where there is nothing to find."""
 
 from __future__ import annotations
 
