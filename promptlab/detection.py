@@ -1,9 +1,9 @@
 """Can a study find what it says it looks for? Asked of its plan, before anything is made.
 
 A contrast may say `detect: 0.10`: a difference of rates of ten points must be found with 80 % power. What its design
-can find is in `promptlab.power`, with the families that the contrast pairs (both levels there, `where` met), the
-study's seeds, and level 0.05, over the number of confirmatory contrasts where it is one of them (Holm's first step). Pairs at
-other levels of the other axes are not counted as more seeds: that errs on the safe side.
+can find is in `promptlab.power`, with the families that the contrast pairs (both levels there, `where` met), as many
+seeds as the study has, and level 0.05, over the number of confirmatory contrasts where it is one of them (Holm's first
+step). Pairs at other levels of the other axes are not counted as more seeds: that errs on the safe side.
 """
 
 from __future__ import annotations

@@ -80,15 +80,17 @@ def partition(states: Floats, *, rng: np.random.Generator, permutations: int = 9
         order = rng.permuted(np.broadcast_to(np.arange(v)[:, None], (k, v, f)), axis=1)
         mixed = np.take_along_axis(x, order[..., None], axis=1)
         as_large += _between(mixed, (1,)) >= word * (1 - 1e-12)
-    shares = [value / total for value in (noun, word, frame, both, total - noun - word - frame - both)]
-    return Partition(*shares, p=(as_large + 1) / (permutations + 1), permutations=permutations)
+    rest = total - noun - word - frame - both
+    p = (as_large + 1) / (permutations + 1)
+    return Partition(noun / total, word / total, frame / total, both / total, rest / total, p, permutations)
 
 
 def _centred(states: Floats) -> Floats:
     x = np.asarray(states, np.float64)
     if x.ndim != 4 or min(x.shape[:3]) < 2 or not np.isfinite(x).all():
         raise ValueError(f"states has shape {x.shape}: finite (nouns, words, frames, d), 2 or more of each, is allowed")
-    return x - x.mean(axis=(0, 1, 2))
+    centred: Floats = x - x.mean(axis=(0, 1, 2))
+    return centred
 
 
 def _between(x: Floats, keep: tuple[int, ...]) -> float:
