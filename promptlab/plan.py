@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from promptlab.backends.capabilities import defaults_of
 from promptlab.backends.hub import pinned
+from promptlab.detection import Power, check_detects, power_table
 from promptlab.errors import ModelError
 from promptlab.estimate import estimate
 from promptlab.grid import MAX_CELLS, expand
@@ -68,6 +69,11 @@ class Plan:
             return None
         return smallest_detectable(self.groups, len(self.study.seeds))
 
+    @property
+    def power(self) -> tuple[Power, ...]:
+        """What this design and larger ones find; empty without contrasts or with one prompt family."""
+        return power_table(self.groups, len(self.study.seeds)) if self.groups > 1 and self.study.contrasts else ()
+
 
 def plan_facts(plan: Plan) -> dict[str, Any]:
     """A plan as plain data."""
@@ -87,6 +93,7 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
         "unknown_words": list(plan.unknown),
         "readings": [asdict(reading) for reading in plan.readings],
         "smallest_detectable_difference": plan.detectable,
+        "power": [asdict(one) for one in plan.power],
     }
 
 
@@ -130,6 +137,8 @@ def plan_study(
             cells = tuple(replace(cell, model=names[cell.model]) for cell in cells)
     present = tuple(cell for cell in cells if cell.model not in absent) if absent else cells
     check_suits(study, present)
+    if make:
+        check_detects(study, cells)
     wanted = {cell.image_id(seed): (cell, seed) for cell in cells for seed in cell.seeds(study.seeds)}
     again = frozenset(STATUSES) - {"ok"} if retry else RETRIED
     missing = {key: job for key, job in wanted.items() if key not in known or known[key].status in again}

@@ -160,7 +160,8 @@ class Contrast(Record):
     """A comparison settled beforehand: mean(first level) minus mean(second), paired in each prompt family and seed.
 
     `target` is the object or phrase whose scores count, of a measure that has one for each; else all are averaged.
-    `says` names what the first level does, for the answer in words: "naming the second object first".
+    `says` names what the first level does, for the answer in words: "naming the second object first". `detect` is the
+    smallest difference of rates that the study must be able to find: a plan that cannot is refused.
     """
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
@@ -171,6 +172,7 @@ class Contrast(Record):
     target: Name | None = None
     says: Annotated[str, StringConstraints(pattern=r"\S", max_length=120)] | None = None
     margin: Annotated[float, Field(strict=True, gt=0)] | None = None
+    detect: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
     family: Literal["confirmatory", "exploratory"] = "exploratory"
 
     @property

@@ -205,8 +205,27 @@ def ranking(store: Store, study: str, measure: str, axis: str | None = None, see
 
 
 def effects(store: Store, study: str) -> pd.DataFrame:
-    """The contrasts of a study, as table `effect` of the database."""
-    return store.query("SELECT * EXCLUDE (run) FROM effect WHERE study = ? ORDER BY contrast", [study])
+    """The contrasts of a study, as table `effect` of the database; and tier, and q.
+
+    `p_adjusted` is Holm's over the confirmatory contrasts, `q` Benjamini and Hochberg's over the others: of exploratory
+    findings with q below 0.1, a tenth is expected to be false. Each is NULL for contrasts of the other kind.
+    """
+    from promptlab.hypotheses import benjamini_hochberg
+
+    frame = store.query(
+        """
+        SELECT * EXCLUDE (run),
+            (SELECT string_agg(DISTINCT tier, ', ' ORDER BY tier) FROM cell WHERE cell.study = effect.study AND current)
+            AS tier
+        FROM effect WHERE study = ? ORDER BY contrast
+        """,
+        [study],
+    )
+    frame["q"] = np.nan
+    exploring = frame["p"].notna() & frame["p_adjusted"].isna()
+    if exploring.any():
+        frame.loc[exploring, "q"] = benjamini_hochberg(frame.loc[exploring, "p"].tolist())
+    return frame
 
 
 def passports(store: Store) -> pd.DataFrame:

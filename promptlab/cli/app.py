@@ -11,6 +11,7 @@ from promptlab import __version__
 from promptlab.cli.bench import bench
 from promptlab.cli.claims import claims
 from promptlab.cli.dashboard import dashboard
+from promptlab.cli.geometry import geometry
 from promptlab.cli.imports import import_, import_prompts, import_ratings, reproduce
 from promptlab.cli.lint import lint
 from promptlab.cli.look import export, list_, report, table
@@ -27,6 +28,7 @@ from promptlab.cli.options import (
     given_options,
 )
 from promptlab.cli.say import Terminal, console, print_json, show_plan, show_studies
+from promptlab.cli.simulate import simulate
 from promptlab.cli.store import doctor, passport, publish, rebuild
 
 __all__ = ["app"]
@@ -208,6 +210,8 @@ for command in (
     claims,
     dashboard,
     lint,
+    geometry,
+    simulate,
 ):
     app.command()(command)
 app.command("list")(list_)

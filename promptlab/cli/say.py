@@ -140,10 +140,24 @@ def show_plan(plan: Plan) -> None:
         words = ", ".join(f"{word!r}{nearest(word, LEXICON)}" for word in plan.unknown[:5])
         more = f" and {len(plan.unknown) - 5} more" if len(plan.unknown) > 5 else ""
         console.print(f"  the miniature never learned: {words}{more}. It draws something all the same")
-    if plan.detectable is not None and study.contrasts:
+    _power(plan)
+
+
+def _power(plan: Plan) -> None:
+    """What the design can find, and what more families or seeds would."""
+    if not plan.power:
+        return
+    found = {(one.families, one.seeds): one.detectable for one in plan.power}
+    seeds = sorted({m for _, m in found})
+    console.print(
+        "  smallest difference of rates found with 80 % power (a contrast over all prompt families, seed correlation "
+        ".3, sd of the effect .1):"
+    )
+    for n in sorted({n for n, _ in found}):
+        able = (f"{found[n, m]:.2f}" if found[n, m] is not None else "none" for m in seeds)
         console.print(
-            f"  smallest difference of rates found with 80 % power: {plan.detectable:.2f} "
-            "(a contrast over all prompt families, seed correlation .3, sd of the effect .1)"
+            f"    {n} families: "
+            + ", ".join(f"{a} at {m} seed{'s' * (m > 1)}" for a, m in zip(able, seeds, strict=True))
         )
 
 

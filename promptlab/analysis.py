@@ -1,0 +1,238 @@
+"""Analysis as a library: a study's results as tidy DataFrames, for notebooks and pages.
+
+    import promptlab
+    found = promptlab.load("attribute_binding")
+    found.effects()                                   # the contrasts of the study
+    found.curve("binding.correct", "guidance_scale")  # mean at each level, with interval
+    found.leakage()                                   # where each colour went
+    found.pictures({"guidance_scale": 5, "outcome": "swap"}, order="clip_contrast.margin", limit=20)
+
+Measures are named as in studies, probe.measure, or by the measure alone. Intervals are 95 %, over prompt families;
+every frame of means says n and tier. Nothing here changes the store, and values are bound, never written into SQL. The
+tables themselves are in `promptlab.tables`; this page adds the study, names that are checked, and pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from promptlab import tables
+from promptlab.errors import PromptlabError, nearest
+from promptlab.pictures import path_of
+from promptlab.publish import level_text
+from promptlab.records import Level
+from promptlab.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Loaded", "load"]
+
+MOST = 5000
+"""Rows of one page of pictures."""
+OWN = ("outcome", "prompt_group", "seed", "status")
+"""What pictures can be filtered by, beside axes."""
+
+
+def load(study: str | None = None, home: Path | str | None = None) -> Loaded:
+    """The results of `study` (by name) in `home`; without a study, only what needs none.
+
+    Raises StoreError where nothing was run, PromptlabError for a study that is not there.
+    """
+    store = Store(home)
+    known = tables.studies(store)["study"].tolist()
+    if study is not None and study not in known:
+        there = f"there are {', '.join(known)}" if known else "there is none; `promptlab run STUDY` makes one"
+        raise PromptlabError(f"no study called {study!r} was run: {there}{nearest(study, known)}")
+    return Loaded(store, study)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Results of a study, as frames. Made by `load`."""
+
+    store: Store
+    study: str | None = None
+
+    def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> pd.DataFrame:
+        """Any question to the database (schema.sql, views.sql say what is in it), values as bound `parameters`."""
+        return self.store.query(query, parameters)
+
+    def studies(self) -> pd.DataFrame:
+        """All studies: study, cells, planned, ok, failed, missing, last_run."""
+        return tables.studies(self.store)
+
+    def passports(self) -> pd.DataFrame:
+        """How far each probe can be trusted, whatever the study: table `passport`."""
+        return tables.passports(self.store)
+
+    def axes(self) -> dict[str, list[str]]:
+        """Levels of each axis, as text, in order."""
+        rows = self.store.query(
+            """
+            SELECT axis, level FROM level JOIN cell ON cell.study = level.study AND cell.id = level.cell_id
+            WHERE cell.study = ? AND cell.current GROUP BY axis, level ORDER BY axis, min(level_position)
+            """,
+            [self._name()],
+        )
+        return {str(axis): part["level"].tolist() for axis, part in rows.groupby("axis")}
+
+    def measures(self) -> pd.DataFrame:
+        """What was measured: measure (probe.measure), n (scores that have a value), description, unit, bounds."""
+        return self.store.query(
+            """
+            SELECT split_part(probe, '-', 1) || '.' || scored.measure AS measure, count(value) AS n,
+                any_value(description) AS description, any_value(scored.unit) AS unit, any_value(scored.lower) AS lower,
+                any_value(scored.upper) AS upper, any_value(scored.higher_is_better) AS higher_is_better
+            FROM scored LEFT JOIN measure ON measure.name = scored.measure
+            WHERE study = ? AND status = 'ok' GROUP BY 1 ORDER BY 1
+            """,
+            [self._name()],
+        )
+
+    def completeness(self) -> pd.DataFrame:
+        """Planned pictures by status: status, reason, n."""
+        return tables.completeness(self.store, self._name())
+
+    def effects(self) -> pd.DataFrame:
+        """The study's contrasts: estimate, low, high, p, p_adjusted (Holm), q, n_groups, tier: see `tables.effects`."""
+        return tables.effects(self.store, self._name())
+
+    def outcomes(self, by: str | None = None, probe: str | None = None) -> pd.DataFrame:
+        """Shares of the outcomes of binding, by axis: see `tables.outcome_shares`."""
+        return tables.outcome_shares(self.store, self._name(), self._axis(by), probe=probe)
+
+    def leakage(
+        self, by: Literal["attribute", "other", "pair"] | None = "attribute", probe: str | None = None
+    ) -> pd.DataFrame:
+        """Where each attribute went, with interval and what chance gives: see `promptlab.leakage`."""
+        return tables.leakage(self.store, self._name(), by, probe)
+
+    def curve(self, measure: str, by: str) -> pd.DataFrame:
+        """Mean of a measure along an axis: level, number (None for words), mean, low, high, n, n_prompts, tier."""
+        probe, name = self._measure(measure)
+        frame = tables.cell_means(self.store, self._name(), name, str(self._axis(by)), probe=probe)
+        frame.insert(1, "number", [_number(level) for level in frame["level"]])
+        return frame
+
+    def ranking(self, measure: str, axis: str | None = None) -> pd.DataFrame:
+        """Which wording wins: see `tables.ranking`. By levels of `axis`, or whole prompts."""
+        return tables.ranking(self.store, self._name(), self._measure(measure)[1], self._axis(axis))
+
+    def pictures(
+        self,
+        where: Mapping[str, Level] | None = None,
+        *,
+        order: str | None = None,
+        descending: bool = False,
+        measures: Sequence[str] | None = None,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> pd.DataFrame:
+        """One row a planned picture, at most `limit` (up to 5000) after `offset`.
+
+        Args:
+            where: a level for each axis named, and `outcome`, `prompt_group`, `seed`, `status` (ok, missing, ...).
+            order: a measure; without one the order of the plan. Pictures without a value come last.
+            measures: those shown as columns; all if None. Several targets of one measure (its objects) are averaged.
+
+        Columns: image, path (of the file; None where there is none), status, reason, outcome, cell_id, prompt_group,
+        prompt, negative_prompt, levels (by axis), seed, model, tier, guidance_scale, num_inference_steps, height,
+        width, scheduler, and one column a measure.
+        """
+        if not 1 <= limit <= MOST or offset < 0:
+            raise PromptlabError(f"limit {limit}, offset {offset}: 1 to {MOST} rows, from 0 on, are allowed")
+        names = [".".join(filter(None, self._measure(m))) for m in measures or ()]
+        sorter = self._measure(order) if order else (None, None)
+        given = {k: level_text(v) for k, v in (where or {}).items()}
+        unknown = [name for name in given if name not in OWN]
+        axes = [str(self._axis(name, OWN)) for name in unknown]
+        rows = self.store.query(
+            _PICTURES,
+            {
+                **{name: given.get(name) for name in OWN},
+                **{"study": self._name(), "axes": axes, "levels": [given[name] for name in axes]},
+                **{"probe": sorter[0], "measure": sorter[1], "down": descending, "most": limit, "skip": offset},
+            },
+        )
+        rows.insert(1, "path", [self._path(file) for file in rows.pop("file")])
+        scores = self.store.query(
+            _SCORES, {"study": self._name(), "images": rows["image"].tolist(), "cells": rows["cell_id"].tolist()}
+        )
+        wanted = sorted(set(scores["measure"])) if measures is None else names
+        for name in wanted:
+            part = scores[(scores["measure"] == name) | (scores["measure"].str.partition(".")[2] == name)]
+            values = dict(zip(zip(part["cell_id"], part["image"], strict=True), part["value"], strict=True))
+            rows[name] = [values.get(key) for key in zip(rows["cell_id"], rows["image"], strict=True)]
+        return rows
+
+    def _name(self) -> str:
+        if self.study is None:
+            raise PromptlabError('this needs a study: promptlab.load("NAME"); `promptlab status` lists them')
+        return self.study
+
+    def _axis(self, name: str | None, beside: tuple[str, ...] = ()) -> str | None:
+        axes = [*self.axes(), *beside] if name is not None else []
+        if name is not None and name not in axes:
+            raise PromptlabError(f"{self.study} has no axis {name!r}: it has {', '.join(axes)}{nearest(name, axes)}")
+        return name
+
+    def _measure(self, name: str) -> tuple[str | None, str]:
+        """(probe or None, measure)."""
+        known = self.measures()["measure"].tolist()
+        probe, dot, measure = name.rpartition(".")
+        if name not in known and (dot or name not in {one.partition(".")[2] for one in known}):
+            there = f"it has {', '.join(known)}" if known else "nothing was measured; `promptlab score STUDY` measures"
+            raise PromptlabError(f"{self.study} has no measure {name!r}: {there}{nearest(name, known)}")
+        return probe or None, measure
+
+    def _path(self, file: Any) -> str | None:
+        return str(path_of(self.store.home, file)) if isinstance(file, str) else None
+
+
+def _number(level: str | None) -> float | None:
+    try:
+        return None if level is None else float(level)
+    except ValueError:
+        return None
+
+
+_PICTURES = """
+WITH wanted AS (SELECT unnest($axes::VARCHAR[]) AS axis, unnest($levels::VARCHAR[]) AS level), here AS (
+    SELECT cell.*, cell_image.seed, cell_image.image, coalesce(image.status, 'missing') AS status, image.reason,
+        image.file,
+        (SELECT min(label) FROM score WHERE score.image = cell_image.image AND measure = 'correct'
+            AND coalesce(score.prompt_id, cell.prompt_id) = cell.prompt_id
+            AND split_part(probe, '-', 1) IN ('binding', 'human')) AS outcome,
+        (SELECT avg(value) FROM score WHERE score.image = cell_image.image AND measure = $measure
+            AND coalesce(score.prompt_id, cell.prompt_id) = cell.prompt_id
+            AND ($probe IS NULL OR split_part(probe, '-', 1) = $probe)) AS sorter,
+        (SELECT map_from_entries(list({'k': axis, 'v': level} ORDER BY axis)) FROM level
+            WHERE level.study = cell.study AND level.cell_id = cell.id) AS levels
+    FROM cell
+    JOIN cell_image ON cell_image.study = cell.study AND cell_image.cell_id = cell.id
+    LEFT JOIN image ON image.id = cell_image.image
+    WHERE cell.current AND cell.study = $study AND NOT EXISTS (
+        SELECT 1 FROM wanted WHERE NOT EXISTS (
+            SELECT 1 FROM level WHERE level.study = cell.study AND level.cell_id = cell.id
+                AND level.axis = wanted.axis AND level.level = wanted.level))
+)
+SELECT image, file, status, reason, outcome, id AS cell_id, prompt_group, prompt, negative_prompt, levels, seed, model,
+    tier, guidance_scale, num_inference_steps, height, width, scheduler
+FROM here
+WHERE ($status IS NULL OR status = $status) AND ($outcome IS NULL OR outcome = $outcome)
+    AND ($seed IS NULL OR seed::VARCHAR = $seed) AND ($prompt_group IS NULL OR prompt_group = $prompt_group)
+ORDER BY CASE WHEN $down THEN -sorter ELSE sorter END NULLS LAST, position, seed
+LIMIT $most OFFSET $skip
+"""
+
+_SCORES = """
+SELECT cell_id, image, split_part(probe, '-', 1) || '.' || measure AS measure, avg(value) AS value
+FROM scored
+WHERE study = $study AND status = 'ok' AND value IS NOT NULL AND list_contains($images::VARCHAR[], image)
+    AND list_contains($cells::VARCHAR[], cell_id)
+GROUP BY ALL
+"""
