@@ -1,4 +1,4 @@
-"""Whether rare combinations fail: the slope of "the right colour" on log10 of how often training showed the pair.
+"""Whether rare combinations fail: the slope of "there, in its colour" on log10 of how often training showed the pair.
 
 One unit is one noun, its slope over its colours (least squares): a noun that is hard in every colour does not count as
 rare. Pairs that training never showed are apart: their rate against that of the rest stands in the detail.
@@ -37,8 +37,13 @@ def _measure(store: Store) -> Finding:
         counts = {(row["noun"], row["colour"]): int(row["things"]) for row in csv.DictReader(file)}
     rows = store.query(
         """
-        SELECT levels['noun'] AS noun, levels['colour'] AS colour, avg(value) AS share, count(value) AS n FROM scored
-        WHERE study = ? AND measure = 'correct' AND status = 'ok' AND value IS NOT NULL GROUP BY ALL ORDER BY ALL
+        SELECT noun, colour, avg(is_right) AS share, count(is_right) AS n FROM (
+            SELECT levels['noun'] AS noun, levels['colour'] AS colour, seed,
+                (bool_and(value = 1) FILTER (measure = 'noun')
+                    AND coalesce(bool_and(value = 1) FILTER (measure = 'colour'), false))::INTEGER AS is_right
+            FROM scored WHERE study = ? AND measure IN ('noun', 'colour') AND status = 'ok'
+            GROUP BY ALL)
+        WHERE is_right IS NOT NULL GROUP BY ALL ORDER BY ALL
         """,
         [STUDY],
     )
