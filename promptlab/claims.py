@@ -141,10 +141,15 @@ def run_claims(
             told.say(f"analysis {claim.analysis}")
             found.append(_measured(plugins.load("analysis", claim.analysis or "")(store)))
     settled = settle(claims, found)
-    with store.open_run(STUDY, text=json.dumps([c.model_dump(mode="json") for c in claims])) as run:
+    with store.open_run(STUDY, text=json.dumps([_written(claim) for claim in claims])) as run:
         run.add(*(one.effect for one in settled))
     store.publish()
     return settled
+
+
+def _written(claim: Claim) -> dict[str, Any]:
+    """The claim as its file says; of its study the file's name, since a path speaks of one machine."""
+    return claim.model_dump(mode="json") | ({"study": Path(claim.study).name} if claim.study else {})
 
 
 def _measured(finding: Finding) -> ContrastEffect:
