@@ -92,9 +92,7 @@ def test_maps_are_those_of_weights_by_hand(name: str, family_folder: Callable[[s
     kept: list[torch.Tensor] = []
     unet = backend.denoiser
     usual = unet.attn_processors
-    unet.set_attn_processor(
-        {key: ByHand(kept) if ".attn2." in key else processor for key, processor in usual.items()}
-    )
+    unet.set_attn_processor({key: ByHand(kept) if ".attn2." in key else processor for key, processor in usual.items()})
     pictures(backend, jobs)
     layers = len(kept) // 3
     assert layers * 3 == len(kept) and layers > 1

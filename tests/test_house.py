@@ -17,15 +17,15 @@ MAX_LINES = 300
 
 FLOORS = {
     0: "promptlab records errors identity",
-    1: "agreement articles axes byte_pairs calibration chat_templates colour crash diversity grammar human hypotheses "
-    "lengths levels listed manipulations mistakes pairing plugins power prompt_lists prompts redaction resampling "
+    1: "agreement articles axes byte_pairs calibration chat_templates colour crash diversity grammar heatmaps human "
+    "hypotheses lengths levels listed manipulations mistakes pairing plugins power prompt_lists prompts redaction resampling "
     "runlog simulations stats tokens yaml_strict",
     2: "grid init_study study study_checks study_contrasts study_overrides",
-    3: "backends.* clip clip_files decoding doctor durable home journal ledger lock manifests miniature.* "
+    3: "backends.* bound_words clip clip_files decoding doctor durable home journal ledger lock manifests miniature.* "
     "picture_folders picture_notes pictures probes.* publish reader scenes store",
-    4: "analyzer bench by_hand card effects estimate export gates generator imports passports plan ratings readings "
-    "reproduce run suitability "
-    "tables truth",
+    4: "analyzer attention_answer bench by_hand card effects estimate export gates generator imports passports plan "
+    "ratings readings reproduce run suitability "
+    "tables tracing truth",
     5: "__main__ cli.*",
 }
 """DESIGN section 4, with every module that there is; `x.*` is the folder x."""

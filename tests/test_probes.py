@@ -71,7 +71,7 @@ def test_all_probes_are_there() -> None:
 def test_a_probe_says_what_it_is(name: str) -> None:
     probe = probes()[name]
     assert probe.name == name and probe.version >= 1 and probe.id.startswith(f"{name}-{probe.version}-")
-    assert probe.needs <= {"twin", "siblings"} and probe.measures
+    assert probe.needs <= {"twin", "siblings", "model"} and probe.measures
     text = importlib.import_module(f"promptlab.probes.{name}").__doc__ or ""
     assert "References:" in text or "Ours." in text
     for measure in probe.measures:

@@ -153,7 +153,9 @@ class _Recorder:
             for handle in handles:
                 handle.remove()
 
-    def _see(self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *_: Any, **more: Any) -> None:
+    def _see(
+        self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *_: Any, **more: Any
+    ) -> None:
         import torch
 
         if self.layout == "cross":

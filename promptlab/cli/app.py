@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from promptlab import __version__
+from promptlab.cli.attention import attention
 from promptlab.cli.bench import bench
 from promptlab.cli.imports import import_, import_prompts, import_ratings, reproduce
 from promptlab.cli.look import export, list_, table
@@ -187,6 +188,7 @@ def schema(path: Annotated[Path, typer.Argument()] = Path("studies/study.schema.
 
 for command in (
     models,
+    attention,
     table,
     export,
     import_prompts,
