@@ -1,6 +1,6 @@
 """Colour words and nouns of two objects, where they lie in a prompt and where their objects lie in a picture.
 
-What the probes `attention` and `ablation` share: both compare what words do with the things that the scene parser finds.
+What the probes `attention` and `ablation` share: both compare what words do with what the scene parser finds.
 """
 
 from __future__ import annotations

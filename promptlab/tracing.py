@@ -28,10 +28,8 @@ __all__ = ["Models", "WordMaps", "content_words", "word_maps"]
 
 ROWS = 4
 """Pictures that are made together when words are taken out."""
-SMALL_WORDS = frozenset(
-    ("a", "an", "the", "of", "and", "or", "with", "in", "on", "at", "to", "by", "as", "is", "are", "its", "it")
-    + ("this", "that", "from", "for", "photo", "picture", "image")
-)
+_SMALL = "a an the of and or with in on at to by as is are its it this that from for photo picture image"
+SMALL_WORDS = frozenset(re.findall(r"\w+", _SMALL))
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,8 +18,8 @@ MAX_LINES = 300
 FLOORS = {
     0: "promptlab records errors identity",
     1: "agreement articles axes byte_pairs calibration chat_templates colour crash diversity grammar heatmaps human "
-    "hypotheses lengths levels listed manipulations mistakes pairing plugins power prompt_lists prompts redaction resampling "
-    "runlog simulations stats tokens yaml_strict",
+    "hypotheses lengths levels listed manipulations mistakes pairing plugins power prompt_lists prompts redaction "
+    "resampling runlog simulations stats tokens yaml_strict",
     2: "grid init_study study study_checks study_contrasts study_overrides",
     3: "backends.* bound_words clip clip_files decoding doctor durable home journal ledger lock manifests miniature.* "
     "picture_folders picture_notes pictures probes.* publish reader scenes store",
