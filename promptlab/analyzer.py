@@ -148,14 +148,12 @@ def analyze(
         looks: list[Look] = []
         for key in keys:
             try:
-                look = _look(probe, family, key, shelf)
-                wanted = model is not None and "model" in probe.needs
-                looks.append(replace(look, model=model(family.shots[key])) if wanted and model else look)
-            except PromptlabError:
-                raise
+                looks.append(_look(probe, family, key, shelf))
             except Exception as error:
                 crashed = _crashed(probe, key[0], "its picture cannot be read", error)
                 yield [replace(score, prompt=key[1]) for score in crashed]
+        if model is not None and "model" in probe.needs:
+            looks = [replace(look, model=model(family.shots[look.image_id, look.prompt.id])) for look in looks]
         scores = _judged(probe, looks)
         for look in looks:
             yield [replace(score, prompt=look.prompt.id) for score in scores[look.image_id]]

@@ -60,4 +60,5 @@ def mask_on(mask: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.float
 def _overlap(n: int, m: int) -> NDArray[np.float64]:
     """The share (n, m) of each of n equal parts of a line that each of m equal parts covers."""
     ours, theirs = np.arange(n + 1)[:, None] / n, np.arange(m + 1)[None] / m
-    return np.maximum(np.minimum(ours[1:], theirs[:, 1:]) - np.maximum(ours[:-1], theirs[:, :-1]), 0) * n
+    shared = np.minimum(ours[1:], theirs[:, 1:]) - np.maximum(ours[:-1], theirs[:, :-1])
+    return np.asarray(np.maximum(shared, 0) * n, np.float64)

@@ -207,7 +207,7 @@ def _on_grid(weights: Tensor, grid: tuple[int, int]) -> Tensor:
         height, width = -(-height // 2), -(-width // 2)  # strided convolutions round up
     if height * width != weights.shape[-1]:
         raise UntraceableError(f"an attention over {weights.shape[-1]} places does not fit {grid[1]}x{grid[0]}")
-    maps = weights.unflatten(-1, (height, width))
+    maps = weights.reshape(*weights.shape[:-1], height, width)
     return maps if (height, width) == grid else torch.nn.functional.interpolate(maps, grid, mode="bilinear")
 
 

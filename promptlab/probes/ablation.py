@@ -7,7 +7,7 @@
 
 The word's state is replaced by padding (`promptlab.backends.attention`). Masks are those of the picture with all words.
 
-Ours; the causal companion of the probe `attention`. The distance is CIE 1976's Delta-E.
+Ours. The causal companion of the probe `attention`. The distance is CIE 1976's Delta-E.
 """
 
 from __future__ import annotations
