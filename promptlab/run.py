@@ -18,7 +18,7 @@ from itertools import groupby
 from typing import Any, Protocol
 
 from promptlab import pictures, plugins
-from promptlab.analyzer import Shot, analyze, evenly, missing
+from promptlab.analyzer import BATCH, Shot, analyze, evenly, missing
 from promptlab.backends import Backend, Job
 from promptlab.effects import contrast_effects
 from promptlab.generator import generate
@@ -216,7 +216,9 @@ def _score(
             continue
         progress.stage(f"probe {probe.name}", len(todo))
         # one journal line a batch of pictures would be lost whole; one a picture, with one fsync for many, is not
-        for scores in _batched(analyze(probe, shots, load, done=done, model=models.of), 1 if traced else 32):
+        # what is traced costs as much as making it, so it is kept one by one
+        found = analyze(probe, shots, load, done=done, batch=1 if traced else BATCH, model=models.of)
+        for scores in _batched(found, 1 if traced else 32):
             run.add(*(score for one in scores for score in one))
             summary.scores += sum(map(len, scores))
             progress.step(len(scores))
