@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promptlab.errors import PromptlabError
-from promptlab.probes import Look, Probe
+from promptlab.probes import Look, Model, Probe
 from promptlab.records import Cell, Score, Settings
 
-__all__ = ["Key", "Shot", "analyze", "missing"]
+__all__ = ["Key", "Shot", "analyze", "evenly", "missing"]
 
 BATCH = 64
 SHELF_BYTES = 256_000_000
@@ -105,6 +105,22 @@ def missing(probe: Probe, shots: Iterable[Shot], done: Container[Key] = frozense
     return [family.shots[key] for key in family.missing(probe, done)]
 
 
+def evenly(shots: Sequence[Shot], n: int) -> list[Shot]:
+    """`n` of the shots that a model here draws, spread evenly over their cells: the first seed of cells, then the next.
+
+    Which ones depends on the plan alone, so a run that goes on takes the same.
+    """
+    cells: dict[str, list[Shot]] = defaultdict(list)
+    for shot in dict((one.image, one) for one in shots if one.cell.backend == "diffusion").values():
+        cells[shot.cell.id].append(shot)
+    chosen: list[Shot] = []
+    for turn in range(max(map(len, cells.values()), default=0)):
+        there = [own[turn] for own in cells.values() if turn < len(own)]
+        left = min(n - len(chosen), len(there))
+        chosen += [there[(2 * i + 1) * len(there) // (2 * left)] for i in range(left)]
+    return chosen
+
+
 def analyze(
     probe: Probe,
     shots: Iterable[Shot],
@@ -112,6 +128,7 @@ def analyze(
     *,
     done: Container[Key] = frozenset(),
     batch: int = BATCH,
+    model: Callable[[Shot], Model | None] | None = None,
 ) -> Iterator[list[Score]]:
     """All scores of one picture after another, as they are ready: a list is what a store keeps whole.
 
@@ -119,6 +136,7 @@ def analyze(
         shots: pictures that exist and are ok, in the order of the plan (seeds of a cell together).
         load: pixels of an image id, uint8 (height, width, 3).
         done: what the probe has scored.
+        model: what drew a shot, for probes that need it.
 
     Raises:
         PromptlabError: the probe cannot work at all.
@@ -134,6 +152,8 @@ def analyze(
             except Exception as error:
                 crashed = _crashed(probe, key[0], "its picture cannot be read", error)
                 yield [replace(score, prompt=key[1]) for score in crashed]
+        if model is not None and "model" in probe.needs:
+            looks = [replace(look, model=model(family.shots[look.image_id, look.prompt.id])) for look in looks]
         scores = _judged(probe, looks)
         for look in looks:
             yield [replace(score, prompt=look.prompt.id) for score in scores[look.image_id]]

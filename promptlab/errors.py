@@ -6,6 +6,7 @@ PromptlabError              exit code 1   anything a person can mend; shown in o
 +-- LockedError             exit code 4   another process runs this study
 +-- DiskError               exit code 5   no room left, or the folder cannot be written
 +-- ModelError              exit code 1   a model folder is missing, partial or unsafe
++-- UntraceableError        exit code 1   a model or picture whose attention cannot be read, and why
 +-- StoreError              exit code 1   journal or database damaged (says what, and the command that mends it)
 """
 
@@ -22,6 +23,7 @@ __all__ = [
     "PromptlabError",
     "StoreError",
     "StudyError",
+    "UntraceableError",
     "nearest",
 ]
 
@@ -58,6 +60,10 @@ class DiskError(PromptlabError):
 
 class ModelError(PromptlabError):
     """A model that cannot be loaded."""
+
+
+class UntraceableError(PromptlabError):
+    """Attention that cannot be read, or words that cannot be taken out; probes make it the reason of a NULL."""
 
 
 class StoreError(PromptlabError):

@@ -19,7 +19,7 @@ from itertools import groupby
 from typing import Any, Protocol
 
 from promptlab import pictures, plugins
-from promptlab.analyzer import Shot, analyze, missing
+from promptlab.analyzer import BATCH, Shot, analyze, evenly, missing
 from promptlab.backends import Backend, Job
 from promptlab.distribution import Workforce, workforce
 from promptlab.effects import contrast_effects
@@ -31,6 +31,7 @@ from promptlab.records import ContrastEffect, Image, Measure, Passport, Status
 from promptlab.runlog import log, logging_to
 from promptlab.store import Run, Store
 from promptlab.study import Study
+from promptlab.tracing import Models
 
 __all__ = ["Progress", "Silent", "Summary", "run_study"]
 
@@ -235,14 +236,17 @@ def _score(
     plan: Plan, store: Store, run: Run, progress: Progress, publish: _Publisher, summary: Summary, probes: list[Probe]
 ) -> None:
     images = store.images()
-    shots = [Shot(cell, seed) for cell in plan.cells for seed in cell.seeds(plan.study.seeds)]
+    planned = [Shot(cell, seed) for cell in plan.cells for seed in cell.seeds(plan.study.seeds)]
+    models = Models()
     seen = {key for key, image in images.items() if image.status == "ok" and image.file}
-    shots = [shot for shot in shots if shot.image in seen]
 
     def load(image: str) -> Any:
         return pictures.load(store.home, images[image].file or "")
 
     for probe in probes:
+        traced = "model" in probe.needs
+        asked = evenly(planned, getattr(probe, "pictures", len(planned))) if traced else planned
+        shots = [shot for shot in asked if shot.image in seen]
         done = {(image, prompt) for _, image, prompt in store.scores(probe.id)}
         todo = missing(probe, shots, done)
         run.add(*probe.measures)
@@ -250,11 +254,14 @@ def _score(
             continue
         progress.stage(f"probe {probe.name}", len(todo))
         # one journal line a batch of pictures would be lost whole; one a picture, with one fsync for many, is not
-        for scores in _batched(analyze(probe, shots, load, done=done), 32):
+        # what is traced costs as much as making it, so it is kept one by one
+        found = analyze(probe, shots, load, done=done, batch=1 if traced else BATCH, model=models.of)
+        for scores in _batched(found, 1 if traced else 32):
             run.add(*(score for one in scores for score in one))
             summary.scores += sum(map(len, scores))
             progress.step(len(scores))
             publish()
+    models.close()
 
 
 def _batched(items: Iterable[Any], size: int) -> Iterable[list[Any]]:

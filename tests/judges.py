@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import inspect
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -92,6 +93,21 @@ def shipped(name: str, **options: Any) -> Probe:
     return probe
 
 
+class Watched:
+    """A model that attends and changes at random, always the same way: what one prompt's phrases make of noise."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+
+    def attend(self, phrases: Any) -> Any:
+        draw = [np.random.default_rng([p.start, p.end]).random((4, 16, 16), np.float32) for p in phrases]
+        return np.stack(draw, 1)
+
+    def without(self, phrases: Any) -> Any:
+        seeds = [0 if phrase is None else phrase.start for phrase in phrases]
+        return [np.random.default_rng(seed).integers(0, 256, self._shape, np.uint8) for seed in seeds]
+
+
 def some_looks() -> list[Look]:
     """Looks of many kinds: one and two objects, with a twin, with siblings, and of sizes no judge was made for."""
     looks = [next(iter(looks_of(name, 1))) for name in ("correct", "neglect", "fused", "noun", "pair", "various")]
@@ -101,7 +117,7 @@ def some_looks() -> list[Look]:
     for k, level in enumerate((0, 255)):
         flat = np.full((128, 128, 3), level, np.uint8)
         looks.append(Look(f"flat-{k}", flat, looks[0].prompt, Settings(), k))
-    return looks
+    return [replace(look, model=Watched(look.pixels.shape)) for look in looks]
 
 
 class Oracle:

@@ -81,7 +81,7 @@ def test_all_probes_are_there() -> None:
 def test_a_probe_says_what_it_is(name: str) -> None:
     probe = probes()[name]
     assert probe.name == name and probe.version >= 1 and probe.id.startswith(f"{name}-{probe.version}-")
-    assert probe.needs <= {"twin", "siblings"} and probe.measures
+    assert probe.needs <= {"twin", "siblings", "model"} and probe.measures
     text = importlib.import_module(f"promptlab.probes.{name}").__doc__ or ""
     assert "References:" in text or "Ours." in text
     for measure in probe.measures:
@@ -110,7 +110,8 @@ def test_scores_keep_their_promises(name: str) -> None:
             assert measure.lower is None or score.value >= measure.lower
             assert measure.upper is None or score.value <= measure.upper
     assert {image for image, _, _ in scored(name)} == {look.image_id for look in looks()}, "a look without a score"
-    assert any(score.value is not None for score in scored(name).values())
+    # a parser of random weights never finds both things that ablation asks for: see test_attention_probes.py
+    assert any(score.value is not None for score in scored(name).values()) or name == "ablation"
 
 
 @pytest.mark.parametrize("name", NAMES)

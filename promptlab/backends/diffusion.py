@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -90,7 +91,10 @@ def deal(backend: Diffusion, jobs: Sequence[Job]) -> list[list[Job]]:
 
 
 class Diffusion:
-    """A loaded pipeline. `batch_size` is the rows of a batch now; it shrinks where memory is short."""
+    """A loaded pipeline. `batch_size` is the rows of a batch now; it shrinks where memory is short.
+
+    `watch` is entered around each call of the pipeline with its shape, its rows and what it is told.
+    """
 
     name = "diffusion"
 
@@ -104,6 +108,7 @@ class Diffusion:
         self.folders = folders
         self.schedulers = {"default": pipe.scheduler}
         self.texts = self.new_texts()
+        self.watch: Callable[[Shape, list[Row], dict[str, Any]], AbstractContextManager[None]] | None = None
         self._batches = Batches(self._make, batch_size)
 
     def new_texts(self) -> TextStates:
@@ -178,6 +183,8 @@ class Diffusion:
             torch.cuda.empty_cache()
 
     def _encode(self, texts: list[str]) -> dict[str, Sequence[Tensor]]:
+        if any("\0" in text for text in texts):  # a name of states that were put by hand and are no longer held
+            raise ValueError("states of an ablated text cannot be encoded again")
         return encode(self.pipe, self.able, texts)
 
     def _length(self, text: str) -> int:
@@ -202,7 +209,9 @@ class Diffusion:
             own = self.schedulers[shape.scheduler or "default"]
             self.pipe.scheduler = type(own).from_config(own.config)
             inputs = [row.scale for row in padded if row.scale is not None]
-            with embedded_rows(self.denoiser, inputs if inputs and not shape.guided and self.able.mixes else None):
+            embedded = inputs if inputs and not shape.guided and self.able.mixes else None
+            watching = self.watch(shape, padded, told) if self.watch else nullcontext()
+            with embedded_rows(self.denoiser, embedded), watching:
                 latents = self.pipe(
                     **told,
                     height=shape.height,

@@ -75,6 +75,11 @@ class TextStates:
             for i, text in enumerate(some):
                 self._states[text] = {name: rows[i].clone().cpu() for name, rows in states.items()}
 
+    def put(self, text: str, states: Mapping[str, Tensor]) -> None:
+        """Keep `states` under the name `text`, which is not encoded: the states of a text, changed by hand."""
+        self._states.pop(text, None)
+        self._states[text] = dict(states)
+
     def _room(self) -> int:
         """How many texts of the size of the last one fit into KEEP_BYTES."""
         last = self._states[next(reversed(self._states))] if self._states else {}

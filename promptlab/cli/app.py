@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from promptlab import __version__
+from promptlab.cli.attention import attention
 from promptlab.cli.bench import bench
 from promptlab.cli.claims import claims
 from promptlab.cli.dashboard import dashboard
@@ -196,6 +197,7 @@ def schema(path: Annotated[Path, typer.Argument()] = Path("studies/study.schema.
 
 for command in (
     models,
+    attention,
     table,
     report,
     export,

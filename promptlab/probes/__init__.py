@@ -2,7 +2,8 @@
 
 A probe gets `Look`s: a picture with the prompt that asked for it and how it was made. What it `needs` besides is given
 where it exists: the *twin*, made from the prompt with two attributes exchanged (`Prompt.swapped`) at the same settings
-and seed, and the *siblings*, the same cell at the other seeds.
+and seed, the *siblings*, the same cell at the other seeds, and the *model* that drew it, ready to be asked again. Since
+that costs as much as drawing, a probe that needs the model has `pictures`: how many of a study it is shown.
 
 The laws, which hold for every probe and are tested on all of them:
 
@@ -25,11 +26,26 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from promptlab.records import Measure, Prompt, Score, Settings, content_id
+from promptlab.records import Measure, Phrase, Prompt, Score, Settings, content_id
 
-__all__ = ["Look", "Need", "Probe", "probe_id"]
+__all__ = ["Look", "Model", "Need", "Probe", "probe_id"]
 
-Need = Literal["twin", "siblings"]
+Need = Literal["twin", "siblings", "model"]
+
+
+class Model(Protocol):
+    """The model that drew a picture, with its settings and seed. Both raise UntraceableError where it cannot be."""
+
+    def attend(self, phrases: Sequence[Phrase]) -> NDArray[np.float32]:
+        """Attention to each phrase: (4, phrases, h, w), all steps, then early, middle, late (NaN where there is none).
+
+        Where all tokens of the text are taken together, a pixel's attention is 1.
+        """
+        ...
+
+    def without(self, phrases: Sequence[Phrase | None]) -> list[NDArray[np.uint8]]:
+        """The picture once for each, without that phrase; None takes nothing out. uint8 (height, width, 3)."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +59,7 @@ class Look:
     seed: int
     twin: Look | None = None
     siblings: tuple[Look, ...] = ()
+    model: Model | None = None
 
 
 class Probe(Protocol):

@@ -1,0 +1,64 @@
+"""Colour words and nouns of two objects, where they lie in a prompt and where their objects lie in a picture.
+
+What the probes `attention` and `ablation` share: both compare what words do with what the scene parser finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promptlab.miniature.parser import Found
+from promptlab.records import Phrase, Prompt
+from promptlab.scenes import plain_noun
+
+__all__ = ["Words", "bound_words", "mask_on", "thing_of"]
+
+
+@dataclass(frozen=True)
+class Words:
+    """An object of a prompt: its name, its noun, and its colour word if it has one."""
+
+    object: str
+    noun: Phrase
+    colour: Phrase | None
+
+
+def bound_words(prompt: Prompt) -> tuple[Words, ...]:
+    """Each object whose noun stands in the prompt, in order of mention."""
+    places = {phrase.name: phrase for phrase in prompt.phrases}
+    found: dict[str, Words] = {}
+    for binding in prompt.bindings:
+        whole = places.get(binding.object)
+        at = -1 if whole is None else whole.text.rfind(binding.noun)
+        if whole is None or at < 0 or binding.object in found:
+            continue
+        start = whole.start + at
+        noun = Phrase(binding.object, binding.noun, start, start + len(binding.noun))
+        colour = places.get(f"{binding.object}.{binding.family}") if binding.attribute else None
+        found[binding.object] = Words(binding.object, noun, colour)
+    return tuple(found.values())
+
+
+def thing_of(words: Words, others: Sequence[Words], found: Sequence[Found]) -> Found | None:
+    """The largest thing of an object's noun; None where there is none, or two objects share the noun."""
+    noun = plain_noun(words.noun.text)
+    if any(plain_noun(one.noun.text) == noun for one in others if one.object != words.object):
+        return None
+    return max((thing for thing in found if thing.noun == noun), key=lambda thing: thing.area, default=None)
+
+
+def mask_on(mask: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.float64]:
+    """The share of each place of a grid (h, w) that a mask covers, 0..1; either grid may be the finer one."""
+    down, across = (_overlap(*sizes) for sizes in zip(shape, mask.shape, strict=True))
+    return np.asarray(down @ mask @ across.T)
+
+
+def _overlap(n: int, m: int) -> NDArray[np.float64]:
+    """The share (n, m) of each of n equal parts of a line that each of m equal parts covers."""
+    ours, theirs = np.arange(n + 1)[:, None] / n, np.arange(m + 1)[None] / m
+    shared = np.minimum(ours[1:], theirs[:, 1:]) - np.maximum(ours[:-1], theirs[:, :-1])
+    return np.asarray(np.maximum(shared, 0) * n, np.float64)

@@ -1,0 +1,116 @@
+"""Does a colour word act on its own object? The same picture without the word, on a traced subset.
+
+    change(w, R)      mean CIELAB distance of the picture and the one made without w, same seed, over the places R
+    ablation_change   target "first > second": the first object's colour word, on the mask of the second object;
+                      "first > elsewhere": outside both
+    ablation_contrast change on the own object minus change on the other one: above 0 where the word acts at home
+
+The word's state is replaced by padding (`promptlab.backends.attention`). Masks are those of the picture with all words.
+
+Ours. The causal companion of the probe `attention`. The distance is CIE 1976's Delta-E.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promptlab.bound_words import Words, bound_words, mask_on, thing_of
+from promptlab.colour import rgb_to_lab
+from promptlab.errors import PromptlabError, UntraceableError
+from promptlab.miniature.parser import Found
+from promptlab.probes import Look, Need, probe_id
+from promptlab.records import Measure, Score
+from promptlab.scenes import Scenes
+
+__all__ = ["Ablation", "load"]
+
+_WHERE = "promptlab.probes.ablation"
+MEASURES = (
+    Measure("ablation_change", "change where a colour word is taken out", "Delta-E 1976", 0, None, None, _WHERE),
+    Measure(
+        "ablation_contrast", "that change on the own object less on the other", "Delta-E 1976", None, None, True, _WHERE
+    ),
+)
+
+
+class Ablation:
+    """What colour words do. `pictures` of a study are made again; `parser` is a scene parser's folder."""
+
+    name = "ablation"
+    version = 1
+    measures = MEASURES
+    needs: frozenset[Need] = frozenset({"model"})
+
+    def __init__(self, pictures: int = 24, parser: str | Path | None = None) -> None:
+        if pictures < 1:
+            raise PromptlabError(f"pictures is {pictures}: at least 1 must be made again")
+        self.pictures = pictures
+        self._scenes = Scenes(parser)
+
+    @cached_property
+    def id(self) -> str:
+        """See `Probe.id`; how many pictures are made again is no part of it."""
+        return probe_id(self.name, self.version, {"parser": self._scenes.sha256})
+
+    def score(self, looks: Sequence[Look]) -> Iterator[Score]:
+        """Three changes and a contrast for each colour word of two objects."""
+        found = self._scenes.read({look.image_id: look.pixels for look in looks})
+        for look in looks:
+            yield from self._judge(look, found)
+
+    def _judge(self, look: Look, found: Mapping[str, tuple[Found, ...]]) -> Iterator[Score]:
+        objects = bound_words(look.prompt)
+        things = {one.object: thing_of(one, objects, found.get(look.image_id, ())) for one in objects}
+        problem = None if look.model else "no model here drew this picture, so no word can be taken out"
+        if len(objects) != 2 or any(one.colour is None for one in objects):
+            problem = "two objects, each with its colour, are needed"
+        elif look.image_id not in found:
+            problem = problem or Scenes.objection(look.pixels.shape)
+        gone = [one.noun.text for one in objects if things[one.object] is None]
+        if gone:
+            problem = problem or f"no {gone[0]} was found that could be told from others"
+        pictures: list[NDArray[np.uint8]] = []
+        if problem is None and look.model is not None:
+            try:
+                pictures = look.model.without([None, *(one.colour for one in objects)])
+            except UntraceableError as error:
+                problem = str(error)
+        if problem:
+            for measure in MEASURES:
+                yield Score(look.image_id, self.id, measure.name, reason=problem)
+            return
+        masks = {name: mask_on(thing.mask, look.pixels.shape[:2]) for name, thing in things.items() if thing}
+        yield from self._changes(look, objects, masks, [rgb_to_lab(picture) for picture in pictures])
+
+    def _changes(
+        self,
+        look: Look,
+        objects: Sequence[Words],
+        masks: dict[str, NDArray[np.float64]],
+        labs: Sequence[NDArray[np.float64]],
+    ) -> Iterator[Score]:
+        rest = 1 - np.minimum(1, sum(masks.values()))
+        for i, one in enumerate(objects):
+            distance = np.linalg.norm(labs[i + 1] - labs[0], axis=-1)
+            change = {}
+            for place, mask in {**masks, "elsewhere": rest}.items():
+                target = f"{one.object} > {place}"
+                if not mask.any():
+                    yield Score(
+                        look.image_id, self.id, "ablation_change", target, reason="the objects fill the picture"
+                    )
+                    continue
+                change[place] = float((distance * mask).sum() / mask.sum())
+                yield Score(look.image_id, self.id, "ablation_change", target, change[place])
+            contrast = change[one.object] - change[objects[1 - i].object]
+            yield Score(look.image_id, self.id, "ablation_contrast", one.object, contrast)
+
+
+def load(pictures: int = 24, parser: str | Path | None = None) -> Ablation:
+    """The probe; see `Ablation`."""
+    return Ablation(pictures, parser)
