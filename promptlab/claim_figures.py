@@ -51,8 +51,10 @@ def figure(one: Settled) -> str:
     else:
         parts += _axis(one, effect.estimate, effect.low, effect.high, y)
         y += 130
-    n = f"{effect.n_groups} {effect.detail.get('unit', 'prompts')}, {effect.n_pairs} pairs" if effect.n_groups else ""
-    foot = f"{n}; 95 % interval; tier {one.tier}: the miniature says nothing about SDXL or FLUX." if n else ""
+    foot = ""
+    if effect.n_groups:
+        n = f"{effect.n_groups} {effect.detail.get('unit_of_inference', 'prompt')}s, {effect.n_pairs} pairs"
+        foot = f"{n}; 95 % interval; tier {one.tier}: the miniature says nothing about SDXL or FLUX."
     for line in (foot, *textwrap.wrap(f"Elsewhere: {claim.comparator}", 110)):
         if line:
             parts.append(_text(LEFT, y, line, 12, fill="#444"))

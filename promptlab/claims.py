@@ -157,7 +157,7 @@ def _measured(finding: Finding) -> ContrastEffect:
     from promptlab.stats import paired_effect
 
     values = list(finding.values.values())
-    detail = {**finding.detail, "unit": finding.unit}
+    detail = {**finding.detail, "unit_of_inference": finding.unit}
     blank = ContrastEffect(STUDY, "", "analysis", finding.measure, reason=finding.reason, detail=detail)
     if not values:
         return blank

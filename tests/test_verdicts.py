@@ -104,6 +104,7 @@ def test_a_figure_is_whole_and_holds_words_only(reason: str | None) -> None:
     one = settle([small(claim="<script>alert(1)</script> & more")], [effect])[0]
     drawn = figure(one)
     ElementTree.fromstring(drawn)
+    assert reason or "0 prompts" not in drawn
     assert "<script" not in drawn and one.verdict in VERDICTS and one.verdict in drawn
 
 

@@ -61,5 +61,5 @@ def _measure(_: Store) -> Finding:
     }
     detail = {"kept_by_bar_width": {str(width): round(float(np.mean(k)), 4) for width, k in curve.items()}}
     return Finding(
-        f"contrast kept of bars {FINE} pixels wide, less that of {COARSE}", values, "pair of colours", None, detail
+        f"contrast kept of bars {FINE} pixels wide, less that of {COARSE}", values, "colour pair", None, detail
     )
