@@ -24,7 +24,7 @@ FLOORS = {
     3: "backends.* bound_words clip clip_files decoding demo detections doctor durable home journal judge_models "
     "ledger lock manifests miniature.* outcome_scores picture_folders picture_notes pictures probes.* publish "
     "reader scenes store",
-    4: "analyses.* analysis analyzer attention_answer bench bench_workers burn by_hand card claim_figures claims "
+    4: "analyses.* analysis analyzer attention_answer bench bench_workers blind burn by_hand card claim_figures claims "
     "convergence detection distribution effects estimate export findings gates generator imports judges "
     "leakage lint needle order passports plan rarity ratings ray_workers readings recovery report reproduce "
     "run specificity suitability tables text_grids tracing truth tryout workers",

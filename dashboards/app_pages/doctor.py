@@ -111,3 +111,27 @@ if "tried" in st.session_state:
         column.html(f'<img src="{address}" alt="{alt}" style="width: 100%; border-radius: 6px">')
         column.caption("The parser sees")
         column.text(seen)
+
+
+@st.cache_data(show_spinner="Looking", max_entries=20)
+def looked(text: str, guidance: float) -> bytes:
+    """A sheet of heat maps at seed 0, as PNG."""
+    from promptlab.heatmaps import sheet
+    from promptlab.records import Settings
+    from promptlab.tracing import word_maps
+
+    found = word_maps(text, 0, Settings(guidance_scale=guidance, num_inference_steps=25))
+    buffer = io.BytesIO()
+    sheet(found.picture, found.words, found.maps).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+if st.button("Where each word looks") or st.session_state.get("looked") == (prompt, guidance):
+    st.session_state["looked"] = (prompt, guidance)
+    try:
+        image = looked(prompt, guidance)
+    except PromptlabError as error:
+        st.text(str(error))
+    else:
+        st.image(image, alt=f"the picture at seed 0, and the attention of each word laid over it: {prompt}")
+        st.caption("Attention shows where a word looks, not what it causes. Each map is stretched by itself.")

@@ -1,0 +1,120 @@
+"""Blind rating: which of two pictures at one seed fits the prompt better, prompt settings and scores hidden.
+
+Choices go to a journal of their own, `ratings/blind.jsonl` of the home: one line a choice, fsynced, never rewritten. A
+person's choice is set against what a measure says of the same two pictures:
+
+    agree = share of choices in which the measure prefers the same picture; pairs that either calls equal are left out
+
+Half is chance. The interval is Wilson's over choices: it speaks of these raters and these pictures.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from promptlab.home import Home
+from promptlab.stats import wilson
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from promptlab.store import Store
+
+__all__ = ["Choice", "agreement_with_measures", "choices", "next_pair", "remember"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One choice between two images of a study, by id: a, b, or tie."""
+
+    study: str
+    image_a: str
+    image_b: str
+    chosen: Literal["a", "b", "tie"]
+    rater: str = ""
+    at: str = ""
+
+
+def remember(home: Home, choice: Choice) -> None:
+    """Append a choice to the home's journal of ratings, safely on disk when this returns."""
+    path = home.path / "ratings" / "blind.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    when = choice.at or datetime.now(UTC).isoformat(timespec="seconds")
+    line = json.dumps({**asdict(choice), "at": when}, ensure_ascii=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def choices(home: Home, study: str) -> tuple[Choice, ...]:
+    """All choices of a study, oldest first; a line that was cut off by a crash is left out."""
+    path = home.path / "ratings" / "blind.jsonl"
+    found = []
+    for line in path.read_text("utf-8").splitlines() if path.is_file() else ():
+        try:
+            choice = Choice(**json.loads(line))
+        except (ValueError, TypeError):
+            continue
+        if choice.study == study and choice.chosen in ("a", "b", "tie"):
+            found.append(choice)
+    return tuple(found)
+
+
+def next_pair(store: Store, study: str, done: Iterable[Choice]) -> tuple[str, str, str] | None:
+    """Two images of one prompt at one seed that nobody rated yet, and their prompt: (image a, image b, prompt).
+
+    They differ in settings alone, so the prompt can be shown. Which is a and which is b follows their ids: no order of
+    levels is told. None where every pair is rated.
+    """
+    rated = {frozenset((one.image_a, one.image_b)) for one in done}
+    rows = store.query(
+        """
+        SELECT one.image AS a, two.image AS b, c1.prompt FROM cell c1
+        JOIN cell_image one ON one.study = c1.study AND one.cell_id = c1.id
+        JOIN cell c2 ON c2.study = c1.study AND c2.prompt = c1.prompt AND c2.current
+        JOIN cell_image two ON two.study = c2.study AND two.cell_id = c2.id AND two.seed = one.seed
+        JOIN image i1 ON i1.id = one.image AND i1.status = 'ok' AND i1.file IS NOT NULL
+        JOIN image i2 ON i2.id = two.image AND i2.status = 'ok' AND i2.file IS NOT NULL
+        WHERE c1.study = ? AND c1.current AND one.image < two.image
+        GROUP BY ALL ORDER BY md5(one.image || two.image) LIMIT 2000
+        """,
+        [study],
+    )
+    for a, b, prompt in zip(rows["a"], rows["b"], rows["prompt"], strict=True):
+        if frozenset((a, b)) not in rated:
+            return str(a), str(b), str(prompt)
+    return None
+
+
+def agreement_with_measures(store: Store, study: str, made: Iterable[Choice]) -> pd.DataFrame:
+    """How often each measure prefers the picture that people chose. Columns: measure, agree, low, high, n."""
+    import pandas as pd
+
+    said = [(one.image_a, one.image_b, one.chosen) for one in made if one.chosen != "tie"]
+    rows = store.query(
+        """
+        SELECT image, measure, avg(value) AS value, any_value(higher_is_better) AS better FROM scored
+        WHERE study = ? AND status = 'ok' AND value IS NOT NULL AND higher_is_better IS NOT NULL GROUP BY image, measure
+        """,
+        [study],
+    )
+    out = []
+    for measure, part in rows.groupby("measure"):
+        value = dict(zip(part["image"], part["value"], strict=True))
+        sign = 1 if bool(part["better"].iloc[0]) else -1
+        hits = [
+            (sign * (value[a] - value[b]) > 0) == (chosen == "a")
+            for a, b, chosen in said
+            if a in value and b in value and value[a] != value[b]
+        ]
+        if hits:
+            low, high = wilson(sum(hits), len(hits))
+            row = {"measure": measure, "agree": sum(hits) / len(hits), "low": low, "high": high, "n": len(hits)}
+            out.append(row)
+    return pd.DataFrame(out, columns=["measure", "agree", "low", "high", "n"])
