@@ -75,14 +75,14 @@ def next_pair(store: Store, study: str, done: Iterable[Choice]) -> tuple[str, st
     rated = {frozenset((one.image_a, one.image_b)) for one in done}
     rows = store.query(
         """
-        SELECT one.image AS a, two.image AS b, c1.prompt FROM cell c1
+        SELECT DISTINCT one.image AS a, two.image AS b, c1.prompt, md5(one.image || two.image) AS place FROM cell c1
         JOIN cell_image one ON one.study = c1.study AND one.cell_id = c1.id
         JOIN cell c2 ON c2.study = c1.study AND c2.prompt = c1.prompt AND c2.current
         JOIN cell_image two ON two.study = c2.study AND two.cell_id = c2.id AND two.seed = one.seed
         JOIN image i1 ON i1.id = one.image AND i1.status = 'ok' AND i1.file IS NOT NULL
         JOIN image i2 ON i2.id = two.image AND i2.status = 'ok' AND i2.file IS NOT NULL
         WHERE c1.study = ? AND c1.current AND one.image < two.image
-        GROUP BY ALL ORDER BY md5(one.image || two.image) LIMIT 2000
+        ORDER BY place LIMIT 2000
         """,
         [study],
     )

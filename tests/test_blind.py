@@ -13,7 +13,7 @@ STUDY = """
 name: rated
 question: Which is better?
 backend: renderer
-prompt: {template: "a {colour} cup", objects: {}}
+prompt: {template: "{thing}", objects: {thing: {noun: cup, colour: "{colour}"}}}
 axes: {colour: [red, blue], guidance_scale: [1, 5, 9]}
 seeds: 2
 probes: [exposure]
