@@ -20,7 +20,10 @@ from typing import Any, Protocol
 from promptlab import pictures, plugins
 from promptlab.analyzer import Shot, analyze, missing
 from promptlab.backends import Backend, Job
+from promptlab.backends.prices import Purse
+from promptlab.cost import check_paid
 from promptlab.effects import contrast_effects
+from promptlab.errors import IncompleteError
 from promptlab.generator import generate
 from promptlab.grid import MAX_CELLS
 from promptlab.plan import Plan, plan_study, tier_of
@@ -69,7 +72,10 @@ class Silent:
 
 @dataclass
 class Summary:
-    """What a run did: pictures made by status, scores, effects and what they measure, seconds by stage."""
+    """What a run did: pictures made by status, scores, effects and what they measure, seconds by stage.
+
+    `stopped` says why pictures were left unmade, as where a budget had no room for them.
+    """
 
     plan: Plan
     made: Counter[Status] = field(default_factory=Counter)
@@ -77,6 +83,7 @@ class Summary:
     effects: tuple[ContrastEffect, ...] = ()
     measures: dict[str, Measure] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    stopped: str | None = None
 
     @property
     def failed(self) -> int:
@@ -119,6 +126,7 @@ def run_study(
         ids = [probe.id for probe in probes]  # a probe whose model is missing says so before anything is made
         log.info("run %s of %s, probes %s", run.id, study.name, ", ".join(ids) or "none")
         plan = plan_study(study, store, max_cells, retry=retry, make=make)
+        check_paid(plan.cost)
         summary = Summary(plan, measures={m.name: m for probe in probes for m in probe.measures})
         run.plan(plan.cells, study.seeds, tier_of)
         publish = _Publisher(store)
@@ -136,7 +144,7 @@ def run_study(
         summary.effects = contrast_effects(store, study)
         run.add(*summary.effects)
         log.info("pictures %s, scores %d", dict(summary.made), summary.scores)
-        if summary.failed or (plan.missing and not make):
+        if summary.failed or summary.stopped or (plan.missing and not make):
             run.end("incomplete")
     store.publish()
     return summary
@@ -171,9 +179,12 @@ def _generate(
     def source(job: tuple[Any, int]) -> tuple[str, str]:
         return job[0].backend, job[0].model
 
+    # one purse for all models of the study
+    purse = Purse(plan.cost.budget) if plan.cost else None
+    paid: dict[str, Any] = {"purse": purse, "price": plan.study.price_per_image} if purse else {}
     progress.stage("pictures", len(plan.missing))
     for (name, model), jobs in groupby(sorted(plan.missing, key=source), key=source):
-        options: dict[str, Any] = {"model": model} | ({"batch_size": batch_size} if batch_size else {})
+        options: dict[str, Any] = {"model": model} | ({"batch_size": batch_size} if batch_size else {}) | paid
         backend: Backend = plugins.load("backend", name, **options)
         try:
             run.fact({name: backend.provenance()})
@@ -184,8 +195,14 @@ def _generate(
                     log.warning("picture %s: %s, %s", image.id, image.status, image.reason)
                 progress.step()
                 publish()
+        except IncompleteError as error:  # what was made is measured; the rest stays missing
+            summary.stopped = str(error)
+            log.warning("%s", error)
+            break
         finally:
             backend.close()
+    if purse:
+        progress.say(f"about ${purse.spent:.2f} spent of ${purse.cap or 0:.2f}")
 
 
 def _save(store: Store, pixels: Any, recipe: dict[str, Any]) -> tuple[str, str]:

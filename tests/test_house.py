@@ -24,7 +24,7 @@ FLOORS = {
     3: "backends.* clip clip_files decoding doctor durable home journal ledger lock manifests miniature.* "
     "detections judge_models outcome_scores "
     "picture_folders picture_notes pictures probes.* publish reader scenes store",
-    4: "analyses.* analyzer bench burn by_hand card claim_figures claims convergence "
+    4: "analyses.* analyzer bench burn by_hand card claim_figures claims convergence cost "
     "effects estimate export findings gates generator imports judges leakage lint needle order passports plan "
     "rarity ratings readings recovery report reproduce run specificity suitability tables truth tryout",
     5: "__main__ cli.*",
