@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from promptlab.backends.capabilities import defaults_of
 from promptlab.backends.hub import pinned
+from promptlab.cost import Cost, cost_of
 from promptlab.detection import Power, check_detects, power_table
 from promptlab.errors import ModelError
 from promptlab.estimate import estimate
@@ -45,7 +46,7 @@ class Plan:
     """A study expanded. `missing` are (cell, seed) to be made, one for each distinct picture.
 
     `seconds` rest on `basis`: pictures that were timed here, or an estimate; `memory` is the bytes of the largest
-    model's weights, None where no model is loaded.
+    model's weights, None where no model is loaded; `cost` is None where pictures cost nothing.
     """
 
     study: Study
@@ -61,6 +62,7 @@ class Plan:
     basis: str = ""
     memory: float | None = None
     unknown: tuple[str, ...] = ()
+    cost: Cost | None = None
 
     @property
     def detectable(self) -> float | None:
@@ -90,6 +92,8 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
         "megabytes": plan.megabytes,
         "time_by": plan.basis,
         "memory_bytes": plan.memory,
+        "cost_usd": plan.cost and plan.cost.usd,
+        "budget_usd": plan.cost and plan.cost.budget,
         "unknown_words": list(plan.unknown),
         "readings": [asdict(reading) for reading in plan.readings],
         "smallest_detectable_difference": plan.detectable,
@@ -159,6 +163,7 @@ def plan_study(
         basis,
         memory,
         unknown_words(present),
+        cost_of(study, tuple(missing.values())) if make else None,
     )
 
 

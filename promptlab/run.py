@@ -16,17 +16,21 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Any
 
 from promptlab import pictures, plugins
 from promptlab.analyzer import BATCH, Shot, analyze, evenly, missing
 from promptlab.backends import Backend, Job
+from promptlab.backends.prices import Purse
+from promptlab.cost import check_paid
 from promptlab.distribution import Workforce, workforce
 from promptlab.effects import contrast_effects
+from promptlab.errors import IncompleteError
 from promptlab.generator import generate
 from promptlab.grid import MAX_CELLS
 from promptlab.plan import Plan, plan_study, tier_of
 from promptlab.probes import Probe
+from promptlab.progress import Progress, Silent
 from promptlab.records import ContrastEffect, Image, Measure, Passport, Status
 from promptlab.runlog import log, logging_to
 from promptlab.store import Run, Store
@@ -41,38 +45,12 @@ PUBLISH_SECONDS = 15.0
 _VERSIONS = ("torch", "diffusers", "transformers", "open_clip_torch", "duckdb", "numpy", "pillow")
 
 
-class Progress(Protocol):
-    """How a run tells where it is: a stage with a total, steps of it, and lines to say."""
-
-    def stage(self, what: str, total: int) -> None:
-        """A stage of `total` steps begins."""
-        ...
-
-    def step(self, count: int = 1) -> None:
-        """So many steps of the stage are done."""
-        ...
-
-    def say(self, line: str) -> None:
-        """One line for the person."""
-        ...
-
-
-class Silent:
-    """Tells nothing."""
-
-    def stage(self, what: str, total: int) -> None:
-        """Nothing."""
-
-    def step(self, count: int = 1) -> None:
-        """Nothing."""
-
-    def say(self, line: str) -> None:
-        """Nothing."""
-
-
 @dataclass
 class Summary:
-    """What a run did: pictures made by status, scores, effects and what they measure, seconds by stage."""
+    """What a run did: pictures made by status, scores, effects and what they measure, seconds by stage.
+
+    `stopped` says why pictures were left unmade, as where a budget had no room for them.
+    """
 
     plan: Plan
     made: Counter[Status] = field(default_factory=Counter)
@@ -80,6 +58,7 @@ class Summary:
     effects: tuple[ContrastEffect, ...] = ()
     measures: dict[str, Measure] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    stopped: str | None = None
 
     @property
     def failed(self) -> int:
@@ -126,6 +105,7 @@ def run_study(
         ids = [probe.id for probe in probes]  # a probe whose model is missing says so before anything is made
         log.info("run %s of %s, probes %s", run.id, study.name, ", ".join(ids) or "none")
         plan = plan_study(study, store, max_cells, retry=retry, make=make)
+        check_paid(plan.cost)
         summary = Summary(plan, measures={m.name: m for probe in probes for m in probe.measures})
         run.plan(plan.cells, study.seeds, tier_of)
         publish = _Publisher(store)
@@ -143,7 +123,7 @@ def run_study(
         summary.effects = contrast_effects(store, study)
         run.add(*summary.effects)
         log.info("pictures %s, scores %d", dict(summary.made), summary.scores)
-        if summary.failed or (plan.missing and not make):
+        if summary.failed or summary.stopped or (plan.missing and not make):
             run.end("incomplete")
     store.publish()
     return summary
@@ -179,23 +159,33 @@ def _generate(
     def source(job: tuple[Any, int]) -> tuple[str, str]:
         return job[0].backend, job[0].model
 
+    # one purse for all models of the study
+    purse = Purse(plan.cost.budget) if plan.cost else None
+    paid: dict[str, Any] = {"purse": purse, "price": plan.study.price_per_image} if purse else {}
     progress.stage("pictures", len(plan.missing))
     with workforce(workers, ray) as crew:
         for (name, model), asked in groupby(sorted(plan.missing, key=source), key=source):
-            options: dict[str, Any] = {"model": model} | ({"batch_size": batch_size} if batch_size else {})
+            options: dict[str, Any] = {"model": model} | ({"batch_size": batch_size} if batch_size else {}) | paid
             jobs = [Job.of(*job) for job in asked]
             together = crew if crew and plugins.part("backend", name, "deal") else None
             if crew and not together:
                 progress.say(f"the backend {name} works in one process")
             make = partial(_together, together, progress) if together else _alone
-            with closing(make(name, options, jobs, store, run)) as images:
-                for image in images:
-                    run.add(image)
-                    summary.made[image.status] += 1
-                    if image.status != "ok":
-                        log.warning("picture %s: %s, %s", image.id, image.status, image.reason)
-                    progress.step()
-                    publish()
+            try:
+                with closing(make(name, options, jobs, store, run)) as images:
+                    for image in images:
+                        run.add(image)
+                        summary.made[image.status] += 1
+                        if image.status != "ok":
+                            log.warning("picture %s: %s, %s", image.id, image.status, image.reason)
+                        progress.step()
+                        publish()
+            except IncompleteError as error:  # what was made is measured; the rest stays missing
+                summary.stopped = str(error)
+                log.warning("%s", error)
+                break
+    if purse:
+        progress.say(f"about ${purse.spent:.2f} spent of ${purse.cap or 0:.2f}")
 
 
 def _alone(name: str, options: dict[str, Any], jobs: list[Job], store: Store, run: Run) -> Generator[Image, None, None]:

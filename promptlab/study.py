@@ -204,7 +204,10 @@ Rule = Annotated[
 
 
 class Study(Record):
-    """One study. `units` names the axes that make up the unit of inference, the prompt family."""
+    """One study. `units` names the axes that make up the unit of inference, the prompt family.
+
+    Of a closed system: US dollars a picture, in place of the list price, and those that one run may spend.
+    """
 
     name: Annotated[str, AfterValidator(check_name)]
     question: Annotated[Text, StringConstraints(pattern=r"\S")]
@@ -219,6 +222,8 @@ class Study(Record):
     probes: tuple[Probe, ...] = ()
     contrasts: tuple[Contrast, ...] = ()
     published: tuple[Published, ...] = ()
+    price_per_image: Annotated[float, Field(strict=True, gt=0, le=100)] | None = None
+    budget_usd: Annotated[float, Field(strict=True, gt=0, le=1e6)] | None = None
 
     _document: Document | None = PrivateAttr(None)
 

@@ -51,6 +51,7 @@ def check_study(study: Study) -> None:
     """Raise Mistake, with a route from the top of the study, for the first disagreement."""
     _names(study)
     _elsewhere(study)
+    _paid(study)
     _levels(study)
     _templates(study)
     _mentions(study)
@@ -107,6 +108,12 @@ def _elsewhere(study: Study) -> None:
         raise Mistake(("backend",), "say which model made the pictures: model: NAME, or model: unknown")
     if study.settings.model_fields_set:
         raise Mistake(("settings",), "settings of pictures made elsewhere come with their list", key=True)
+
+
+def _paid(study: Study) -> None:
+    for name in ("price_per_image", "budget_usd"):
+        if name in study.model_fields_set and study.backend != "hosted":
+            raise Mistake((name,), f"only backend: hosted costs money; given {study.backend}: remove it", key=True)
 
 
 def _levels(study: Study) -> None:

@@ -7,15 +7,16 @@ said, never dropped in silence: the rules that name it, the contrasts along it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 
-from promptlab.errors import nearest
+from promptlab.errors import StudyError, nearest
 from promptlab.mistakes import Mistake
 from promptlab.records import Level
 from promptlab.study import Study
 from promptlab.study_checks import check_study
 from promptlab.study_contrasts import check_contrasts
 
-__all__ = ["with_model", "without_axis"]
+__all__ = ["with_budget", "with_model", "without_axis"]
 
 
 def with_model(study: Study, model: str) -> Study:
@@ -25,6 +26,15 @@ def with_model(study: Study, model: str) -> Study:
             message = "this study varies the model itself; run it without --model, or remove the axis"
             raise study.error(("axes", name), message, key=True)
     return study.model_copy(update={"model": model})
+
+
+def with_budget(study: Study, usd: float) -> Study:
+    """The same study with US dollars that one run may spend. Raises StudyError where pictures cost nothing."""
+    if not isfinite(usd) or usd <= 0:
+        raise StudyError(f"--budget: given {usd:g}; allowed: US dollars above 0")
+    if study.backend != "hosted":
+        raise StudyError(f"--budget: pictures of the backend {study.backend} cost nothing; leave it out")
+    return study.model_copy(update={"budget_usd": usd})
 
 
 def without_axis(study: Study, name: str) -> tuple[Study, tuple[str, ...]]:

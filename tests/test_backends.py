@@ -211,6 +211,7 @@ def test_gives_up_with_advice(backend: Diffusion, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(
         backend.pipe.unet, "forward", Failing(backend.pipe.unet.forward, OOM, also=lambda *a, **k: True)
     )
+    backend._batches._in_a_row = 0  # which lasts from batch to batch, for workers
     made = []
     with pytest.raises(PromptlabError, match="ask for a smaller height and width") as caught:
         for one in backend.generate([job(seed=seed) for seed in range(20)]):

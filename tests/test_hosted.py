@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import io
-import json
-import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image as Pillow
+from closed_server import KEY, serving
 
 from promptlab.backends import Job, hosted
 from promptlab.errors import ModelError, StudyError
@@ -26,72 +19,12 @@ from promptlab.run import run_study
 from promptlab.store import Store
 from promptlab.study import parse_study
 
-KEY = "sk-canary-9f3a7c51e2d84b60"
 FAULTS = ("429", "500", "slow", "cut", "base64", "junk")
-
-
-def png() -> str:
-    buffer = io.BytesIO()
-    picture = Pillow.linear_gradient("L").resize((48, 32)).convert("RGB")
-    picture.save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
-class Handler(BaseHTTPRequestHandler):
-    def log_message(self, *_: Any) -> None:
-        pass
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        openai = self.path.endswith("/images/generations")
-        self.server.keys.append(self.headers["authorization"] or self.headers["x-goog-api-key"])  # type: ignore[attr-defined]
-        prompt = body["prompt"] if openai else body["contents"][0]["parts"][0]["text"]
-        with self.server.lock:  # type: ignore[attr-defined]
-            script = self.server.script.get(prompt)  # type: ignore[attr-defined]
-            fault = script.pop(0) if script else "ok"
-        if fault == "refuse" and openai:
-            error = {"code": "moderation_blocked", "message": f"not this, {KEY}", "type": "image_generation_user_error"}
-            return self.answer(400, {"error": error})
-        if fault in ("429", "500"):
-            return self.answer(int(fault), {"error": {"message": KEY, "code": int(fault), "status": "X"}})
-        if fault == "slow":
-            time.sleep(1.5)
-        data = {"base64": "@@@", "junk": base64.b64encode(b"no picture").decode()}.get(fault, png())
-        parts = {"parts": [{"inlineData": {"mimeType": "image/png", "data": data}}]}
-        candidate: dict[str, Any] = {"content": parts, "finishReason": "STOP"}
-        if fault == "refuse":
-            candidate = {"finishReason": "IMAGE_SAFETY"}
-        self.answer(200, {"created": 1, "data": [{"b64_json": data}]} if openai else {"candidates": [candidate]}, fault)
-
-    def answer(self, status: int, body: dict[str, Any], fault: str = "") -> None:
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(data)))
-        if status == 429:
-            self.send_header("retry-after", "7")
-        self.end_headers()
-        with contextlib.suppress(OSError):  # the client may have left
-            self.wfile.write(data[: len(data) // 2] if fault == "cut" else data)
-        self.close_connection = True
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.lock, server.script, server.keys = threading.Lock(), {}, []
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    base = f"http://127.0.0.1:{server.server_port}"
-    for name, value in {
-        "OPENAI_API_KEY": KEY,
-        "GEMINI_API_KEY": KEY,
-        "OPENAI_BASE_URL": f"{base}/v1",
-        "GOOGLE_GEMINI_BASE_URL": base,
-    }.items():
-        monkeypatch.setenv(name, value)
-    yield server
-    server.shutdown()
-    server.server_close()
+    yield from serving(monkeypatch)
 
 
 MODELS = ("openai:gpt-image-1", "gemini:gemini-2.5-flash-image")
@@ -123,6 +56,7 @@ axes: {COLOUR}
 seeds: 4
 backend: hosted
 model: MODEL
+budget_usd: 10.0
 SETTINGS
 probes: [exposure]
 """

@@ -19,6 +19,7 @@ from promptlab.cli.look import export, list_, report, table
 from promptlab.cli.miniature import miniature
 from promptlab.cli.models import models
 from promptlab.cli.options import (
+    BudgetOption,
     HomeOption,
     JsonOption,
     MaxCells,
@@ -98,6 +99,7 @@ def plan(
     home: HomeOption = None,
     model: ModelOption = None,
     without: WithoutOption = None,
+    budget: BudgetOption = None,
     max_cells: MaxCells = 10_000,
     json_: JsonOption = False,
 ) -> None:
@@ -105,12 +107,12 @@ def plan(
     from promptlab.plan import plan_facts, plan_study
     from promptlab.store import Store
 
-    planned = plan_study(chosen_study(study, model, without), Store(home), max_cells)
+    planned = plan_study(chosen_study(study, model, without, budget), Store(home), max_cells)
     if json_:
         print_json(plan_facts(planned))
         return
     show_plan(planned)
-    console.print(f"Next: promptlab run {study}{given_options(model, without)}", highlight=False)
+    console.print(f"Next: promptlab run {study}{given_options(model, without, budget)}", highlight=False)
 
 
 @app.command()
@@ -119,6 +121,7 @@ def run(
     home: HomeOption = None,
     model: ModelOption = None,
     without: WithoutOption = None,
+    budget: BudgetOption = None,
     batch_size: Annotated[int | None, typer.Option(min=1, max=1024, help="Pictures a call of the model.")] = None,
     max_cells: MaxCells = 10_000,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait while another process runs this study.")] = 0.0,
@@ -129,14 +132,17 @@ def run(
 ) -> None:
     """Make what is missing of a study, measure it, and say what came out. Run again to go on or to add."""
     from promptlab.cli.answer import show_answer
+    from promptlab.cost import check_paid
     from promptlab.errors import IncompleteError
     from promptlab.plan import plan_study
     from promptlab.run import run_study
     from promptlab.store import Store
 
-    loaded = chosen_study(study, model, without)
+    loaded = chosen_study(study, model, without, budget)
     store = Store(home)
-    show_plan(plan_study(loaded, store, max_cells, retry=retry))
+    planned = plan_study(loaded, store, max_cells, retry=retry)
+    show_plan(planned)
+    check_paid(planned.cost)
     with Terminal() as terminal:
         summary = run_study(
             loaded,
@@ -151,9 +157,10 @@ def run(
             ray=ray,
         )
     show_answer(loaded, store, summary)
-    if summary.failed:
-        more = given_options(model, without)
-        counts = ", ".join(f"{n} {status}" for status, n in summary.made.items() if status != "ok")
+    if summary.failed or summary.stopped:
+        more = given_options(model, without, budget)
+        failed = [f"{n} {status}" for status, n in summary.made.items() if status != "ok"]
+        counts = "; ".join(filter(None, (summary.stopped, ", ".join(failed))))
         raise IncompleteError(f"{counts}; the rest is done. See: promptlab status; again: promptlab run {study}{more}")
 
 

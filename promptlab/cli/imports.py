@@ -133,10 +133,11 @@ def reproduce(
     for comparison in compare(asked, store):
         for line in sentences(comparison, written):
             console.print(line)
-    if summary.failed:
+    if summary.failed or summary.stopped:
         from promptlab.errors import IncompleteError
 
-        raise IncompleteError(f"{summary.failed} pictures failed, the rest is done; again: promptlab reproduce {study}")
+        why = summary.stopped or f"{summary.failed} pictures failed"
+        raise IncompleteError(f"{why}, the rest is done; again: promptlab reproduce {study}")
 
 
 def _told(done: Imported) -> None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from promptlab.study import Study
 
 __all__ = [
+    "BudgetOption",
     "HomeOption",
     "JsonOption",
     "MaxCells",
@@ -38,21 +39,26 @@ WithoutOption = Annotated[
     list[str] | None,
     typer.Option("--without", help="Leave out an axis of the study, such as one that the model cannot follow."),
 ]
+BudgetOption = Annotated[
+    float | None, typer.Option("--budget", help="US dollars that one run may spend on a closed system.")
+]
 
 
-def chosen_study(path: Path, model: str | None, without: list[str] | None) -> Study:
+def chosen_study(path: Path, model: str | None, without: list[str] | None, budget: float | None = None) -> Study:
     """The study of a file, on the model and without the axes that were asked for; says what goes with them."""
     from promptlab.study import load_study
-    from promptlab.study_overrides import with_model, without_axis
+    from promptlab.study_overrides import with_budget, with_model, without_axis
 
     study = load_study(path)
     for name in dict.fromkeys(without or ()):
         study, contrasts = without_axis(study, name)
         also = f", nor the contrasts {', '.join(contrasts)}" if contrasts else ""
         typer.echo(f"without the axis {name}{also}", err=True)
+    study = study if budget is None else with_budget(study, budget)
     return study if model is None else with_model(study, model)
 
 
-def given_options(model: str | None, without: list[str] | None) -> str:
+def given_options(model: str | None, without: list[str] | None, budget: float | None = None) -> str:
     """Those options again, for a next command."""
-    return (f" --model {model}" if model else "") + "".join(f" --without {name}" for name in without or ())
+    given = (f" --model {model}" if model else "") + "".join(f" --without {name}" for name in without or ())
+    return given if budget is None else f"{given} --budget {budget:g}"

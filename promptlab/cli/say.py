@@ -119,6 +119,11 @@ def show_plan(plan: Plan) -> None:
         basis = f" ({plan.basis})" if plan.basis else ""
         todo += f": {time_left}{basis}, about {size(1e6 * plan.megabytes)} of pictures"
     console.print(todo)
+    if plan.cost and plan.missing:
+        budget = "no budget yet: --budget" if plan.cost.budget is None else f"budget ${plan.cost.budget:.2f}"
+        console.print(f"  cost: about ${plan.cost.usd:.2f} ({plan.cost.basis}); {budget}")
+        if plan.cost.keyless:
+            console.print(f"  no key: the environment variable {plan.cost.keyless} is not set; a run needs it")
     if plan.memory:
         console.print(
             f"  memory for weights: about {size(plan.memory)}, and more for each row of a batch (an estimate)"
