@@ -234,7 +234,7 @@ def test_rates_that_cannot_be(model: str, message: str) -> None:
 
 
 def test_plugins_are_the_files_of_their_folder() -> None:
-    assert plugins.names("backend") == ("diffusion", "folder", "renderer")
+    assert plugins.names("backend") == ("diffusion", "folder", "hosted", "renderer")
     assert plugins.load("backend", "renderer", model="leak=1").rates.leak == 1
     assert plugins.load("backend", "promptlab.backends.renderer").name == "renderer"
     for kind, name, options, message in (

@@ -88,7 +88,10 @@ def test_shipped_studies(path: Path) -> None:
     assert study.source == path.read_text(encoding="utf-8")
     images = count(study) * len(study.seeds)
     assert images <= (8 if study.name == "smoke" else 500)
-    assert any(contrast.family == "confirmatory" for contrast in study.contrasts) or study.name == "smoke"
+    assert any(contrast.family == "confirmatory" for contrast in study.contrasts) or study.name in (
+        "smoke",
+        "attention",
+    )
 
 
 def test_the_flagship() -> None:
