@@ -28,7 +28,9 @@ _SCORES = """
 SELECT prompt_group, seed, levels, probe, target, value
 FROM scored
 WHERE study = ? AND measure = ? AND starts_with(probe, ?) AND status = 'ok'
+ORDER BY cell_id, seed, probe, target
 """
+"""In a fixed order, else the same random numbers would resample other prompts, and the bounds would wander."""
 
 
 def contrast_effects(store: Store, study: Study, seed: int = 0, resamples: int = 10_000) -> tuple[ContrastEffect, ...]:

@@ -53,7 +53,12 @@ def leakage(
     """
     import pandas as pd
 
-    rows = _of_one_probe(store.query("SELECT * FROM leakage WHERE study = ?", [study]), probe)
+    rows = _of_one_probe(
+        store.query(
+            "SELECT * FROM leakage WHERE study = ? ORDER BY cell_id, seed, probe, object, other_object", [study]
+        ),
+        probe,
+    )
     chance = _chance(store, study, set(rows["probe"]))
     keys = {"attribute": ["attribute"], "other": ["other"], "pair": ["attribute", "other"], None: []}[by]
     parts = rows.groupby(keys, sort=True) if keys else [((), rows)] if len(rows) else []
