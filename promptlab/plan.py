@@ -102,10 +102,10 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
 
 
 def tier_of(cell: Cell) -> str:
-    """T0 drawn truth, T1 the miniature, T2 everything else."""
+    """T0 drawn truth, T1 the miniature under either of its text encoders, T2 everything else."""
     if cell.backend == "renderer":
         return "T0"
-    return "T1" if cell.model == "miniature" else "T2"
+    return "T1" if cell.model in ("miniature", "miniature-bag") else "T2"
 
 
 def plan_study(
