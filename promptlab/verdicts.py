@@ -13,17 +13,36 @@ With the sign so turned that the claim expects d > 0:
 
 For *same*: supported where the whole interval is within the margin, whatever p; contradicted where 0 is outside the
 interval and |d| >= m; partly where 0 is outside and |d| < m; else not testable here.
+
+Where all n units show the same d, resampling gives an interval of no width, which would let ever so few units speak
+for all. Up to q = 1 - 0.025^(1/n) of units may then differ (`alike`); they may differ by as much as the measure can.
+
+Reference: The Use of Confidence or Fiducial Limits Illustrated in the Case of the Binomial, Clopper and Pearson 1934.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-__all__ = ["ALPHA", "VERDICTS", "Expects", "verdict"]
+__all__ = ["ALPHA", "VERDICTS", "Expects", "alike", "verdict"]
 
 Expects = Literal["more", "less", "same", "exactly"]
 VERDICTS = ("supported", "partly", "contradicted", "not testable here")
 ALPHA = 0.05
+
+
+def alike(difference: float, n: int, span: float) -> tuple[float, float]:
+    """95 % interval of a mean difference that all `n` units show alike, of a measure that differs by at most `span`.
+
+    Of the units that were not looked at a share q may differ, by anything from -span to span. Raises ValueError for
+    n < 1, a span that is not positive, and a difference beyond it.
+    """
+    if n < 1 or not span > 0 or abs(difference) > span * (1 + 1e-9):
+        raise ValueError(
+            f"{n} units, difference {difference}, span {span}: n >= 1 and |difference| <= span are allowed"
+        )
+    q = 1 - (ALPHA / 2) ** (1 / n)
+    return difference - q * (span + difference), difference + q * (span - difference)
 
 
 def verdict(
