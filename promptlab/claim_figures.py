@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 
 from promptlab.claims import Settled
+from promptlab.report import tiers_in_words
 
 __all__ = ["figure", "write_figures"]
 
@@ -54,7 +55,7 @@ def figure(one: Settled) -> str:
     foot = ""
     if effect.n_groups:
         n = f"{effect.n_groups} {effect.detail.get('unit_of_inference', 'prompt')}s, {effect.n_pairs} pairs"
-        foot = f"{n}; 95 % interval; tier {one.tier}: the miniature says nothing about SDXL or FLUX."
+        foot = f"{n}{'; 95 % interval' if effect.low is not None else ''}; tier {tiers_in_words(one.tier)}."
     for line in (foot, *textwrap.wrap(f"Elsewhere: {claim.comparator}", 110)):
         if line:
             parts.append(_text(LEFT, y, line, 12, fill="#444"))

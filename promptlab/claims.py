@@ -1,8 +1,9 @@
 """Claims about prompting: one sentence, one primary endpoint, one margin, all written before the run; then a verdict.
 
 A claim is a YAML file in `studies/claims/`. Its endpoint is a contrast of a study, or an analysis (`analyses/`). All
-claims that are run together are one family: their p-values are adjusted by Holm's method. The verdicts are kept as
-effects of the study `claims`, so every reader of the database finds them.
+claims of a folder are one family: their p-values are adjusted by Holm's method, and whoever runs some of them pays for
+all, since those that were never run count as p = 1. The verdicts are kept as effects of the study `claims`, so every
+reader of the database finds them (view `verdict`).
 
     claim file --load_claims--> Claim --run_claims--> studies run, analyses made --verdict--> Settled
 """
@@ -24,9 +25,9 @@ from promptlab.analyses import Finding
 from promptlab.errors import PromptlabError, nearest
 from promptlab.hypotheses import holm
 from promptlab.mistakes import Mistake, Record, study_error
-from promptlab.records import ContrastEffect
+from promptlab.records import ContrastEffect, Measure
 from promptlab.study import Study, load_study
-from promptlab.verdicts import Expects, verdict
+from promptlab.verdicts import Expects, alike, verdict
 
 if TYPE_CHECKING:
     from promptlab.run import Progress
@@ -36,6 +37,8 @@ __all__ = ["STUDY", "Claim", "Settled", "claims_folder", "load_claims", "run_cla
 
 STUDY = "claims"
 """The study under whose name the verdicts are kept."""
+DIRECTED = ("more", "less")
+"""Claims that a p-value decides."""
 
 Line = Annotated[str, StringConstraints(pattern=r"\S", max_length=600)]
 
@@ -73,7 +76,11 @@ class Settled:
 
     claim: Claim
     effect: ContrastEffect
-    tier: str = "T1"
+
+    @property
+    def tier(self) -> str:
+        """Of what the effect speaks: T0, T1, T2."""
+        return str(self.effect.detail.get("tier", ""))
 
     @property
     def verdict(self) -> str:
@@ -118,18 +125,31 @@ def load_claims(folder: Path | None = None, only: Sequence[str] = ()) -> tuple[C
 
 
 def run_claims(
-    store: Store, claims: Sequence[Claim], progress: Progress | None = None, *, batch_size: int | None = None
+    store: Store,
+    claims: Sequence[Claim],
+    progress: Progress | None = None,
+    *,
+    family: Sequence[Claim] = (),
+    batch_size: int | None = None,
 ) -> tuple[Settled, ...]:
-    """Run what the claims need, as far as it is not there, and settle them. What was made stays; run again to go on."""
+    """Run what the claims need, as far as it is not there, and settle them. What was made stays; run again to go on.
+
+    `family`: all claims of the set, where `claims` are some of it. Those that were settled before stay, with their p.
+    """
+    from promptlab.plan import tier_of
     from promptlab.run import Silent, run_study
 
     told = progress or Silent()
+    before = {effect.contrast: effect for effect in store.effects(STUDY)}
     effects: dict[tuple[str, str], ContrastEffect] = {}
     studies: dict[str, Study] = {c.study: load_study(c.study) for c in claims if c.study is not None}
     for path, study in studies.items():
         told.say(f"study {study.name}: {study.question}")
         summary = run_study(study, store, told, passports_n=0, batch_size=batch_size)
-        effects |= {(path, effect.contrast): effect for effect in summary.effects}
+        tier = ", ".join(sorted({tier_of(cell) for cell in summary.plan.cells}))
+        for effect in summary.effects:
+            known = {"tier": tier, "span": _span(summary.measures.get(effect.measure))}
+            effects[path, effect.contrast] = replace(effect, detail={**effect.detail, **known})
     found: list[ContrastEffect] = []
     for claim in claims:
         if claim.contrast is not None and claim.study is not None:
@@ -138,13 +158,43 @@ def run_claims(
                 raise PromptlabError(f"{claim.id}: no contrast {claim.contrast!r}{nearest(claim.contrast, names)}")
             found.append(effects[claim.study, claim.contrast])
         else:
-            told.say(f"analysis {claim.analysis}")
-            found.append(_measured(plugins.load("analysis", claim.analysis or "")(store)))
-    settled = settle(claims, found)
-    with store.open_run(STUDY, text=json.dumps([_written(claim) for claim in claims])) as run:
+            found.append(_analysed(claim, store, before.get(claim.id), told))
+    others = [claim for claim in family if claim.id not in {c.id for c in claims}]
+    kept = [(claim, before[claim.id]) for claim in others if _same_endpoint(claim, before.get(claim.id))]
+    unknown = sum(claim.expects in DIRECTED for claim in others) - sum(c.expects in DIRECTED for c, _ in kept)
+    settled = settle([*claims, *(c for c, _ in kept)], [*found, *(e for _, e in kept)], unknown=unknown)
+    with store.open_run(STUDY, text=json.dumps([_written(one.claim) for one in settled])) as run:
         run.add(*(one.effect for one in settled))
     store.publish()
-    return settled
+    return settled[: len(claims)]
+
+
+def _span(measure: Measure | None) -> float | None:
+    """The largest difference that a measure can show; None where it has no bounds."""
+    if measure is None or measure.lower is None or measure.upper is None:
+        return None
+    return measure.upper - measure.lower
+
+
+def _same_endpoint(claim: Claim, effect: ContrastEffect | None) -> bool:
+    """Whether a verdict that is kept answers what the file asks now."""
+    if effect is None:
+        return False
+    asked = _written(claim)
+    return all(effect.detail.get(name) == asked[name] for name in ("study", "contrast", "analysis"))
+
+
+def _analysed(claim: Claim, store: Store, before: ContrastEffect | None, told: Progress) -> ContrastEffect:
+    """What the claim's analysis finds, or found when all that it rests on was the same."""
+    name = claim.analysis or ""
+    rests_on = plugins.part("analysis", name, "rests_on")
+    key = rests_on() if rests_on else None
+    if key and before is not None and before.detail.get("rests_on") == key and _same_endpoint(claim, before):
+        told.say(f"analysis {name}: there")
+        return before
+    told.say(f"analysis {name}")
+    effect = _measured(plugins.load("analysis", name)(store))
+    return replace(effect, detail={**effect.detail, "rests_on": key}) if key else effect
 
 
 def _written(claim: Claim) -> dict[str, Any]:
@@ -157,7 +207,7 @@ def _measured(finding: Finding) -> ContrastEffect:
     from promptlab.stats import paired_effect
 
     values = list(finding.values.values())
-    detail = {**finding.detail, "unit_of_inference": finding.unit}
+    detail = {**finding.detail, "unit_of_inference": finding.unit, "tier": finding.tier}
     blank = ContrastEffect(STUDY, "", "analysis", finding.measure, reason=finding.reason, detail=detail)
     if not values:
         return blank
@@ -166,29 +216,33 @@ def _measured(finding: Finding) -> ContrastEffect:
     return replace(blank, **{**asdict(effect), "mean_a": None, "mean_b": None})
 
 
-def settle(claims: Sequence[Claim], found: Sequence[ContrastEffect]) -> tuple[Settled, ...]:
-    """Verdicts on claims from their effects, Holm over those that a p-value decides."""
-    tested = [i for i, claim in enumerate(claims) if claim.expects in ("more", "less") and found[i].p is not None]
+def settle(claims: Sequence[Claim], found: Sequence[ContrastEffect], *, unknown: int = 0) -> tuple[Settled, ...]:
+    """Verdicts on claims from their effects, Holm over those that a p-value decides.
+
+    `unknown`: so many more claims of the set have no p yet, and count as 1.
+    """
+    tested = [i for i, claim in enumerate(claims) if claim.expects in DIRECTED and found[i].p is not None]
     adjusted: dict[int, float] = {}
     if tested:
-        p = holm([found[i].p or 0.0 for i in tested])
-        adjusted = dict(zip(tested, map(float, p), strict=True))
+        p = holm([*(1.0 if (p := found[i].p) is None else p for i in tested), *[1.0] * unknown])
+        adjusted = dict(zip(tested, map(float, p), strict=False))
     out = []
-    for i, (claim, effect) in enumerate(zip(claims, found, strict=True)):
+    for i, (claim, effect) in enumerate(zip(claims, map(_with_width, claims, found), strict=True)):
         said = verdict(claim.expects, claim.margin, effect.estimate, effect.low, effect.high, adjusted.get(i))
-        told: dict[str, Any] = {
-            "claim": claim.claim,
-            "source": claim.source,
-            "design": claim.design,
-            "size": claim.size,
-            "comparator": claim.comparator,
-            "expects": claim.expects,
-            "margin": claim.margin,
-            "unit": claim.unit,
-            "contrast": effect.contrast,
-            "study": effect.study,
-            "tier": "T1",
-        }
+        told = {name: value for name, value in _written(claim).items() if name != "id"}
         kept = replace(effect, study=STUDY, contrast=claim.id, p_adjusted=adjusted.get(i), verdict=said)
         out.append(Settled(claim, replace(kept, detail={**effect.detail, **told})))
     return tuple(out)
+
+
+def _with_width(claim: Claim, effect: ContrastEffect) -> ContrastEffect:
+    """The effect; where all units were alike, with the interval that so many of them allow, or none."""
+    if claim.expects == "exactly" or effect.estimate is None or effect.low is None or effect.low != effect.high:
+        return effect
+    span = effect.detail.get("span")
+    if span is None:
+        reason = f"all {effect.n_groups} units show the same difference, of a measure without bounds: no interval"
+        return replace(effect, low=None, high=None, reason=reason)
+    low, high = alike(effect.estimate, effect.n_groups, span)
+    reason = f"all {effect.n_groups} units show the same difference: the interval is what so many units allow"
+    return replace(effect, low=low, high=high, reason=reason)

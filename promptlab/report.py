@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from promptlab.store import Store
 
-__all__ = ["TIER_WORDS", "report_html", "write_report"]
+__all__ = ["TIER_WORDS", "report_html", "tiers_in_words", "write_report"]
 
 COLOURS = dict(zip(OUTCOMES, ("#009E73", "#D55E00", "#E69F00", "#CC79A7", "#56B4E9", "#8A8A8A"), strict=True))
 """Okabe and Ito's, in the order of the outcomes."""
@@ -30,6 +30,11 @@ TIER_WORDS = {
 }
 EACH = 12
 """Pictures of a gallery."""
+
+
+def tiers_in_words(tiers: str) -> str:
+    """What "T1" or "T0, T1" stand for; a name that is not a tier stays as it is."""
+    return "; ".join(f"{t}: {TIER_WORDS[t]}" if t in TIER_WORDS else t for t in tiers.split(", "))
 
 
 def write_report(store: Store, study: str, path: Path) -> Path:

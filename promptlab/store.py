@@ -189,6 +189,10 @@ class Store:
         """Passports by (probe, family)."""
         return {key: Passport(**entry.record) for key, entry in self._ledger.update().passports.items()}
 
+    def effects(self, study: str) -> tuple[ContrastEffect, ...]:
+        """What the contrasts of `study` came to in its last run that has any, as table `effect` shows."""
+        return tuple(ContrastEffect(**entry.record) for entry in self._ledger.update().current_effects(study))
+
     def publish(self) -> Path:
         """Build the database from all journals and put it in place; readers keep what they hold. Returns its path."""
         from promptlab.publish import publish

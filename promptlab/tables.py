@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
     from promptlab.store import Store
 
-__all__ = ["cell_means", "completeness", "effects", "leakage", "outcome_shares", "passports", "ranking", "studies"]
+__all__ = [
+    "cell_means",
+    "claims",
+    "completeness",
+    "effects",
+    "leakage",
+    "outcome_shares",
+    "passports",
+    "ranking",
+    "studies",
+]
 
 
 def studies(store: Store) -> pd.DataFrame:
@@ -141,7 +151,7 @@ def cell_means(
         """
         SELECT prompt_group, probe, levels[?] AS level, value, tier, level_position
         FROM scored_by_axis WHERE study = ? AND measure = ? AND axis = ? AND status = 'ok' AND value IS NOT NULL
-        ORDER BY level_position
+        ORDER BY level_position, cell_id, seed, probe, target
         """,
         [by, study, measure, by],
     )
@@ -172,6 +182,7 @@ def ranking(store: Store, study: str, measure: str, axis: str | None = None, see
             concat_ws('|', seed, target, list_filter(map_entries(levels), lambda e: e.key <> ?)::VARCHAR) AS pair,
             concat_ws('|', seed, target, guidance_scale, num_inference_steps, model, negative_prompt) AS setting
         FROM scored WHERE study = ? AND measure = ? AND status = 'ok' AND value IS NOT NULL
+        ORDER BY cell_id, seed, probe, target
         """,
         [axis or "", axis or "", study, measure],
     )
@@ -226,6 +237,16 @@ def effects(store: Store, study: str) -> pd.DataFrame:
     if exploring.any():
         frame.loc[exploring, "q"] = benjamini_hochberg(frame.loc[exploring, "p"].tolist())
     return frame
+
+
+def claims(store: Store) -> pd.DataFrame:
+    """Claims about prompting with their verdicts, as view `verdict` of the database, in the order of their ids."""
+    return store.query(
+        """
+        SELECT * FROM verdict
+        ORDER BY regexp_extract(claim_id, '[0-9]+')::BIGINT, claim_id
+        """
+    )
 
 
 def passports(store: Store) -> pd.DataFrame:

@@ -97,3 +97,15 @@ JOIN asked a ON a.prompt_id = own.prompt_id AND a.object = own.target
 JOIN asked b ON b.prompt_id = a.prompt_id AND b.object <> a.object AND b.attribute <> a.attribute
 JOIN seen theirs ON theirs.study = own.study AND theirs.cell_id = own.cell_id AND theirs.seed = own.seed
     AND theirs.probe = own.probe AND theirs.target = b.object;
+
+-- Claims about prompting and what the data say, by the last `promptlab claims`. One row a claim; intervals and p as in
+-- table effect. A difference counts in `unit`; n counts units of inference, never pictures.
+CREATE VIEW verdict AS
+SELECT
+    contrast AS claim_id, detail ->> 'claim' AS claim, verdict, estimate, low, high, detail ->> 'unit' AS unit,
+    p, p_adjusted, n_groups AS n, coalesce(detail ->> 'unit_of_inference', 'prompt') AS unit_of_inference,
+    detail ->> 'expects' AS expects, (detail ->> 'margin')::DOUBLE AS margin, detail ->> 'tier' AS tier,
+    reason, detail ->> 'design' AS design, detail ->> 'size' AS size, detail ->> 'source' AS source,
+    detail ->> 'comparator' AS comparator
+FROM effect
+WHERE study = 'claims' AND verdict IS NOT NULL;

@@ -10,16 +10,17 @@ it causes. Ours; words found responsible by leaving them out, Tang et al. 2023, 
 from __future__ import annotations
 
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from promptlab.analyses import Analysis, Finding
+from promptlab.analyses import Analysis, Finding, hash_of
 from promptlab.miniature.parser import Found, load_parser, parse
 from promptlab.miniature.shipped import shipped_folder
 from promptlab.store import Store
 
-__all__ = ["load", "without_word"]
+__all__ = ["load", "rests_on", "without_word"]
 
 PAIRS = (
     ("red cup", "blue chair"),
@@ -42,6 +43,11 @@ GUIDANCE, STEPS = 5.0, 25
 def load() -> Analysis:
     """The analysis of the miniature."""
     return _measure
+
+
+def rests_on() -> str:
+    """Hash of this file, of the pipeline and of the parser."""
+    return hash_of(Path(__file__), shipped_folder() / "pipeline", shipped_folder() / "parser")
 
 
 def without_word(states: Any, ids: list[int], word_ids: list[int], start: int) -> Any:
@@ -83,7 +89,8 @@ def _measure(_: Store) -> Finding:
                 values[prompt].append(float(change[k][masks[k]].mean() - change[k][masks[1 - k]].mean()))
     means = {prompt: float(np.mean(found)) for prompt, found in values.items()}
     detail = {"pictures": 3 * len(PAIRS) * len(SEEDS), "without_both_objects": unseen}
-    return Finding("change inside the word's own object, less the other's (of 255)", means, "prompt", None, detail)
+    measure = "change inside the word's own object, less the other's (of 255)"
+    return Finding(measure, means, "prompt", None, detail, tier="T1")
 
 
 def _states(pipe: Any, prompt: str, things: tuple[str, str]) -> Any:

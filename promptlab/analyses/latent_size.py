@@ -28,5 +28,10 @@ def _measure(_: Store) -> Finding:
     ratio = 3 * factor**2 / config["latent_channels"]
     detail = {"ratio": ratio, "factor": factor, "latent_channels": config["latent_channels"], "claimed": CLAIMED}
     return Finding(
-        "numbers of the picture for one of the latent, less 48", {"vae": ratio - CLAIMED}, "model", None, detail
+        "numbers of the picture for one of the latent, less 48",
+        {"vae": ratio - CLAIMED},
+        "model",
+        None,
+        detail,
+        tier="T1",
     )

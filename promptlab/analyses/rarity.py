@@ -59,4 +59,4 @@ def _measure(store: Store) -> Finding:
         "never_seen": round(float(unseen["share"].mean()), 4) if len(unseen) else None,
         "pictures": int(rows["n"].sum()),
     }
-    return Finding("rise of the share right for ten times as many examples", values, "noun", None, detail)
+    return Finding("rise of the share right for ten times as many examples", values, "noun", None, detail, tier="T1")

@@ -25,4 +25,4 @@ def _measure(_: Store) -> Finding:
     config = json.loads((shipped_folder() / "pipeline" / "text_encoder" / "config.json").read_text("utf-8"))
     width = config["hidden_size"]
     reason = f"the miniature's text encoder is {width} wide; the claim speaks of ViT-L/14 in Stable Diffusion 1"
-    return Finding("width of the text states", {}, "model", reason, {"width": width, "claimed": 768})
+    return Finding("width of the text states", {}, "model", reason, {"width": width, "claimed": 768}, tier="T1")

@@ -8,14 +8,16 @@ Ours; that autoencoders limit small print and fine structure, Rombach et al. 202
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
-from promptlab.analyses import Analysis, Finding
+from promptlab.analyses import Analysis, Finding, hash_of
 from promptlab.miniature.shipped import shipped_folder
 from promptlab.miniature.world import COLOURS
 from promptlab.store import Store
 
-__all__ = ["bars", "kept", "load"]
+__all__ = ["bars", "kept", "load", "rests_on"]
 
 WIDTHS = (1, 2, 4, 8, 16)
 FINE, COARSE = 2, 8
@@ -24,6 +26,11 @@ FINE, COARSE = 2, 8
 def load() -> Analysis:
     """The analysis of the miniature's autoencoder."""
     return _measure
+
+
+def rests_on() -> str:
+    """Hash of this file and of the autoencoder."""
+    return hash_of(Path(__file__), shipped_folder() / "pipeline" / "vae")
 
 
 def bars(width: int, first: np.ndarray, second: np.ndarray, upright: bool, side: int = 128) -> np.ndarray:
@@ -61,5 +68,10 @@ def _measure(_: Store) -> Finding:
     }
     detail = {"kept_by_bar_width": {str(width): round(float(np.mean(k)), 4) for width, k in curve.items()}}
     return Finding(
-        f"contrast kept of bars {FINE} pixels wide, less that of {COARSE}", values, "colour pair", None, detail
+        f"contrast kept of bars {FINE} pixels wide, less that of {COARSE}",
+        values,
+        "colour pair",
+        None,
+        detail,
+        tier="T1",
     )

@@ -35,11 +35,14 @@ def load() -> Analysis:
 
 
 def explained(states: np.ndarray) -> float:
-    """R2 of the verb for states (frames, verbs, d), frames centred first: they are no noise of the verb's."""
+    """R2 of the verb for states (frames, verbs, d), frames centred first: they are no noise of the verb's.
+
+    0 where verbs change nothing but rounding.
+    """
     x = states - states.mean(1, keepdims=True)
     total = float((x**2).sum())
     between = float(len(x) * (x.mean(0) ** 2).sum())
-    return between / total if total > 0 else 0.0
+    return between / total if total > 1e-20 * float((states**2).sum()) else 0.0
 
 
 def _measure(_: Store) -> Finding:
@@ -56,7 +59,7 @@ def _measure(_: Store) -> Finding:
         raw.append(explained(states))
         values[colour] = raw[-1] - float(chance)
     detail = {"r2": round(float(np.mean(raw)), 4), "frames": len(FRAMES), "verbs": list(VERBS)}
-    return Finding("variance of the text states by verb, above chance", values, "colour", None, detail)
+    return Finding("variance of the text states by verb, above chance", values, "colour", None, detail, tier="T1")
 
 
 def _mixed(states: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,15 +28,17 @@ def claims(
     """Run what the claims about prompting need, and give a verdict on each. Run again to go on or to see them again."""
     from promptlab.claim_figures import write_figures
     from promptlab.claims import load_claims, run_claims
+    from promptlab.run import Silent
     from promptlab.store import Store
 
+    everything = load_claims(folder)
     chosen = load_claims(folder, only or ())
     if list_:
         _list(chosen)
         return
     store = Store(home)
-    with Terminal() as terminal:
-        settled = run_claims(store, chosen, terminal, batch_size=batch_size)
+    with nullcontext(Silent()) if json_ else Terminal() as told:  # JSON stands alone on the output
+        settled = run_claims(store, chosen, told, family=everything, batch_size=batch_size)
     paths = write_figures(settled, store.home.path / "claims")
     if json_:
         print_json([_row(one) for one in settled])
@@ -63,6 +66,8 @@ def _list(chosen: tuple[Claim, ...]) -> None:
 def _show(settled: tuple[Settled, ...]) -> None:
     from rich.table import Table
 
+    from promptlab.report import tiers_in_words
+
     table = Table(show_edge=False, pad_edge=False)
     for name in ("", "claim", "verdict", "difference [95 % interval]", "n"):
         table.add_column(name)
@@ -72,7 +77,6 @@ def _show(settled: tuple[Settled, ...]) -> None:
         if e.estimate is not None and e.low is not None and e.high is not None:
             found = f"{e.estimate:+.3g} [{e.low:+.3g}, {e.high:+.3g}] {one.claim.unit}"
         table.add_row(one.claim.id, one.claim.claim, one.verdict, found, str(e.n_groups or ""))
-    console.print(
-        "tier T1 (the miniature: its verdicts say nothing about SDXL or FLUX); n: units of inference, not pictures"
-    )
+    tiers = ", ".join(sorted({tier for one in settled for tier in one.tier.split(", ")}))
+    console.print(f"tier {tiers_in_words(tiers)}; n: units of inference, not pictures", highlight=False)
     console.print(table)
