@@ -35,13 +35,11 @@ SECTIONS = {
 }
 
 st.set_page_config(page_title="promptlab", page_icon=str(PAGES.with_name("icon.png")), layout="wide")
-there = {path.stem for path in PAGES.glob("*.py")}
 navigation = st.navigation(
     {
         section: [
             st.Page(PAGES / f"{name}.py", title=title, icon=icon, url_path=name, default=name == "studies")
             for name, title, icon in pages
-            if name in there
         ]
         for section, pages in SECTIONS.items()
     },

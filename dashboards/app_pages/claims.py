@@ -14,7 +14,7 @@ from promptlab.home import find_home
 begin("Claims", "Is what everybody says about prompting true?", needs_study=False)
 found = table("effects", "claims")
 if not len(found):
-    st.info("No claim was settled here yet. All of them take about a quarter of an hour on a laptop:")
+    st.info("No claim was settled here yet. All of them take less than half an hour on a laptop:")
     st.code("promptlab claims", language="bash")
     st.stop()
 ICONS = {"supported": ":material/check_circle:", "partly": ":material/contrast:", "contradicted": ":material/cancel:"}

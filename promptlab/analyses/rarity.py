@@ -8,12 +8,11 @@ Log-linear rise with frequency: Udandarao et al. 2024, No "Zero-Shot" Without Ex
 
 from __future__ import annotations
 
-import csv
-
 import numpy as np
 
 from promptlab.analyses import Analysis, Finding
 from promptlab.miniature.shipped import shipped_folder
+from promptlab.rarity import pair_counts
 from promptlab.store import Store
 
 __all__ = ["load", "slope"]
@@ -33,8 +32,7 @@ def slope(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def _measure(store: Store) -> Finding:
-    with (shipped_folder() / "pair_counts.csv").open(newline="") as file:
-        counts = {(row["noun"], row["colour"]): int(row["things"]) for row in csv.DictReader(file)}
+    counts = pair_counts(shipped_folder() / "pair_counts.csv")
     rows = store.query(
         """
         SELECT noun, colour, avg(is_right) AS share, count(is_right) AS n FROM (
