@@ -53,7 +53,7 @@ def figure(one: Settled) -> str:
         parts += _axis(one, effect.estimate, effect.low, effect.high, y)
         y += 130
     foot = ""
-    if effect.n_groups:
+    if effect.n_groups and effect.low is not None:
         n = f"{effect.n_groups} {effect.detail.get('unit_of_inference', 'prompt')}s, {effect.n_pairs} pairs"
         foot = f"{n}{'; 95 % interval' if effect.low is not None else ''}; tier {tiers_in_words(one.tier)}."
     for line in (foot, *textwrap.wrap(f"Elsewhere: {claim.comparator}", 110)):

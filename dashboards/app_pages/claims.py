@@ -38,14 +38,15 @@ for row in found.itertuples():
     if row.verdict not in (wanted or list(COLOURS)):
         continue
     with st.container(border=True):
-        left, right = st.columns([3, 1])
-        left.text(f"{row.contrast}. {row.claim}")
-        right.badge(row.verdict, icon=ICONS.get(row.verdict), color=COLOURS.get(row.verdict, "gray"))
         figure = find_home().path / "claims" / f"{row.contrast}.svg"
         if figure.is_file():
             st.image(figure.read_text("utf-8"), width="stretch", alt=f"{row.contrast}: {row.claim}. {row.verdict}")
-        elif pd.notna(row.estimate):
-            st.text(f"{shown(row.estimate, row.low, row.high)} {row.unit}, {row.n_groups} units")
+        else:
+            left, right = st.columns([3, 1])
+            left.text(f"{row.contrast}. {row.claim}")
+            right.badge(row.verdict, icon=ICONS.get(row.verdict), color=COLOURS.get(row.verdict, "gray"))
+            if pd.notna(row.estimate):
+                st.text(f"{shown(row.estimate, row.low, row.high)} {row.unit}, {row.n_groups} units")
         with st.expander("What it rests on"):
             told = {
                 k: row.detail.get(k) for k in ("design", "size", "expects", "margin", "unit", "source", "comparator")

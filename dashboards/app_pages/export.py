@@ -41,7 +41,7 @@ for what, data, name in (
         st.download_button("Download", csv(data), f"{frame.study}_{name}.csv", "text/csv", key=name)
 st.subheader("Whole tables", anchor=False)
 st.caption("Parquet with every column, and a CSV without formulas, by command:")
-st.code(f"promptlab export {frame.study} --out exported", language="bash")
+st.code(f"promptlab export {frame.study} --to exported", language="bash")
 st.subheader("X/Y/Z plot of A1111", anchor=False)
 levels = rows(
     """

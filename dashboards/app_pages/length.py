@@ -16,7 +16,7 @@ if not found:
 left, right = st.columns(2)
 axis = left.selectbox("Axis", list(found))
 measures = measures_of(frame.study)
-default = next((i for i, name in enumerate(measures) if name == "correct"), 0)
+default = next((i for i, name in enumerate(measures) if name in ("correct", "noun", "seed_distance")), 0)
 measure = right.selectbox("Measure", measures, index=default, key="measure", bind="query-params")
 means = table("cell_means", frame.study, measure, axis)
 if empty(means, str(measure)):
