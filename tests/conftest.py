@@ -13,6 +13,8 @@ import pytest
 
 # Before anything imports torch or a hub client: both read these once. Processes that tests start inherit them.
 os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+# A server that forks has no thread besides its own.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,10 +19,17 @@ __all__ = ["child"]
 LOADED = (open_clip, diffusers.StableDiffusionPipeline, transformers.CLIPTextModel, transformers.CLIPTokenizer)
 
 
+HANGS = 180.0  # seconds; a run takes some
+
+
 def child(argv: Sequence[str], env: Mapping[str, str] | None = None, out: str | None = None) -> None:
-    """`promptlab ARGV`, as the console script runs it; what it says goes to the file `out`."""
+    """`promptlab ARGV`, as the console script runs it; what it says goes to the file `out`.
+
+    If it hangs, it leaves its stacks there and ends.
+    """
     os.environ.update(env or {})
     if out is not None:  # the fork server's own streams lead nowhere
         sys.stdout = sys.stderr = open(out, "a", buffering=1, encoding="utf-8")  # noqa: SIM115
+        faulthandler.dump_traceback_later(HANGS, exit=True, file=sys.stderr)
     sys.argv = ["promptlab", *argv]
     main()

@@ -81,7 +81,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     return Whole(found, seconds)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_the_command_killed_at_25_random_moments(tmp_path: Path, whole: Whole) -> None:
     """Killed and resumed until done: the same tables and pictures, nothing lost that was journalled, nothing twice."""
     rng = random.Random(20261124)
@@ -99,13 +99,13 @@ def test_the_command_killed_at_25_random_moments(tmp_path: Path, whole: Whole) -
                 time.sleep(rng.uniform(0, whole.seconds))
                 process.kill()
             code = finish(process)
+            assert code in (0, -9), Path(f"{home}.out").read_text()
             lines = image_lines(home)
             assert kept <= lines, "a journalled picture is lost"
             kept = lines
             assert troubles(home) == []
             if code == 0:
                 break
-            assert code == -9, Path(f"{home}.out").read_text()
             kills += 1
         assert fingerprint(home) == whole.results
         assert set(image_lines(home).values()) == {1}, "a journalled picture was made again"

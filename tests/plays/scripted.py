@@ -52,6 +52,15 @@ def deal(backend: Scripted, jobs: Sequence[Job]) -> list[list[Job]]:
     return [list(jobs[at : at + backend.batch_size]) for at in range(0, len(jobs), backend.batch_size)]
 
 
+def _first(mark: Path) -> bool:
+    """Whether no process has been here before: of several at once, one alone is the first."""
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
 class Scripted:
     name = "scripted"
 
@@ -75,10 +84,7 @@ class Scripted:
             raise PromptlabError(f"no more at seed {seed}")
         if self.what == "kill" and seed == int(self.value.partition("@")[0]):
             folder = self.value.partition("@")[2]
-            died = Path(folder) / "died"
-            if folder == "always" or not died.exists():
-                if folder != "always":
-                    died.touch()
+            if folder == "always" or _first(Path(folder) / "died"):
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def close(self) -> None: ...
