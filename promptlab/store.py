@@ -155,7 +155,7 @@ class Store:
                     "platform": platform.platform(),
                     "python": platform.python_version(),
                     "promptlab": __version__,
-                    "argv": list(sys.argv if argv is None else argv),
+                    "argv": _command() if argv is None else list(argv),
                     "facts": dict(facts or {}),
                 }
                 journal.append([("run", start)])
@@ -253,3 +253,9 @@ def _dotted(facts: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, An
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _command() -> list[str]:
+    """The command of this process; of its program the name alone, since a path speaks of one machine."""
+    name = Path(sys.argv[0]).name
+    return ["promptlab" if name == "__main__.py" else name, *sys.argv[1:]]

@@ -273,3 +273,14 @@ def test_the_golden_journal_still_means_the_same(tmp_path: Path) -> None:
     assert store.query("SELECT count(*) AS n FROM damage")["n"].tolist() == [0]
     facts = store.query("SELECT name, value FROM fact ORDER BY name").to_numpy().tolist()
     assert facts == [["batch_size", "16"], ["deterministic", "true"], ["revision", "none"], ["torch", "2.15.0"]]
+
+
+def test_a_run_names_its_program_without_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    for program in ("/somewhere/promptlab/__main__.py", "/elsewhere/bin/promptlab"):
+        monkeypatch.setattr("sys.argv", [program, "run", "a.yaml"])
+        with store.open_run("tiny"):
+            pass
+    store.publish()
+    found = store.query("SELECT argv FROM run")["argv"].tolist()
+    assert [list(argv) for argv in found] == [["promptlab", "run", "a.yaml"]] * 2
