@@ -172,8 +172,9 @@ def _overhead(repeats: int) -> list[Figure]:
     from promptlab.run import run_study
     from promptlab.study import parse_study
 
-    import_module("open_clip")
-    load("miniature", BATCH).close()  # a loop by hand imports its libraries too
+    for library in ("open_clip", "pandas"):  # a loop by hand imports its libraries too
+        import_module(library)
+    load("miniature", BATCH).close()
     study = parse_study(_STUDY, "bench.yaml")
     shares, details = [], []
     for _ in range(repeats):

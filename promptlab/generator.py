@@ -22,7 +22,7 @@ from promptlab.records import Image
 
 __all__ = ["AHEAD", "generate"]
 
-AHEAD = 4
+AHEAD = 16
 """Pictures that may wait for their files while the next batch is made."""
 
 Save = Callable[[NDArray[np.uint8], dict[str, Any]], tuple[str, str]]

@@ -1,7 +1,7 @@
 """Pictures by diffusers' own pipelines, in batches that mix prompts, seeds and guidance scales.
 
     texts --encoders, once each--> states -+
-    seeds --CPU generator, one a row------ +--> stock pipeline --> latents z --VAE, one by one--> x in about [-1, 1]
+    seeds --CPU generator, one a row------ +--> stock pipeline --> latents z ----------VAE--------> x in about [-1, 1]
     w     --RowGuidance--------------------+
 
 One generator for all families (`promptlab.backends.families`); what differs between them stands in tables and in
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DTYPES", "Diffusion", "deal", "load"]
 
+COLLECTED = 2**28
+"""Bytes of a denoiser from which on its memory is looked for at once."""
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -176,9 +178,11 @@ class Diffusion:
 
         import torch
 
+        weights = sum(p.numel() * p.element_size() for p in self.denoiser.parameters()) if self.pipe else 0
         self.pipe = None
         self.encoders.close()
-        gc.collect()
+        if torch.cuda.is_available() or weights > COLLECTED:  # looking through all objects takes a third of a second
+            gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 __all__ = ["decoded", "unpacked"]
 
+GROUP = 4
+"""Small pictures that are decoded together."""
+SMALL = 16 * 16
+"""Places of the latents of a picture that is small."""
+
 
 def unpacked(pipe: Any, latents: Tensor, height: int, width: int) -> Tensor:
     """Latents as pictures of (n, channels, ...), for pictures of height x width pixels."""
@@ -66,11 +71,20 @@ def _denormalised(pipe: Any, latents: Tensor) -> Tensor:
 
 
 def decoded(pipe: Any, latents: Tensor) -> Tensor:
-    """What the decoder makes of unpacked latents, float32 (n, 3, height, width), nothing cut off."""
+    """What the decoder makes of unpacked latents, float32 (n, 3, height, width), nothing cut off.
+
+    Large pictures are decoded one by one, since decoding takes the most memory; small ones in groups of one size.
+    """
     import torch
 
     with torch.no_grad():
-        values: Tensor = pipe.vae.decode(_denormalised(pipe, latents.to(pipe.vae.dtype)), return_dict=False)[0]
+        z = _denormalised(pipe, latents.to(pipe.vae.dtype))
+        size = GROUP if z.shape[-2] * z.shape[-1] <= SMALL else 1
+        short = -len(z) % size
+        # The last group is padded: the bits of a picture do not depend on its company.
+        padded = torch.cat([z, z[-1:].expand(short, *z.shape[1:])])
+        groups = (padded[at : at + size] for at in range(0, len(padded), size))
+        values = torch.cat([pipe.vae.decode(group, return_dict=False)[0] for group in groups])[: len(z)]
     if values.ndim == 5:
         values = values[:, :, 0]  # Qwen's autoencoder knows time: a picture is a film of one frame
     return values.float()

@@ -42,7 +42,6 @@ def open_pipeline(folder: Path, able: Capability, bag: bool, dtype: Any, device:
         from promptlab.miniature.clip_pair import bag_encoder
 
         pipe.text_encoder = bag_encoder(pipe.text_encoder).to(dtype)
-    pipe.vae.enable_slicing()
     pipe.set_progress_bar_config(disable=True)
     names = tuple(reader.encoder for reader in able.readers)
     encoders = Encoders(pipe, names, pays([getattr(pipe, name) for name in names], device))
