@@ -7,6 +7,8 @@
     found.leakage()                                   # where each colour went
     found.pictures({"guidance_scale": 5, "outcome": "swap"}, order="clip_contrast.margin", limit=20)
 
+    promptlab.load("attribute_binding", demo=True)    # where it was not run: the demo that ships
+
 Measures are named as in studies, probe.measure, or by the measure alone. Intervals are 95 %, over prompt families;
 every frame of means says n and tier. Nothing here changes the store, and values are bound, never written into SQL. The
 tables themselves are in `promptlab.tables`; this page adds the study, names that are checked, and pictures.
@@ -14,12 +16,17 @@ tables themselves are in `promptlab.tables`; this page adds the study, names tha
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from promptlab import tables
+from promptlab.demo import open_demo
 from promptlab.errors import PromptlabError, nearest
 from promptlab.pictures import path_of
 from promptlab.publish import level_text
@@ -37,12 +44,17 @@ OWN = ("outcome", "prompt_group", "seed", "status")
 """What pictures can be filtered by, beside axes."""
 
 
-def load(study: str | None = None, home: Path | str | None = None) -> Loaded:
+def load(study: str | None = None, home: Path | str | None = None, *, demo: bool = False) -> Loaded:
     """The results of `study` (by name) in `home`; without a study, only what needs none.
+
+    With `demo`: where no picture of it was made yet (without a study: nothing was run), the demo that ships, at a home
+    of its own that goes with this process; `Loaded.demo` says so.
 
     Raises StoreError where nothing was run, PromptlabError for a study that is not there.
     """
     store = Store(home)
+    if demo and not _made(store, study):
+        return Loaded(_demo(), "demo", demo=True)
     known = tables.studies(store)["study"].tolist()
     if study is not None and study not in known:
         there = f"there are {', '.join(known)}" if known else "there is none; `promptlab run STUDY` makes one"
@@ -50,12 +62,30 @@ def load(study: str | None = None, home: Path | str | None = None) -> Loaded:
     return Loaded(store, study)
 
 
+def _made(store: Store, study: str | None) -> bool:
+    if not store.home.database.is_file():
+        return False
+    there = tables.studies(store)
+    return bool((there["ok"][there["study"] == study] if study is not None else there["ok"]).sum())
+
+
+@cache
+def _demo() -> Store:
+    folder = Path(tempfile.mkdtemp(prefix="promptlab-demo-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    store = open_demo(folder)
+    if store is None:
+        raise PromptlabError("this copy came without the demo: `promptlab run STUDY` makes results to load")
+    return store
+
+
 @dataclass(frozen=True)
 class Loaded:
-    """Results of a study, as frames. Made by `load`."""
+    """Results of a study, as frames. Made by `load`. `demo`: they are the demo's, in place of what was asked for."""
 
     store: Store
     study: str | None = None
+    demo: bool = False
 
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> pd.DataFrame:
         """Any question to the database (schema.sql, views.sql say what is in it), values as bound `parameters`."""

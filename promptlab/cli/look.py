@@ -47,6 +47,8 @@ def _studies(folder: Path) -> list[dict[str, Any]]:
 
     rows = []
     for path in sorted(folder.glob("**/*.yaml")):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):  # such as an editor's checkpoints
+            continue
         try:
             rows.append({"file": str(path), "question": load_study(path).question})
         except StudyError as error:
