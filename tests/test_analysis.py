@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from promptlab import tables
 from promptlab.analysis import Loaded
 from promptlab.errors import PromptlabError, StoreError
 from promptlab.hypotheses import benjamini_hochberg
+from promptlab.records import Score
 from promptlab.run import run_study
 from promptlab.store import Store
 from promptlab.study import parse_study
@@ -86,6 +88,29 @@ def test_outcomes_leakage_ranking_and_passports_are_the_tables(found: Loaded) ->
     pd.testing.assert_frame_equal(found.leakage("pair"), tables.leakage(found.store, "drawn", "pair"))
     assert len(found.ranking("exposure.mean_luma", "assignment")) == 2
     assert not len(found.passports())
+
+
+def test_of_several_probes_one_is_asked(found: Loaded, tmp_path: Path) -> None:
+    """What `blip_vqa` and raters say of the same measure is not what `binding` says."""
+    shutil.copytree(found.store.home.path, tmp_path / "home")
+    store = Store(tmp_path / "home")
+    images = found.sql("SELECT DISTINCT image, levels['guidance_scale'] AS w FROM scored").to_numpy().tolist()
+    with store.open_run("drawn") as run:
+        for image, w in images:
+            for probe, label in (("blip_vqa-1-0", "correct" if w == "5" else "fused"), ("human-1-0", "a")):
+                run.add(Score(image, probe, "correct", "", float(label == "correct"), label))
+    store.publish()
+    both = promptlab.load("drawn", tmp_path / "home")
+    pd.testing.assert_frame_equal(
+        both.ranking("binding.correct", "guidance_scale"), found.ranking("binding.correct", "guidance_scale")
+    )
+    judged = both.ranking("blip_vqa.correct", "guidance_scale")
+    assert judged["level"].tolist() == ["5", "1"] and judged["mean"].tolist() == [1.0, 0.0]
+    told = both.pictures(measures=())["outcome"].tolist()
+    assert told == found.pictures(measures=())["outcome"].tolist() and "a" not in told
+    assert set(both.pictures(measures=(), probe="blip_vqa")["outcome"]) == {"correct", "fused"}
+    with pytest.raises(PromptlabError, match=r"no outcome by 'blip_vqq': they are told by .* did you mean 'blip_vqa'"):
+        both.pictures(probe="blip_vqq")
 
 
 def test_pictures_are_filtered_ordered_and_paged(found: Loaded) -> None:

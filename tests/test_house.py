@@ -18,9 +18,9 @@ MAX_LINES = 300
 FLOORS = {
     0: "promptlab records errors identity",
     1: "agreement articles axes byte_pairs calibration chat_templates colour crash diversity geometry grammar "
-    "heatmaps human hypotheses lengths levels listed manipulations mistakes pairing plugins power progress "
+    "heatmaps human hypotheses lengths levels listed manipulations mistakes one_probe pairing plugins power progress "
     "prompt_lists prompts redaction resampling roc runlog simulations stats tokens verdicts vqa yaml_strict",
-    2: "grid init_study study study_checks study_contrasts study_overrides",
+    2: "grid init_study study study_checks study_contrasts study_overrides study_probes",
     3: "backends.* bound_words clip clip_files decoding demo detections doctor durable home journal judge_models "
     "ledger lock manifests miniature.* outcome_scores picture_folders picture_notes pictures probes.* publish "
     "reader scenes store",
@@ -215,6 +215,8 @@ question: What does planning load?
 backend: renderer
 prompt: {template: "{thing}", objects: {thing: {noun: cup, colour: red}}}
 axes: {guidance_scale: [1, 5]}
+probes: [binding, diversity, {name: vqascore, answer: "Yes"}, detector, attention]
+contrasts: [{name: more, measure: binding.noun, axis: guidance_scale, levels: [5, 1]}]
 """
 
 
