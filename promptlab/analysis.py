@@ -102,6 +102,12 @@ class Loaded:
         """The study's contrasts: estimate, low, high, p, p_adjusted (Holm), q, n_groups, tier: see `tables.effects`."""
         return tables.effects(self.store, self._name())
 
+    def mixed(self, engine: Literal["reml", "statsmodels"] = "reml") -> pd.DataFrame:
+        """The contrasts by a mixed model, and what prompt, seed and the rest vary: see `promptlab.mixed_effects`."""
+        from promptlab.mixed_effects import mixed
+
+        return mixed(self.store, self._name(), engine)
+
     def outcomes(self, by: str | None = None, probe: str | None = None) -> pd.DataFrame:
         """Shares of the outcomes of binding, by axis: see `tables.outcome_shares`."""
         return tables.outcome_shares(self.store, self._name(), self._axis(by), probe=probe)

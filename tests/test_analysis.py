@@ -81,6 +81,17 @@ def test_effects_say_tier_and_q_of_the_exploratory_alone(found: Loaded) -> None:
     assert explored["p_adjusted"].isna().all()
 
 
+def test_the_mixed_model_of_the_contrasts(found: Loaded) -> None:
+    rows, beside = found.mixed().set_index("contrast"), found.effects().set_index("contrast")
+    assert set(rows.index) == set(beside.index) and set(rows["tier"]) == {"T0"}
+    for name in rows.index:
+        assert rows.loc[name, "estimate"] == pytest.approx(beside.loc[name, "estimate"])
+        assert rows.loc[name, "over_prompts"] == beside.loc[name, "estimate"]
+        assert rows.loc[name, "n_pairs"] == beside.loc[name, "n_pairs"] and rows.loc[name, "n_seeds"] == 2
+    with pytest.raises(PromptlabError, match=r"no engine is called 'statmodels'.*did you mean"):
+        found.mixed("statmodels")  # type: ignore[arg-type]
+
+
 def test_outcomes_leakage_ranking_and_passports_are_the_tables(found: Loaded) -> None:
     pd.testing.assert_frame_equal(
         found.outcomes("assignment"), tables.outcome_shares(found.store, "drawn", "assignment")
