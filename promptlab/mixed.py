@@ -43,19 +43,19 @@ class Mixed:
     `residual_sd` is in the measure's unit. `n_dropped` pairs lacked an arm.
     """
 
-    estimate: float | None
-    low: float | None
-    high: float | None
-    p: float | None
-    df: float | None
-    prompt_share: float | None
-    seed_share: float | None
-    residual_share: float | None
-    residual_sd: float | None
     n_prompts: int
     n_seeds: int
     n_pairs: int
     n_dropped: int
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    df: float | None = None
+    prompt_share: float | None = None
+    seed_share: float | None = None
+    residual_share: float | None = None
+    residual_sd: float | None = None
     confidence: float = 0.95
     method: str = "REML, Satterthwaite"
     reason: str | None = None
@@ -80,8 +80,7 @@ def mixed_effect(
     d = (a - b)[kept]
     sides = [np.unique(positions_of(labels)[1][kept], return_inverse=True)[1] for labels in (prompts, seeds)]
     counts = [int(side.max()) + 1 if len(side) else 0 for side in sides]
-    size = {"n_prompts": counts[0], "n_seeds": counts[1], "n_pairs": len(d), "n_dropped": int((~kept).sum())}
-    blank = Mixed(*[None] * 9, **size, confidence=confidence)
+    blank = Mixed(counts[0], counts[1], len(d), int((~kept).sum()), confidence=confidence)
     if not len(d):
         return replace(blank, method="none", reason="no pair was measured in both arms")
     blank = replace(blank, estimate=float(d.mean()), method="none")

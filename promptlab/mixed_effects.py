@@ -41,8 +41,8 @@ def contrasts_of(store: Store, study: str) -> tuple[Contrast, ...]:
 def mixed(store: Store, study: str, engine: str = "reml") -> pd.DataFrame:
     """One row a contrast of `study`: the paired difference by the mixed model, and what varies it.
 
-    Columns: contrast, measure, target, estimate, low, high, p, df, prompt_share, seed_share, residual_share,
-    residual_sd, n_prompts, n_seeds, n_pairs, n_dropped, method, reason (see `promptlab.mixed.Mixed`); and
+    Columns: contrast, measure, target, and those of `promptlab.mixed.Mixed`: n_prompts, n_seeds, n_pairs, n_dropped,
+    estimate, low, high, p, df, prompt_share, seed_share, residual_share, residual_sd, method, reason; then
     over_prompts, over_prompts_low, over_prompts_high, what `tables.effects` says; tier.
 
     Raises PromptlabError for an unknown engine, and for `statsmodels` where it is not installed.
