@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from drawn_study import DRAWN
 from judges import random_parser
 
 import promptlab
@@ -21,33 +22,20 @@ from promptlab.run import run_study
 from promptlab.store import Store
 from promptlab.study import parse_study
 
-STUDY = """\
-name: drawn
-question: Is what the renderer draws found again?
-backend: renderer
-model: "swap=0.5"
-prompt:
-  template: "a photo of {{first}} and {{second}}"
-  objects:
-    first: {{noun: "{{a}}", colour: "{{x}}"}}
-    second: {{noun: "{{b}}", colour: "{{y}}"}}
-axes:
-  pair: {{zip: [{{a: cup, x: red, b: chair, y: blue}}, {{a: car, x: green, b: hat, y: pink}}]}}
-  assignment: {{swap: [first, second]}}
-  guidance_scale: [1, 5]
-seeds: 2
-probes: [exposure, {{name: binding, parser: "{parser}"}}]
+CONTRASTS = """\
 contrasts:
-  - {{name: lighter, measure: exposure.mean_luma, axis: assignment, levels: [swapped, as_written]}}
-  - {{name: fuller, measure: exposure.colourfulness, axis: assignment, levels: [swapped, as_written]}}
-  - {{name: held, measure: exposure.mean_luma, axis: guidance_scale, levels: [1, 5], family: confirmatory}}
+  - {name: lighter, measure: exposure.mean_luma, axis: assignment, levels: [swapped, as_written]}
+  - {name: fuller, measure: exposure.colourfulness, axis: assignment, levels: [swapped, as_written]}
+  - {name: held, measure: exposure.mean_luma, axis: guidance_scale, levels: [1, 5], family: confirmatory}
 """
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     home = tmp_path_factory.mktemp("analysis")
-    run_study(parse_study(STUDY.format(parser=random_parser())), Store(home), passports_n=0)
+    probes = f'exposure, {{name: binding, parser: "{random_parser()}"}}'
+    text = DRAWN.format(model="swap=0.5", scales="[1, 5]", seeds=2, probes=probes)
+    run_study(parse_study(text + CONTRASTS), Store(home), passports_n=0)
     loaded: Loaded = promptlab.load("drawn", home)
     return loaded
 
