@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from promptlab import tables
 from promptlab.demo import open_demo
 from promptlab.errors import PromptlabError, nearest
+from promptlab.one_probe import chosen_probe
 from promptlab.pictures import path_of
 from promptlab.publish import level_text
 from promptlab.records import Level
@@ -131,6 +132,12 @@ class Loaded:
         """The study's contrasts: estimate, low, high, p, p_adjusted (Holm), q, n_groups, tier: see `tables.effects`."""
         return tables.effects(self.store, self._name())
 
+    def mixed(self, engine: Literal["reml", "statsmodels"] = "reml") -> pd.DataFrame:
+        """The contrasts by a mixed model, and what prompt, seed and the rest vary: see `promptlab.mixed_effects`."""
+        from promptlab.mixed_effects import mixed
+
+        return mixed(self.store, self._name(), engine)
+
     def outcomes(self, by: str | None = None, probe: str | None = None) -> pd.DataFrame:
         """Shares of the outcomes of binding, by axis: see `tables.outcome_shares`."""
         return tables.outcome_shares(self.store, self._name(), self._axis(by), probe=probe)
@@ -150,7 +157,8 @@ class Loaded:
 
     def ranking(self, measure: str, axis: str | None = None) -> pd.DataFrame:
         """Which wording wins: see `tables.ranking`. By levels of `axis`, or whole prompts."""
-        return tables.ranking(self.store, self._name(), self._measure(measure)[1], self._axis(axis))
+        probe, name = self._measure(measure)
+        return tables.ranking(self.store, self._name(), name, self._axis(axis), probe=probe)
 
     def pictures(
         self,
@@ -159,6 +167,7 @@ class Loaded:
         order: str | None = None,
         descending: bool = False,
         measures: Sequence[str] | None = None,
+        probe: str | None = None,
         limit: int = 100,
         offset: int = 0,
     ) -> pd.DataFrame:
@@ -168,6 +177,7 @@ class Loaded:
             where: a level for each axis named, and `outcome`, `prompt_group`, `seed`, `status` (ok, missing, ...).
             order: a measure; without one the order of the plan. Pictures without a value come last.
             measures: those shown as columns; all if None. Several targets of one measure (its objects) are averaged.
+            probe: whose outcome is meant, as in `outcomes`.
 
         Columns: image, path (of the file; None where there is none), status, reason, outcome, cell_id, prompt_group,
         prompt, negative_prompt, levels (by axis), seed, model, tier, guidance_scale, num_inference_steps, height,
@@ -185,6 +195,7 @@ class Loaded:
             {
                 **{name: given.get(name) for name in OWN},
                 **{"study": self._name(), "axes": axes, "levels": [given[name] for name in axes]},
+                "said_by": self._outcome_probe(probe),
                 **{"probe": sorter[0], "measure": sorter[1], "down": descending, "most": limit, "skip": offset},
             },
         )
@@ -219,6 +230,21 @@ class Loaded:
             raise PromptlabError(f"{self.study} has no measure {name!r}: {there}{nearest(name, known)}")
         return probe or None, measure
 
+    def _outcome_probe(self, probe: str | None) -> str:
+        """The probe whose outcomes count: `probe`, if it told any here, or the one that `outcomes` takes."""
+        rows = self.store.query(
+            """
+            SELECT DISTINCT split_part(probe, '-', 1) AS probe FROM outcomes
+            WHERE study = ? AND measure = 'correct' AND outcome IS NOT NULL ORDER BY probe
+            """,
+            [self._name()],
+        )
+        there = rows["probe"].tolist()
+        if probe is not None and probe not in there:
+            names = f"told by {', '.join(there)}" if there else "told by none"
+            raise PromptlabError(f"{self.study} has no outcome by {probe!r}: they are {names}{nearest(probe, there)}")
+        return chosen_probe(there, probe)
+
     def _path(self, file: Any) -> str | None:
         return str(path_of(self.store.home, file)) if isinstance(file, str) else None
 
@@ -234,9 +260,9 @@ _PICTURES = """
 WITH wanted AS (SELECT unnest($axes::VARCHAR[]) AS axis, unnest($levels::VARCHAR[]) AS level), here AS (
     SELECT cell.*, cell_image.seed, cell_image.image, coalesce(image.status, 'missing') AS status, image.reason,
         image.file,
-        (SELECT min(label) FROM score WHERE score.image = cell_image.image AND measure = 'correct'
+        (SELECT arg_max(label, probe) FROM score WHERE score.image = cell_image.image AND measure = 'correct'
             AND coalesce(score.prompt_id, cell.prompt_id) = cell.prompt_id
-            AND split_part(probe, '-', 1) IN ('binding', 'human')) AS outcome,
+            AND split_part(probe, '-', 1) = $said_by) AS outcome,
         (SELECT avg(value) FROM score WHERE score.image = cell_image.image AND measure = $measure
             AND coalesce(score.prompt_id, cell.prompt_id) = cell.prompt_id
             AND ($probe IS NULL OR split_part(probe, '-', 1) = $probe)) AS sorter,

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from promptlab.pairing import Floats, positions_of
 
@@ -41,6 +40,8 @@ def _unit_rows(embeddings: NDArray[Any], at_least: int) -> Floats:
 
 def vendi(embeddings: NDArray[Any]) -> float:
     """Vendi score with the cosine kernel, in [1, n], of embeddings (n, d), n >= 1."""
+    from scipy import special  # late: a study file is checked by asking probes what they measure, without scipy
+
     x = _unit_rows(embeddings, at_least=1)
     # K / n has the squared singular values of x / sqrt(n): no n x n matrix, and none below 0 by rounding.
     eigenvalues = np.linalg.svd(x, compute_uv=False) ** 2 / len(x)
@@ -58,6 +59,8 @@ def mean_pairwise_cosine_distance(embeddings: NDArray[Any]) -> float:
 
 def entropy_bits(labels: Sequence[Hashable]) -> float:
     """Plug-in entropy of labels in bits, in [0, log2 n]; with few labels it lies below the truth."""
+    from scipy import special
+
     if not len(labels):
         raise ValueError("no label given: entropy needs at least one")
     names, index = positions_of(labels)

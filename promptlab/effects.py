@@ -8,7 +8,7 @@ dropped and counted.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,11 +18,9 @@ from promptlab.records import ContrastEffect
 from promptlab.study import Contrast, Study
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from promptlab.store import Store
 
-__all__ = ["contrast_effects"]
+__all__ = ["Pairs", "contrast_effects", "contrast_pairs"]
 
 _SCORES = """
 SELECT prompt_group, seed, levels, probe, target, value
@@ -33,26 +31,27 @@ ORDER BY cell_id, seed, probe, target
 """In a fixed order, else the same random numbers would resample other prompts, and the bounds would wander."""
 
 
-def contrast_effects(store: Store, study: Study, seed: int = 0, resamples: int = 10_000) -> tuple[ContrastEffect, ...]:
-    """Effects of all contrasts of `study`, from the published database. Random numbers are drawn from `seed`."""
-    effects = []
-    for contrast in study.contrasts:
-        measure = contrast.measure.split(".", 1)[1]
-        scores = store.query(_SCORES, [study.name, measure, f"{contrast.probe}-"])
-        effects.append(_effect(study, contrast, measure, scores, np.random.default_rng(seed), resamples))
-    return _adjusted(study, effects)
+@dataclass(frozen=True)
+class Pairs:
+    """Pictures that differ in the contrast's axis alone: (n,) each. None in an arm is what was not measured.
+
+    `probe` is the id of the probe whose scores they are, its name where there are none.
+    """
+
+    probe: str
+    a: tuple[float | None, ...]
+    b: tuple[float | None, ...]
+    groups: tuple[str, ...]
+    seeds: tuple[int, ...]
 
 
-def _effect(
-    study: Study, contrast: Contrast, measure: str, scores: pd.DataFrame, rng: np.random.Generator, resamples: int
-) -> ContrastEffect:
-    from promptlab.hypotheses import tost
-    from promptlab.stats import paired_effect
-
+def contrast_pairs(store: Store, study: str, contrast: Contrast) -> Pairs:
+    """The pairs of a contrast of `study` (by name), from the published database."""
+    scores = store.query(_SCORES, [study, contrast.measure.split(".", 1)[1], f"{contrast.probe}-"])
     arms = [level_text(level) for level in contrast.levels]
     where = {axis: level_text(level) for axis, level in contrast.where.items()}
-    sides: dict[Hashable, list[list[float]]] = {}
-    probe = ""
+    sides: dict[tuple[str, int, Hashable], list[list[float]]] = {}
+    probe = contrast.probe
     rows: list[dict[str, Any]] = scores.to_dict("records")  # type: ignore[assignment]
     for row in rows:
         levels: dict[str, Any] = dict(row["levels"] or {})
@@ -67,15 +66,31 @@ def _effect(
         # several targets of one picture (its objects, say) are averaged
         sides.setdefault(key, [[], []])[arms.index(levels[contrast.axis])].append(value)
     pairs = {key: side for key, side in sides.items() if side[0] and side[1]}
-    blank = ContrastEffect(study.name, contrast.name, probe or contrast.probe, measure, contrast.target or "")
-    if not pairs:
+    a, b = (tuple(_mean(side[i]) for side in pairs.values()) for i in (0, 1))
+    return Pairs(probe, a, b, tuple(key[0] for key in pairs), tuple(key[1] for key in pairs))
+
+
+def contrast_effects(store: Store, study: Study, seed: int = 0, resamples: int = 10_000) -> tuple[ContrastEffect, ...]:
+    """Effects of all contrasts of `study`, from the published database. Random numbers are drawn from `seed`."""
+    effects = []
+    for contrast in study.contrasts:
+        pairs = contrast_pairs(store, study.name, contrast)
+        effects.append(_effect(study, contrast, pairs, np.random.default_rng(seed), resamples))
+    return _adjusted(study, effects)
+
+
+def _effect(study: Study, contrast: Contrast, pairs: Pairs, rng: np.random.Generator, resamples: int) -> ContrastEffect:
+    from promptlab.hypotheses import tost
+    from promptlab.stats import paired_effect
+
+    measure = contrast.measure.split(".", 1)[1]
+    blank = ContrastEffect(study.name, contrast.name, pairs.probe, measure, contrast.target or "")
+    if not pairs.groups:
         return replace(blank, reason="no pair of pictures was measured at both levels")
-    a, b = ([_mean(side[i]) for side in pairs.values()] for i in (0, 1))
-    groups = [key[0] for key in pairs]  # type: ignore[index]
-    effect = paired_effect(a, b, groups, rng=rng, resamples=resamples)
+    effect = paired_effect(pairs.a, pairs.b, pairs.groups, rng=rng, resamples=resamples)
     found = replace(blank, **asdict(effect))
     if contrast.margin is not None and effect.estimate is not None:
-        same = tost(a, b, groups, margin=contrast.margin)
+        same = tost(pairs.a, pairs.b, pairs.groups, margin=contrast.margin)
         found = replace(found, detail={"equivalence": asdict(same)})
     return found
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from promptlab.one_probe import rows_of_one_probe
 from promptlab.stats import mean_interval
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def leakage(
     """
     import pandas as pd
 
-    rows = _of_one_probe(
+    rows = rows_of_one_probe(
         store.query(
             "SELECT * FROM leakage WHERE study = ? ORDER BY cell_id, seed, probe, object, other_object", [study]
         ),
@@ -76,14 +77,6 @@ def leakage(
         out.append(row | {"expected": float(known.mean()) if len(known) else None})
     frame = pd.DataFrame(out, columns=list(COLUMNS))
     return frame.sort_values("leaked", ascending=False, kind="stable", ignore_index=True)
-
-
-def _of_one_probe(rows: pd.DataFrame, probe: str | None) -> pd.DataFrame:
-    """The rows of one probe: of several that tell colours, no picture may count twice."""
-    said = rows["probe"].str.split("-").str[0]
-    there = set(said)
-    chosen = probe or next((name for name in ("binding", "human") if name in there), min(there, default=""))
-    return rows[said == chosen]
 
 
 def _chance(store: Store, study: str, probes: set[str]) -> dict[str, float]:

@@ -31,6 +31,7 @@ from promptlab.calibration import corrected_rate as corrected
 from promptlab.miniature.world import COLOURS
 from promptlab.pairing import Groups, Values
 from promptlab.probes import Probe
+from promptlab.progress import Progress, Silent
 from promptlab.records import OUTCOMES, Passport, Score
 from promptlab.roc import auc_interval, youden_interval
 from promptlab.stats import Interval
@@ -88,10 +89,11 @@ FAMILIES = (
 """Every question; a probe is asked those about its measures."""
 
 
-def passports(probe: Probe, n: int = 400, seed: int = 0) -> tuple[Passport, ...]:
+def passports(probe: Probe, n: int = 400, seed: int = 0, progress: Progress | None = None) -> tuple[Passport, ...]:
     """A passport for each family that the probe's measures belong to, from `n` pictures of each set.
 
     Where a cut has to be found, `n` further pictures of each set are drawn. A probe without such measures has none.
+    `progress` is told of one stage, its steps pictures.
     Raises ModelError when the probe's model is missing, ValueError for n below 2.
     """
     if n < 2:
@@ -99,23 +101,26 @@ def passports(probe: Probe, n: int = 400, seed: int = 0) -> tuple[Passport, ...]
     measures = {measure.name for measure in probe.measures}
     asked = [family for family in FAMILIES if family.measure in measures]
     twice = {name for family in asked if family.cut is None for name in (*family.yes, *family.no)}
-    answers = {
-        name: list(_answers(probe, name, 2 * n if name in twice else n, seed))
-        for name in dict.fromkeys(name for family in asked for name in (*family.yes, *family.no))
-    }
+    names = dict.fromkeys(name for family in asked for name in (*family.yes, *family.no))
+    sizes = {name: 2 * n if name in twice else n for name in names}
+    told = progress or Silent()
+    if sizes:
+        told.stage(f"passport of {probe.name}", sum(sizes.values()))
+    answers = {name: list(_answers(probe, name, size, seed, told)) for name, size in sizes.items()}
     return tuple(_passport(probe, family, answers, n) for family in asked)
 
 
 _Answers = dict[str, Score]
 
 
-def _answers(probe: Probe, name: str, n: int, seed: int) -> Iterator[_Answers]:
+def _answers(probe: Probe, name: str, n: int, seed: int, told: Progress) -> Iterator[_Answers]:
     """For each picture of a set, the probe's score by measure (the first, where there are several targets)."""
     looks = looks_of(name, n, seed)
     while batch := list(islice(looks, BATCH)):
         found: dict[str, _Answers] = {look.image_id: {} for look in batch}
         for score in probe.score(batch):
             found[score.image].setdefault(score.measure, score)
+        told.step(len(batch))
         yield from found.values()
 
 
@@ -189,9 +194,12 @@ def _passport(probe: Probe, family: Family, answers: dict[str, list[_Answers]], 
     )
 
 
-def confusion_of(probe: Probe, n: int, seed: int = 0) -> list[list[int]]:
-    """Counts of the outcomes said (columns) for each true one (rows), in the order of `OUTCOMES`, n pictures a row."""
-    answers = {truth: list(_answers(probe, truth, n, seed)) for truth in OUTCOMES}
+def confusion_of(probe: Probe, n: int, seed: int = 0, progress: Progress | None = None) -> list[list[int]]:
+    """Counts of the outcomes said (columns) for each true one (rows), in the order of `OUTCOMES`, n pictures a row.
+
+    `progress` is told of steps, one a picture.
+    """
+    answers = {truth: list(_answers(probe, truth, n, seed, progress or Silent())) for truth in OUTCOMES}
     counts: list[list[int]] = _confusion(answers, n)["confusion"]
     return counts
 

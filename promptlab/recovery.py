@@ -26,6 +26,7 @@ from promptlab.calibration import corrected_shares
 from promptlab.miniature.faults import FaultRates, render_with_faults
 from promptlab.passports import confusion_of
 from promptlab.probes import Look, Probe
+from promptlab.progress import Progress, Silent
 from promptlab.records import OUTCOMES, Settings
 from promptlab.stats import mean_interval
 from promptlab.truth import ON_TOP, prompt_of, scene_of_two
@@ -81,8 +82,9 @@ def recover(
     calibration: int = 400,
     seed: int = 0,
     resamples: int = 2000,
+    progress: Progress | None = None,
 ) -> Iterator[Recovered]:
-    """A row for each trial and fault, as they are ready.
+    """A row for each trial and fault, as they are ready; `progress` is told of one stage, its steps pictures.
 
     Arguments:
         pictures: drawn in each trial.
@@ -94,11 +96,14 @@ def recover(
         raise ValueError(f"{probe.name} tells no outcome of binding: there is no rate to recover")
     if trials < 1 or pictures < 20:
         raise ValueError(f"{trials} trials of {pictures} pictures: at least 1 of 20 are needed")
-    counts = np.array(confusion_of(probe, calibration, seed))
+    told = progress or Silent()
+    told.stage(f"{probe.name}, hidden rates", len(OUTCOMES) * calibration + trials * pictures)
+    counts = np.array(confusion_of(probe, calibration, seed, told))
     for trial in range(trials):
         rng = np.random.default_rng([seed, 7, trial])
         rates = hidden_rates(rng)
         labels = list(_said(probe, rates, pictures, rng))
+        told.step(pictures)
         groups = list(range(len(labels)))
         shares = corrected_shares(labels, groups, counts, OUTCOMES, rng=rng, resamples=resamples)
         for fault, rate in rates.items():

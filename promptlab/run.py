@@ -272,7 +272,7 @@ def _passports(store: Store, run: Run, progress: Progress, probes: list[Probe], 
     for probe in probes:
         if probe.id in known or not n:
             continue
-        rows: tuple[Passport, ...] = passports(probe, n)
+        rows: tuple[Passport, ...] = passports(probe, n, progress=progress)
         if rows:
             progress.say(f"passport of {probe.name}: measured on {sum(row.n for row in rows)} rendered pictures")
             run.add(*rows)

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from promptlab.mixed import mixed_effect
 from promptlab.pairing import Floats
 from promptlab.stats import paired_effect, wilson
 
@@ -36,6 +37,7 @@ class FalsePositives:
         paired: sign-flip p below alpha (the prompt is the unit).
         interval: the 1 - alpha bootstrap interval over prompts leaves out 0.
         image_level: a paired z-test over all pictures, prompts ignored, has p below alpha.
+        mixed: the mixed model of `promptlab.mixed` has p below alpha.
     """
 
     paired: float
@@ -43,6 +45,7 @@ class FalsePositives:
     high: float
     interval: float
     image_level: float
+    mixed: float
     simulations: int
 
 
@@ -109,8 +112,8 @@ def false_positive_rate(
     rng: np.random.Generator,
 ) -> FalsePositives:
     """A/A studies: how often something is found where nothing is. Good machinery answers `alpha`."""
-    groups = np.repeat(np.arange(n_prompts), n_seeds)
-    found = np.zeros(3, dtype=np.int64)
+    groups, seeds = np.repeat(np.arange(n_prompts), n_seeds), np.tile(np.arange(n_seeds), n_prompts)
+    found = np.zeros(4, dtype=np.int64)
     for _ in range(simulations):
         a, b = draw_study(
             n_prompts=n_prompts,
@@ -125,10 +128,12 @@ def false_positive_rate(
         result = paired_effect(a.ravel(), b.ravel(), groups, rng=rng, resamples=resamples, confidence=1 - alpha)
         if result.p is None or result.low is None or result.high is None:
             raise AssertionError(f"a complete study gave no interval: {result.reason}")
-        found += (result.p < alpha, not result.low <= 0 <= result.high, _image_level_p(a, b) < alpha)
+        model = mixed_effect(a.ravel(), b.ravel(), groups, seeds).p
+        by_model = model is not None and model < alpha
+        found += (result.p < alpha, not result.low <= 0 <= result.high, _image_level_p(a, b) < alpha, by_model)
     low, high = wilson(int(found[0]), simulations)
-    paired, interval, image_level = (float(share) for share in found / simulations)
-    return FalsePositives(paired, low, high, interval, image_level, simulations)
+    paired, interval, image_level, mixed = (float(share) for share in found / simulations)
+    return FalsePositives(paired, low, high, interval, image_level, mixed, simulations)
 
 
 def coverage(

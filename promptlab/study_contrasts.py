@@ -13,6 +13,7 @@ from promptlab.levels import Range, Values, Zip
 from promptlab.listed import Prompts
 from promptlab.mistakes import Mistake, allowed, shown
 from promptlab.records import Level
+from promptlab.study_probes import check_probes
 from promptlab.yaml_strict import Route
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def unit_axes(study: Study) -> tuple[str, ...]:
 def check_contrasts(study: Study) -> None:
     """Raise Mistake, with a route from the top of the study, for the first rule or contrast that cannot be."""
     _rules(study)
+    check_probes(study)
     _contrasts(study)
     _published(study)
 
@@ -79,33 +81,21 @@ def _rules(study: Study) -> None:
 
 
 def _contrasts(study: Study) -> None:
-    probes = [probe.name for probe in study.probes]
-    for i, name in enumerate(probes):
-        if name in probes[:i]:
-            raise Mistake(("probes", i), f"probe {name!r} stands twice")
     names: list[str] = []
     for i, contrast in enumerate(study.contrasts):
         route: Route = ("contrasts", i)
         if contrast.name in names:
             raise Mistake((*route, "name"), f"contrast {contrast.name!r} stands twice")
         names.append(contrast.name)
-        if contrast.probe not in probes:
-            message = f"the study does not use the probe {contrast.probe!r}{allowed(contrast.probe, probes)}"
-            raise Mistake((*route, "measure"), message)
         _contrast(study, contrast, route)
 
 
 def _published(study: Study) -> None:
-    probes = [probe.name for probe in study.probes]
     names: list[str] = []
     for i, result in enumerate(study.published):
         if result.name in names:
             raise Mistake(("published", i, "name"), f"published result {result.name!r} stands twice")
         names.append(result.name)
-        probe = result.measure.split(".", 1)[0] if result.measure else None
-        if probe is not None and probe not in probes:
-            message = f"the study does not use the probe {probe!r}{allowed(probe, probes)}"
-            raise Mistake(("published", i, "measure"), message)
         columns = {column for name, axis in study.axes.items() for column in axis.columns(name)}
         for column, level in result.where.items():
             _column_level(study, ("published", i, "where", column), column, level, key=column not in columns)

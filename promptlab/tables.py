@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from promptlab.leakage import leakage
+from promptlab.one_probe import rows_of_one_probe
 from promptlab.records import OUTCOMES
 from promptlab.stats import mean_interval, paired_effect
 
@@ -83,7 +84,7 @@ def outcome_shares(
         """,
         [by or "", study],
     )
-    rows = _said_by(rows, probe)
+    rows = rows_of_one_probe(rows, probe)
     rng = np.random.default_rng(seed)
     out: list[dict[str, Any]] = []
     for level in dict.fromkeys(rows["level"]) if by else [None]:
@@ -100,14 +101,6 @@ def outcome_shares(
             row |= {"high": interval.high, "n": len(pool), "n_prompts": len(set(groups))}
             out.append({**row, "tier": part["tier"].iloc[0] if len(part) else None, **behind.get(outcome, {})})
     return pd.DataFrame(out)
-
-
-def _said_by(rows: pd.DataFrame, probe: str | None) -> pd.DataFrame:
-    """The rows of one probe, whatever its version: of several that tell outcomes, no picture may count twice."""
-    said = rows["probe"].str.split("-").str[0]
-    there = set(said)
-    chosen = probe or next((name for name in ("binding", "human") if name in there), min(there, default=""))
-    return rows[said == chosen]
 
 
 def _corrected(store: Store, rows: pd.DataFrame, rng: np.random.Generator) -> dict[str, dict[str, Any]]:
@@ -155,7 +148,7 @@ def cell_means(
         """,
         [by, study, measure, by],
     )
-    rows = _said_by(rows, probe)
+    rows = rows_of_one_probe(rows, probe)
     rng = np.random.default_rng(seed)
     out = []
     for level in dict.fromkeys(rows["level"]):
@@ -167,8 +160,12 @@ def cell_means(
     return pd.DataFrame(out, columns=["level", "mean", "low", "high", "n", "n_prompts", "tier"])
 
 
-def ranking(store: Store, study: str, measure: str, axis: str | None = None, seed: int = 0) -> pd.DataFrame:
+def ranking(
+    store: Store, study: str, measure: str, axis: str | None = None, seed: int = 0, probe: str | None = None
+) -> pd.DataFrame:
     """Wordings by a measure, the best first: levels of `axis`, or whole prompts (the 200 best) if None.
+
+    Where several probes give the measure, `probe` says whose word counts, as in `outcome_shares`.
 
     Columns: level, mean, low, high, n, n_prompts, tier, and behind, behind_low, behind_high: how far it is behind the
     best, over pictures that differ in nothing else (same prompt family, seed and other levels). Of whole prompts the
@@ -189,7 +186,7 @@ def ranking(store: Store, study: str, measure: str, axis: str | None = None, see
     columns = ["level", "mean", "low", "high", "n", "n_prompts", "tier", "behind", "behind_low", "behind_high"]
     if axis is None:
         rows["level"], rows["prompt_group"], rows["pair"] = rows["prompt"], rows["seed"], rows["setting"]
-    rows = _said_by(rows[rows["level"].notna()], None)
+    rows = rows_of_one_probe(rows[rows["level"].notna()], probe)
     if not len(rows):
         return pd.DataFrame(columns=columns)
     ascending = bool((rows["higher_is_better"] == False).all())  # noqa: E712 - NULL is no False

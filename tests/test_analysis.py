@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from drawn_study import DRAWN
 from judges import random_parser
 
 import promptlab
@@ -15,37 +17,25 @@ from promptlab import tables
 from promptlab.analysis import Loaded
 from promptlab.errors import PromptlabError, StoreError
 from promptlab.hypotheses import benjamini_hochberg
+from promptlab.records import Score
 from promptlab.run import run_study
 from promptlab.store import Store
 from promptlab.study import parse_study
 
-STUDY = """\
-name: drawn
-question: Is what the renderer draws found again?
-backend: renderer
-model: "swap=0.5"
-prompt:
-  template: "a photo of {{first}} and {{second}}"
-  objects:
-    first: {{noun: "{{a}}", colour: "{{x}}"}}
-    second: {{noun: "{{b}}", colour: "{{y}}"}}
-axes:
-  pair: {{zip: [{{a: cup, x: red, b: chair, y: blue}}, {{a: car, x: green, b: hat, y: pink}}]}}
-  assignment: {{swap: [first, second]}}
-  guidance_scale: [1, 5]
-seeds: 2
-probes: [exposure, {{name: binding, parser: "{parser}"}}]
+CONTRASTS = """\
 contrasts:
-  - {{name: lighter, measure: exposure.mean_luma, axis: assignment, levels: [swapped, as_written]}}
-  - {{name: fuller, measure: exposure.colourfulness, axis: assignment, levels: [swapped, as_written]}}
-  - {{name: held, measure: exposure.mean_luma, axis: guidance_scale, levels: [1, 5], family: confirmatory}}
+  - {name: lighter, measure: exposure.mean_luma, axis: assignment, levels: [swapped, as_written]}
+  - {name: fuller, measure: exposure.colourfulness, axis: assignment, levels: [swapped, as_written]}
+  - {name: held, measure: exposure.mean_luma, axis: guidance_scale, levels: [1, 5], family: confirmatory}
 """
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     home = tmp_path_factory.mktemp("analysis")
-    run_study(parse_study(STUDY.format(parser=random_parser())), Store(home), passports_n=0)
+    probes = f'exposure, {{name: binding, parser: "{random_parser()}"}}'
+    text = DRAWN.format(model="swap=0.5", scales="[1, 5]", seeds=2, probes=probes)
+    run_study(parse_study(text + CONTRASTS), Store(home), passports_n=0)
     loaded: Loaded = promptlab.load("drawn", home)
     return loaded
 
@@ -79,6 +69,17 @@ def test_effects_say_tier_and_q_of_the_exploratory_alone(found: Loaded) -> None:
     assert explored["p_adjusted"].isna().all()
 
 
+def test_the_mixed_model_of_the_contrasts(found: Loaded) -> None:
+    rows, beside = found.mixed().set_index("contrast"), found.effects().set_index("contrast")
+    assert set(rows.index) == set(beside.index) and set(rows["tier"]) == {"T0"}
+    for name in rows.index:
+        assert rows.loc[name, "estimate"] == pytest.approx(beside.loc[name, "estimate"])
+        assert rows.loc[name, "over_prompts"] == beside.loc[name, "estimate"]
+        assert rows.loc[name, "n_pairs"] == beside.loc[name, "n_pairs"] and rows.loc[name, "n_seeds"] == 2
+    with pytest.raises(PromptlabError, match=r"no engine is called 'statmodels'.*did you mean"):
+        found.mixed("statmodels")  # type: ignore[arg-type]
+
+
 def test_outcomes_leakage_ranking_and_passports_are_the_tables(found: Loaded) -> None:
     pd.testing.assert_frame_equal(
         found.outcomes("assignment"), tables.outcome_shares(found.store, "drawn", "assignment")
@@ -86,6 +87,29 @@ def test_outcomes_leakage_ranking_and_passports_are_the_tables(found: Loaded) ->
     pd.testing.assert_frame_equal(found.leakage("pair"), tables.leakage(found.store, "drawn", "pair"))
     assert len(found.ranking("exposure.mean_luma", "assignment")) == 2
     assert not len(found.passports())
+
+
+def test_of_several_probes_one_is_asked(found: Loaded, tmp_path: Path) -> None:
+    """What `blip_vqa` and raters say of the same measure is not what `binding` says."""
+    shutil.copytree(found.store.home.path, tmp_path / "home")
+    store = Store(tmp_path / "home")
+    images = found.sql("SELECT DISTINCT image, levels['guidance_scale'] AS w FROM scored").to_numpy().tolist()
+    with store.open_run("drawn") as run:
+        for image, w in images:
+            for probe, label in (("blip_vqa-1-0", "correct" if w == "5" else "fused"), ("human-1-0", "a")):
+                run.add(Score(image, probe, "correct", "", float(label == "correct"), label))
+    store.publish()
+    both = promptlab.load("drawn", tmp_path / "home")
+    pd.testing.assert_frame_equal(
+        both.ranking("binding.correct", "guidance_scale"), found.ranking("binding.correct", "guidance_scale")
+    )
+    judged = both.ranking("blip_vqa.correct", "guidance_scale")
+    assert judged["level"].tolist() == ["5", "1"] and judged["mean"].tolist() == [1.0, 0.0]
+    told = both.pictures(measures=())["outcome"].tolist()
+    assert told == found.pictures(measures=())["outcome"].tolist() and "a" not in told
+    assert set(both.pictures(measures=(), probe="blip_vqa")["outcome"]) == {"correct", "fused"}
+    with pytest.raises(PromptlabError, match=r"no outcome by 'blip_vqq': they are told by .* did you mean 'blip_vqa'"):
+        both.pictures(probe="blip_vqq")
 
 
 def test_pictures_are_filtered_ordered_and_paged(found: Loaded) -> None:

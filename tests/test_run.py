@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from drawn_study import DRAWN
 
 from promptlab import tables
 from promptlab.effects import contrast_effects
@@ -17,25 +18,10 @@ from promptlab.run import Summary, run_study
 from promptlab.store import Store
 from promptlab.study import parse_study
 
-STUDY = """\
-name: drawn
-question: Is what the renderer draws found again?
-backend: renderer
-model: "{model}"
-prompt:
-  template: "a photo of {{first}} and {{second}}"
-  objects:
-    first: {{noun: "{{a}}", colour: "{{x}}"}}
-    second: {{noun: "{{b}}", colour: "{{y}}"}}
-axes:
-  pair: {{zip: [{{a: cup, x: red, b: chair, y: blue}}, {{a: car, x: green, b: hat, y: pink}}]}}
-  assignment: {{swap: [first, second]}}
-  guidance_scale: {scales}
-seeds: {seeds}
-probes: [{probes}]
+STUDY = f"""{DRAWN}\
 contrasts:
-  - {{name: swapping, measure: exposure.mean_luma, axis: assignment, levels: [swapped, as_written],
-     family: confirmatory}}
+  - {{{{name: swapping, measure: exposure.mean_luma, axis: assignment, levels: [swapped, as_written],
+     family: confirmatory}}}}
 """
 
 

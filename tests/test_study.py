@@ -63,7 +63,7 @@ settings:
   negative_prompt: blurry
 probes:
   - binding
-  - {name: clip_contrast, batch: 8}
+  - {name: clip_contrast, prefix: seen}
 contrasts:
   - name: guidance_helps
     measure: binding.correct
@@ -110,7 +110,8 @@ def test_everything_that_a_study_may_say() -> None:
     assert study.settings.settings() == Settings(
         height=64, width=128, scheduler="DDIMScheduler", negative_prompt="blurry"
     )
-    assert [(probe.name, probe.options) for probe in study.probes] == [("binding", {}), ("clip_contrast", {"batch": 8})]
+    probes = [(probe.name, probe.options) for probe in study.probes]
+    assert probes == [("binding", {}), ("clip_contrast", {"prefix": "seen"})]
     assert study.contrasts[0].probe == "binding"
     assert str(study.error(("contrasts", 0, "margin"), "no")).startswith("study.yaml:48:13: no\n")
     assert len(list(expand(study))) == count(study)

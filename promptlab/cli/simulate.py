@@ -48,19 +48,22 @@ def simulate(
             )
         except ValueError as error:
             raise PromptlabError(str(error)) from None
-        low, high = wilson(round(found.image_level * studies), studies)
+        bounds = {kind: wilson(round(getattr(found, kind) * studies), studies) for kind in ("image_level", "mixed")}
         row = {"prompts": prompts, "seeds": m, "tau": tau, "studies": studies}
         row |= {"over_prompts": found.paired, "over_prompts_low": found.low, "over_prompts_high": found.high}
-        rows.append({**row, "over_pictures": found.image_level, "over_pictures_low": low, "over_pictures_high": high})
+        for name, kind in (("over_pictures", "image_level"), ("by_mixed_model", "mixed")):
+            row |= {name: getattr(found, kind), f"{name}_low": bounds[kind][0], f"{name}_high": bounds[kind][1]}
+        rows.append(row)
     if json_:
         print_json(rows)
         return
     table = Table(show_edge=False, pad_edge=False)
-    for name in ("prompts", "seeds", "false findings, test over pictures", "test over prompts (ours)"):
+    for name in ("prompts", "seeds", "false findings, test over pictures", "test over prompts (ours)", "mixed model"):
         table.add_column(name, justify="right")
     for row in rows:
-        both = (rate(*(row[f"over_{k}{end}"] for end in ("", "_low", "_high"))) for k in ("pictures", "prompts"))
-        table.add_row(str(row["prompts"]), str(row["seeds"]), *both)
+        kinds = ("over_pictures", "over_prompts", "by_mixed_model")
+        said = (rate(*(row[f"{kind}{end}"] for end in ("", "_low", "_high"))) for kind in kinds)
+        table.add_row(str(row["prompts"]), str(row["seeds"]), *said)
     console.print(
         f"{studies} studies a line; no effect on average, but prompts differ (sd {tau:g}) in which arm they favour. "
         "At p < 0.05 a sound test finds something in 5 % of them:"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from promptlab.cli.options import HomeOption
-from promptlab.cli.say import console, frame_table
+from promptlab.cli.say import Terminal, console, frame_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,18 +68,18 @@ def passport(
         return
     store = Store(home)
     measured: list[Passport] = []
-    with store.open_run("passports") as run:
+    with store.open_run("passports") as run, Terminal() as terminal:
         for name in probes or plugins.names("probe"):
             try:
-                rows = passports(plugins.load("probe", name), n)
+                rows = passports(plugins.load("probe", name), n, progress=terminal)
             except ModelError as error:
                 if probes:
                     raise
-                console.print(f"{name}: no passport, {error}", markup=False)
+                terminal.say(f"{name}: no passport, {error}")
                 continue
             run.add(*rows)
             measured += rows
-            console.print(f"{name}: {len(rows)} passports")
+            terminal.say(f"{name}: {len(rows)} passports")
     store.publish()
     console.print(frame_table(_with_intervals(measured)))
     console.print("95 % intervals: Wilson; J Newcombe; AUC DeLong. Below Youden J 0.5 a probe reports no rate.")
@@ -120,7 +120,10 @@ def _recover(probes: Sequence[str], trials: int, pictures: int, calibration: int
 
     for name in probes:
         try:
-            rows = list(recover(plugins.load("probe", name), trials=trials, pictures=pictures, calibration=calibration))
+            with Terminal() as told:
+                probe = plugins.load("probe", name)
+                counts = {"trials": trials, "pictures": pictures, "calibration": calibration}
+                rows = list(recover(probe, **counts, progress=told))
         except ValueError as error:
             raise PromptlabError(str(error)) from None
         shown = [

@@ -13,7 +13,6 @@ Ours. The causal companion of the probe `attention`. The distance is CIE 1976's 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +20,10 @@ from numpy.typing import NDArray
 
 from promptlab.bound_words import Words, bound_words, mask_on, thing_of
 from promptlab.colour import rgb_to_lab
-from promptlab.errors import PromptlabError, UntraceableError
+from promptlab.errors import UntraceableError
 from promptlab.miniature.parser import Found
-from promptlab.probes import Look, Need, probe_id
+from promptlab.probes import Look
+from promptlab.probes.traced import Traced
 from promptlab.records import Measure, Score
 from promptlab.scenes import Scenes
 
@@ -38,30 +38,12 @@ MEASURES = (
 )
 
 
-class Ablation:
-    """What colour words do. `pictures` of a study are made again; `parser` is a scene parser's folder."""
+class Ablation(Traced):
+    """What colour words do: three changes and a contrast for each colour word of two objects."""
 
     name = "ablation"
     version = 1
     measures = MEASURES
-    needs: frozenset[Need] = frozenset({"model"})
-
-    def __init__(self, pictures: int = 24, parser: str | Path | None = None) -> None:
-        if pictures < 1:
-            raise PromptlabError(f"pictures is {pictures}: at least 1 must be made again")
-        self.pictures = pictures
-        self._scenes = Scenes(parser)
-
-    @cached_property
-    def id(self) -> str:
-        """See `Probe.id`; how many pictures are made again is no part of it."""
-        return probe_id(self.name, self.version, {"parser": self._scenes.sha256})
-
-    def score(self, looks: Sequence[Look]) -> Iterator[Score]:
-        """Three changes and a contrast for each colour word of two objects."""
-        found = self._scenes.read({look.image_id: look.pixels for look in looks})
-        for look in looks:
-            yield from self._judge(look, found)
 
     def _judge(self, look: Look, found: Mapping[str, tuple[Found, ...]]) -> Iterator[Score]:
         objects = bound_words(look.prompt)

@@ -17,16 +17,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from promptlab.bound_words import Words, bound_words, mask_on, thing_of
-from promptlab.errors import PromptlabError, UntraceableError
+from promptlab.errors import UntraceableError
 from promptlab.miniature.parser import Found
-from promptlab.probes import Look, Need, probe_id
+from promptlab.probes import Look
+from promptlab.probes.traced import Traced
 from promptlab.records import Measure, Score
 from promptlab.scenes import Scenes
 
@@ -60,30 +60,12 @@ def jensen_shannon(p: NDArray[np.floating], q: NDArray[np.floating]) -> float:
     return min(max((against(a) + against(b)) / 2, 0.0), math.log(2))
 
 
-class Attention:
-    """Attention of nouns and colour words. `pictures` of a study are traced; `parser` is a scene parser's folder."""
+class Attention(Traced):
+    """Attention of nouns and colour words: a mass for each object, and one contrast for two coloured objects."""
 
     name = "attention"
     version = 1
     measures = MEASURES
-    needs: frozenset[Need] = frozenset({"model"})
-
-    def __init__(self, pictures: int = 24, parser: str | Path | None = None) -> None:
-        if pictures < 1:
-            raise PromptlabError(f"pictures is {pictures}: at least 1 must be traced")
-        self.pictures = pictures
-        self._scenes = Scenes(parser)
-
-    @cached_property
-    def id(self) -> str:
-        """See `Probe.id`; how many pictures are traced is no part of it."""
-        return probe_id(self.name, self.version, {"parser": self._scenes.sha256})
-
-    def score(self, looks: Sequence[Look]) -> Iterator[Score]:
-        """A mass for each object, and one contrast for two coloured objects."""
-        found = self._scenes.read({look.image_id: look.pixels for look in looks})
-        for look in looks:
-            yield from self._judge(look, found)
 
     def _judge(self, look: Look, found: Mapping[str, tuple[Found, ...]]) -> Iterator[Score]:
         objects = bound_words(look.prompt)
