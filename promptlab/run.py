@@ -225,9 +225,22 @@ def _save(store: Store, pixels: Any, recipe: dict[str, Any]) -> tuple[str, str]:
 def _score(
     plan: Plan, store: Store, run: Run, progress: Progress, publish: _Publisher, summary: Summary, probes: list[Probe]
 ) -> None:
+    with closing(Models()) as models:
+        _measure(plan, store, run, progress, publish, summary, probes, models)
+
+
+def _measure(
+    plan: Plan,
+    store: Store,
+    run: Run,
+    progress: Progress,
+    publish: _Publisher,
+    summary: Summary,
+    probes: list[Probe],
+    models: Models,
+) -> None:
     images = store.images()
     planned = [Shot(cell, seed) for cell in plan.cells for seed in cell.seeds(plan.study.seeds)]
-    models = Models()
     seen = {key for key, image in images.items() if image.status == "ok" and image.file}
 
     def load(image: str) -> Any:
@@ -251,7 +264,6 @@ def _score(
             summary.scores += sum(map(len, scores))
             progress.step(len(scores))
             publish()
-    models.close()
 
 
 def _batched(items: Iterable[Any], size: int) -> Iterable[list[Any]]:

@@ -17,7 +17,7 @@ from promptlab.errors import UntraceableError
 from promptlab.records import Phrase, Prompt
 
 TRACED = ("sd", "lcm", "sdxl", "sd3", "flux-dev", "flux-schnell")
-NOT_TRACED = ("klein", "qwen-image", "z-image")
+NOT_TRACED = ("klein", "qwen-image", "z-image", "z-image-turbo")
 PROMPTS = ("a red cup", "a photo of a blue chair and a very old green house", "a dog")
 WIDE = {"height": 16, "width": 32}
 

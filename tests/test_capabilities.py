@@ -49,6 +49,7 @@ Folders = Callable[[str], Path]
         ("klein", "none", "guidance_scale", [512], 4, 4, 1.0, None, 1024),
         ("qwen-image", "true", "true_cfg_scale", [512], 4, 50, 4.0, None, 1024),
         ("z-image", "true", "guidance_scale", [512], 4, 50, 6.0, None, 1024),  # w = g + 1
+        ("z-image-turbo", "none", "guidance_scale", [512], 4, 8, 1.0, None, 1024),
     ],
 )
 def test_what_a_folder_says(

@@ -84,6 +84,8 @@ def usual(kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
         return {"scale": 1.0, "distilled_guidance_scale": 4.0}, {"guidance_scale": 4.0}
     if kind == "flux-schnell":
         return {"scale": 1.0}, {"max_sequence_length": 256}
+    if kind == "z-image-turbo":
+        return {"scale": 1.0}, {"guidance_scale": 0.0}
     return ({"scale": 4.0}, {"guidance_scale": 4.0}) if kind in TRUE else ({"scale": 1.0}, {})
 
 

@@ -23,7 +23,7 @@ from promptlab.store import Store
 
 STUDY = Path(__file__).resolve().parent.parent / "studies" / "attribute_binding.yaml"
 WITHOUT = ("--without", "guidance_scale")
-EMBEDDED, NONE = ("lcm", "flux-dev", "flux2-dev"), ("flux-schnell", "klein")
+EMBEDDED, NONE = ("lcm", "flux-dev", "flux2-dev"), ("flux-schnell", "klein", "z-image-turbo")
 
 
 def judge(probe: str) -> dict[str, str]:

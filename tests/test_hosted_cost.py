@@ -266,3 +266,23 @@ def test_the_command_ends_with_3_when_the_budget_does(
     code, out, err = command(capfd, monkeypatch, "run", str(file), "--home", str(tmp_path), "--budget", "1.67")
     assert code == 3 and "1 pictures stay missing" in err and "about $1.67 spent of $1.67" in out
     assert len(err.splitlines()) == 1 and f"again: promptlab run {file} --budget 1.67" in err
+
+
+def test_a_published_study_is_reproduced_within_a_budget(
+    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published = "published: [{name: bright, measure: exposure.mean_luma, value: 50, tolerance: 50, source: drawn}]"
+    (tmp_path / "paid.yaml").write_text(text(OPENAI, published))
+
+    def reproduce(*more: str) -> tuple[int, str]:
+        command = ["promptlab", "reproduce", str(tmp_path / "paid.yaml"), "--home", str(tmp_path / "home"), *more]
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as end:
+            main()
+        said = capsys.readouterr()
+        return int(end.value.code or 0), said.out + said.err
+
+    code, said = reproduce()
+    assert code == 2 and "allow it by --budget 1.67" in said and not server.keys
+    code, said = reproduce("--budget", "1.67")
+    assert code == 0 and "bright: published 50" in said and "here: not measured" not in said

@@ -11,12 +11,13 @@ from drawn_study import DRAWN
 
 from promptlab import tables
 from promptlab.effects import contrast_effects
-from promptlab.errors import LockedError, StudyError
+from promptlab.errors import LockedError, ModelError, StudyError
 from promptlab.plan import plan_study
 from promptlab.records import ContrastEffect, Measure
 from promptlab.run import Summary, run_study
 from promptlab.store import Store
 from promptlab.study import parse_study
+from promptlab.tracing import Models
 
 STUDY = f"""{DRAWN}\
 contrasts:
@@ -179,3 +180,23 @@ def test_the_answer_in_words_says_direction_and_interval() -> None:
         "Assignment swapped, not as_written, raises accuracy by 30 points [20, 40]."
     ]
     assert said("accuracy", None, None, None) == []
+
+
+def test_a_traced_model_is_closed_when_a_probe_cannot_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Open(Models):
+        closed = 0
+
+        def close(self) -> None:
+            Open.closed += 1
+            super().close()
+
+    def refuse(*_: object) -> None:
+        raise ModelError("the judge is gone")
+
+    monkeypatch.setattr("promptlab.run.Models", Open)
+    run(tmp_path / "fine")
+    assert Open.closed == 1
+    monkeypatch.setattr("promptlab.probes.exposure.Exposure.score", refuse)
+    with pytest.raises(ModelError, match="the judge is gone"):
+        run(tmp_path / "broken")
+    assert Open.closed == 2

@@ -220,7 +220,7 @@ def qwen(folder: Path) -> None:
     write_qwen(folder / "tokenizer", pair=True)
 
 
-def z_image(folder: Path) -> None:
+def z_image(folder: Path, shift: float) -> None:
     from diffusers import ZImagePipeline, ZImageTransformer2DModel
     from transformers import Qwen2TokenizerFast
 
@@ -237,7 +237,7 @@ def z_image(folder: Path) -> None:
         axes_lens=[600, 64, 64],
     )
     ZImagePipeline(
-        scheduler=flow(shift=3.0),
+        scheduler=flow(shift=shift),
         vae=vae(4),
         text_encoder=qwen3(size, 3, False),
         tokenizer=Qwen2TokenizerFast.from_pretrained(folder / "tokenizer"),
@@ -256,7 +256,8 @@ BUILDERS: dict[str, Callable[[Path], Any]] = {
     "klein-base": lambda folder: klein(folder, False),
     "klein": lambda folder: klein(folder, True),
     "qwen-image": qwen,
-    "z-image": z_image,
+    "z-image": lambda folder: z_image(folder, 6.0),
+    "z-image-turbo": lambda folder: z_image(folder, 3.0),
 }
 """One folder each: every family, and its kinds where it has several."""
 

@@ -7,6 +7,7 @@ The pipeline's class settles most (`promptlab.backends.families`); the checkpoin
     Qwen-Image      transformer.guidance_embeds   embedded, or true guidance
     SD, SDXL        unet.time_cond_proj_dim       embedded (latent consistency models), or true guidance
     SDXL            force_zeros_for_empty_prompt  whether no negative prompt means zeros or the empty text
+    Z-Image         scheduler.shift               none (Turbo, published with 3), or true guidance (base, with 6)
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from promptlab.tokens import Tokens, open_tokens
 
 __all__ = ["Capability", "capability", "defaults_of", "open_reader"]
 
-FEW_STEPS = 4
-"""Steps of a model that is distilled down to no guidance at all."""
+Z_IMAGE_BASE_SHIFT = 5.0
+"""From this shift of its scheduler on, a Z-Image is the base model: nothing else in the folder tells it from Turbo."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def capability(folder: Path) -> Capability:
     index = read_json(folder / "model_index.json")
     denoiser = read_json(folder / family.denoiser / "config.json")
     vae = read_json(folder / "vae" / "config.json")
-    kind, argument, mixes = _guidance(family, index, denoiser)
+    kind, argument, mixes = _guidance(family, folder, index, denoiser)
     factor = _factor(folder, vae)
     # SD's pipeline asks for multiples of 8 even where its autoencoder halves less often.
     multiple = max(8, factor) if family.patch == 1 else factor * (family.patch or int(denoiser.get("patch_size", 2)))
@@ -74,7 +75,7 @@ def capability(folder: Path) -> Capability:
     settings = Settings(
         guidance_scale=family.scale + family.offset if kind == "true" else 1.0,
         distilled_guidance_scale=family.scale if kind == "embedded" else None,
-        num_inference_steps=FEW_STEPS if kind == "none" else family.steps,
+        num_inference_steps=family.few_steps if kind == "none" else family.steps,
         height=size,
         width=size,
     )
@@ -101,7 +102,9 @@ def capability(folder: Path) -> Capability:
     )
 
 
-def _guidance(family: Family, index: dict[str, Any], denoiser: dict[str, Any]) -> tuple[GuidanceKind, str, bool]:
+def _guidance(
+    family: Family, folder: Path, index: dict[str, Any], denoiser: dict[str, Any]
+) -> tuple[GuidanceKind, str, bool]:
     """Kind, argument, and whether rows can differ in it."""
     embeds = denoiser.get("guidance_embeds")
     match family.pipeline:
@@ -116,6 +119,9 @@ def _guidance(family: Family, index: dict[str, Any], denoiser: dict[str, Any]) -
             return ("none", family.guidance, True) if index.get("is_distilled") else _true(family)
         case "QwenImagePipeline":
             return ("embedded", "guidance_scale", True) if embeds else _true(family)
+        case "ZImagePipeline":
+            shift = read_json(folder / "scheduler" / "scheduler_config.json").get("shift", 1.0)
+            return _true(family) if shift >= Z_IMAGE_BASE_SHIFT else ("none", family.guidance, True)
     return _true(family)
 
 

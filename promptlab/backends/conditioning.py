@@ -88,7 +88,7 @@ def guided(able: Capability, scales: Sequence[float] | None) -> dict[str, RowGui
 
     family = able.family
     if scales is None:
-        return {able.guidance: 1.0 - family.offset if able.guidance_kind == "true" else 1.0}
+        return {able.guidance: 1.0 - family.offset}
     kind = ListGuidance if family.rows == "list" else RowGuidance
     return {able.guidance: kind([scale - family.offset for scale in scales])}
 

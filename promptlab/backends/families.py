@@ -78,6 +78,7 @@ class Family:
         offset: the argument is w - offset (1 where a pipeline computes c + g (c - u)).
         rows: how the pipeline multiplies by w: the whole batch as one tensor, or one row after the other.
         steps, scale: the class's own defaults of num_inference_steps and of the guidance argument.
+        few_steps: what its checkpoints that are distilled down to no guidance take.
         size: default height and width; None: the denoiser's sample_size times the autoencoder's factor.
         denoiser: the component that denoises.
         patch: height and width are multiples of the autoencoder's factor times this; 0: read it from the denoiser.
@@ -95,6 +96,7 @@ class Family:
     offset: float = 0.0
     rows: Literal["tensor", "list"] = "tensor"
     steps: int = 50
+    few_steps: int = 4
     scale: float = 5.0
     size: int | None = None
     denoiser: Literal["unet", "transformer"] = "transformer"
@@ -182,6 +184,7 @@ FAMILIES = {
             (Reader("Qwen3", limit=512, chat=(("add_generation_prompt", True), ("enable_thinking", True))),),
             offset=1.0,
             rows="list",
+            few_steps=8,
             size=1024,
             ragged=True,
         ),

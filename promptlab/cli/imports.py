@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptlab.cli.options import HomeOption, StudyFile
+from promptlab.cli.options import BudgetOption, HomeOption, StudyFile, given_options
 from promptlab.cli.say import console
 
 if TYPE_CHECKING:
@@ -114,20 +114,26 @@ def reproduce(
     measure: Annotated[
         str | None, typer.Option(help="Compare this, as probe.measure, not what the study says.")
     ] = None,
+    budget: BudgetOption = None,
     batch_size: Annotated[int | None, typer.Option(min=1, max=1024, help="Pictures a call of the model.")] = None,
 ) -> None:
     """Run a study of published results and say of each whether we come out inside its tolerance."""
     from promptlab.cli.say import Terminal, show_plan
+    from promptlab.cost import check_paid
     from promptlab.plan import plan_study
     from promptlab.reproduce import as_measured, compare, sentences
     from promptlab.run import run_study
     from promptlab.store import Store
     from promptlab.study import load_study
+    from promptlab.study_overrides import with_budget
 
     written = load_study(study)
     asked = as_measured(written, measure, model)
+    asked = asked if budget is None else with_budget(asked, budget)
     store = Store(home)
-    show_plan(plan_study(asked, store))
+    planned = plan_study(asked, store)
+    show_plan(planned)
+    check_paid(planned.cost)
     with Terminal() as terminal:
         summary = run_study(asked, store, terminal, batch_size=batch_size)
     for comparison in compare(asked, store):
@@ -137,7 +143,8 @@ def reproduce(
         from promptlab.errors import IncompleteError
 
         why = summary.stopped or f"{summary.failed} pictures failed"
-        raise IncompleteError(f"{why}, the rest is done; again: promptlab reproduce {study}")
+        again = f"{study}{given_options(model, None, budget)}{f' --measure {measure}' if measure else ''}"
+        raise IncompleteError(f"{why}, the rest is done; again: promptlab reproduce {again}")
 
 
 def _told(done: Imported) -> None:
