@@ -7,8 +7,20 @@ from typing import Any
 import altair as alt
 import pandas as pd
 import streamlit as st
+from listing import listing, worded
 
-__all__ = ["OUTCOME_COLOURS", "by_level", "empty", "outcomes", "percent", "shown", "with_table"]
+__all__ = [
+    "BLUE",
+    "MEANINGS",
+    "ORANGE",
+    "OUTCOME_COLOURS",
+    "by_level",
+    "curves",
+    "empty",
+    "outcomes",
+    "shown",
+    "with_table",
+]
 
 OUTCOME_COLOURS = {
     "correct": "#009E73",
@@ -18,8 +30,11 @@ OUTCOME_COLOURS = {
     "neglect": "#56B4E9",
     "fused": "#8A8A8A",
 }
-BLUE = "#2E8BC0"
-OUTCOME_MEANINGS = {
+BLUE, ORANGE = "#2E8BC0", "#D55E00"
+SERIES = (BLUE, "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#8A8A8A")
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
+FEW = alt.Axis(tickCount=6)
+MEANINGS = {
     "correct": "every object is there in its own colour",
     "swap": "both are there, their colours exchanged",
     "leak": "one has the other's colour",
@@ -27,11 +42,6 @@ OUTCOME_MEANINGS = {
     "neglect": "an object is missing",
     "fused": "two objects grew into one",
 }
-
-
-def percent(value: float | None) -> str:
-    """A share in words: 27 %."""
-    return "not known" if value is None or pd.isna(value) else f"{value:.0%}".replace("%", " %")
 
 
 def shown(estimate: float | None, low: float | None, high: float | None, unit: str = "") -> str:
@@ -53,7 +63,49 @@ def with_table(chart: Any, frame: pd.DataFrame, alt_text: str, **columns: Any) -
     """A chart, and below it the same numbers as a table."""
     st.altair_chart(chart, width="stretch", alt=alt_text)
     with st.expander("The same as a table"):
-        st.dataframe(frame, hide_index=True, width="stretch", column_config=columns or None)
+        listing(frame, **columns)
+
+
+def _levels(numeric: bool, axis: str) -> Any:
+    """The horizontal axis of levels: a scale where they are numbers, else their names."""
+    if numeric:
+        return alt.X("level:Q", title=worded(axis), axis=alt.Axis(tickCount=10))
+    return alt.X("level:N", title=worded(axis), sort=None, axis=alt.Axis(labelAngle=0, labelLimit=260))
+
+
+def curves(frame: pd.DataFrame, axis: str, split: str, measure: str) -> Any:
+    """Mean and 95 % interval along `axis`, a line, a colour and a shape for each level of `split`.
+
+    Columns part, level, mean, low, high, n. The first axis is a scale where its levels are numbers.
+    """
+    data = frame.copy()
+    numbers = pd.to_numeric(data["level"], errors="coerce")
+    numeric = bool(numbers.notna().all())
+    data["level"] = numbers if numeric else data["level"]
+    parts = list(dict.fromkeys(data["part"]))
+    colour = alt.Color(
+        "part:N",
+        title=worded(split),
+        sort=parts,
+        scale=alt.Scale(domain=parts, range=[SERIES[i % len(SERIES)] for i in range(len(parts))]),
+        legend=alt.Legend(orient="bottom"),
+    )
+    shape = alt.Shape(
+        "part:N",
+        title=worded(split),
+        sort=parts,
+        scale=alt.Scale(domain=parts, range=[SHAPES[i % len(SHAPES)] for i in range(len(parts))]),
+    )
+    tooltip = [alt.Tooltip("part", title=worded(split)), alt.Tooltip("level", title=worded(axis))]
+    tooltip += [alt.Tooltip(f"{name}:Q", format=".3f") for name in ("mean", "low", "high")]
+    base = alt.Chart(data).encode(
+        x=_levels(numeric, axis), color=colour, tooltip=[*tooltip, alt.Tooltip("n", title="pictures")]
+    )
+    y = alt.Y("mean:Q", title=worded(measure), scale=alt.Scale(zero=False), axis=FEW)
+    lines = base.mark_line(opacity=0.6).encode(y=y)
+    bars = base.mark_rule(strokeWidth=2, opacity=0.7).encode(y="low:Q", y2="high:Q")
+    points = base.mark_point(filled=True, size=110, opacity=1).encode(y=y, shape=shape)
+    return alt.layer(lines, bars, points).properties(height=320)
 
 
 def by_level(frame: pd.DataFrame, axis: str, measure: str, *, bounds: tuple[Any, Any] = (None, None)) -> Any:
@@ -64,17 +116,13 @@ def by_level(frame: pd.DataFrame, axis: str, measure: str, *, bounds: tuple[Any,
     data["level"] = numbers if numeric else data["level"]
     low, high = bounds
     scale = alt.Scale(domain=[low, high]) if low is not None and high is not None else alt.Scale(zero=False)
-    x = (
-        alt.X("level:Q", title=axis)
-        if numeric
-        else alt.X("level:N", title=axis, sort=None, axis=alt.Axis(labelAngle=0))
-    )
+    x = _levels(numeric, axis)
     tooltip = [
         alt.Tooltip(f"{name}:{kind}", format=".3f") for name, kind in (("mean", "Q"), ("low", "Q"), ("high", "Q"))
     ]
     tooltip = [alt.Tooltip("level"), *tooltip, *(alt.Tooltip(c) for c in ("n", "n_prompts") if c in data)]
     base = alt.Chart(data).encode(x=x, tooltip=tooltip)
-    y = alt.Y("mean:Q", title=measure, scale=scale)
+    y = alt.Y("mean:Q", title=worded(measure), scale=scale, axis=FEW)
     points = base.mark_point(filled=True, size=90, color=BLUE, opacity=1).encode(y=y)
     bars = base.mark_rule(color=BLUE, strokeWidth=2).encode(y=alt.Y("low:Q", scale=scale), y2="high:Q")
     layers = [bars, points]
@@ -95,10 +143,12 @@ def outcomes(frame: pd.DataFrame, axis: str) -> Any:
         scale=alt.Scale(domain=names, range=list(OUTCOME_COLOURS.values())),
         legend=alt.Legend(orient="bottom", title=None),
     )
-    shares = alt.X("share:Q", title="share of pictures", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1]))
+    shares = alt.X(
+        "share:Q", title="share of pictures", axis=alt.Axis(format="%", tickCount=5), scale=alt.Scale(domain=[0, 1])
+    )
     formats = {"share": ".0%", "low": ".0%", "high": ".0%"}
     tooltip = [alt.Tooltip("level"), alt.Tooltip("outcome")]
     tooltip += [alt.Tooltip(f"{name}:Q", format=form) for name, form in formats.items()]
-    base = alt.Chart(data).encode(y=alt.Y("level:N", title=axis, sort=None), order="place:Q")
+    base = alt.Chart(data).encode(y=alt.Y("level:N", title=worded(axis), sort=None), order="place:Q")
     bars = base.mark_bar(height=34).encode(x=shares, color=colour, tooltip=[*tooltip, alt.Tooltip("n")])
     return bars.properties(height=alt.Step(46))

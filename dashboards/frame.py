@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -21,6 +22,7 @@ __all__ = [
     "begin",
     "begin_anywhere",
     "group_means",
+    "how_to",
     "kinds",
     "measures_of",
     "ranked",
@@ -113,7 +115,7 @@ def begin(title: str, question: str, *, needs_study: bool = True) -> Frame:
         st.stop()
     if not known:
         st.info("Nothing was run here yet. A few minutes make the first study:")
-        st.code("promptlab run studies/attribute_binding.yaml", language="bash")
+        st.code("promptlab run studies/attribute_binding.yaml", language=None)
         st.stop()
     if not needs_study:
         return Frame(store, "", "")
@@ -126,6 +128,21 @@ def begin(title: str, question: str, *, needs_study: bool = True) -> Frame:
     for tier in here:
         st.sidebar.caption(TIERS.get(tier, "No tier is known."))
     return Frame(store, study, ", ".join(t or "unknown tier" for t in here))
+
+
+def how_to(verb: str, study: str, more: str = "") -> None:
+    """The command for a study, with the file that it was written in where that is found: `promptlab run FILE`."""
+    import re
+
+    name = re.compile(rf"^name: *[\"']?{re.escape(study)}[\"']? *(#.*)?$", re.MULTILINE)
+    for folder in (Path("studies"), Path(__file__).resolve().parent.parent / "studies"):
+        for path in sorted(folder.glob("**/*.yaml")):
+            if path.stem == study or name.search(path.read_text("utf-8", errors="replace")):
+                short = Path("studies") / path.relative_to(folder)
+                st.code(f"promptlab {verb} {short.as_posix()}{more}", language=None)
+                return
+    st.code(f"promptlab {verb} FILE{more}", language=None)
+    st.caption("FILE is the study file that it was run from. It is not among the studies here; its text is on Studies.")
 
 
 def measures_of(study: str) -> list[str]:
@@ -177,12 +194,12 @@ def group_means(study: str, measure: str, axis: str) -> pd.DataFrame:
 
 
 @st.cache_data(show_spinner=False, max_entries=50)
-def _ranked(_: str, study: str, measure: str, axis: str | None) -> pd.DataFrame:
+def _ranked(_: str, study: str, measure: str, axis: str | None, group: str | None) -> pd.DataFrame:
     from promptlab import tables
 
-    return tables.ranking(Store(), study, measure, axis)
+    return tables.ranking(Store(), study, measure, axis, group=group)
 
 
-def ranked(study: str, measure: str, axis: str | None) -> pd.DataFrame:
+def ranked(study: str, measure: str, axis: str | None, group: str | None = None) -> pd.DataFrame:
     """Wordings, the best first, each with how far it is behind the best: `promptlab.tables.ranking`."""
-    return _ranked(snapshot(), study, measure, axis)
+    return _ranked(snapshot(), study, measure, axis, group)

@@ -5,7 +5,7 @@ Whatever a study or a model said is escaped here, and stands in no other place i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 from urllib.parse import urlencode
@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import pandas as pd
 import streamlit as st
 
-__all__ = ["PAGE", "gallery", "matrix", "picture_html"]
+__all__ = ["PAGE", "STYLE", "gallery", "matrix", "picture_html", "turning"]
 
 PAGE = 48
 STYLE = """<style>
@@ -24,6 +24,7 @@ STYLE = """<style>
 .pl-gallery img, .pl-grid img {width: 100%; aspect-ratio: 1; object-fit: contain; border-radius: 6px; display: block;
   background: rgba(128, 128, 128, 0.15)}
 .pl-gallery a:focus-visible img, .pl-grid a:focus-visible img {outline: 3px solid #E69F00; outline-offset: 2px}
+.pl-wide figure {width: 190px}
 .pl-wrap {overflow-x: auto}
 .pl-grid {border-collapse: separate; border-spacing: 8px}
 .pl-grid th {font-weight: 600; font-size: 0.85rem; text-align: left; max-width: 150px; overflow-wrap: anywhere}
@@ -45,15 +46,31 @@ def picture_html(row: Any, study: str, caption: str = "", side: str = "small") -
 
 
 def gallery(frame: pd.DataFrame, study: str, captions: Sequence[str], key: str) -> None:
-    """The pictures of `frame` (file, image, prompt, seed), PAGE at a time."""
+    """The pictures of `frame` (file, image, prompt, seed), PAGE at a time; arrow keys turn the page."""
     pages = max(1, -(-len(frame) // PAGE))
-    page = st.pagination(pages, key=key, bind="query-params") if pages > 1 else 1
+    page = 1
+    if pages > 1:
+
+        def turn(by: int) -> None:
+            """Go on by a page, not beyond the ends."""
+            st.session_state[key] = min(pages, max(1, (st.session_state.get(key) or 1) + by))
+
+        with st.container(horizontal=True, vertical_alignment="center"):
+            turning("Previous", "Left", "the page before", turn, -1, key)
+            page = st.pagination(pages, key=key, bind="query-params")
+            turning("Next", "Right", "the page after", turn, 1, key)
     part = slice((page - 1) * PAGE, page * PAGE)
     figures = [
         picture_html(row, study, caption)
         for row, caption in zip(frame.iloc[part].itertuples(), captions[part], strict=True)
     ]
     st.html(f'{STYLE}<div class="pl-gallery">{"".join(figures)}</div>')
+
+
+def turning(label: str, shortcut: str, what: str, act: Callable[[int], None], by: int, key: str) -> None:
+    """A button that goes one on or back, with its key on the keyboard in its help."""
+    help_ = f"{what}; key: arrow {shortcut.lower()}"
+    st.button(label, shortcut=shortcut, help=help_, on_click=act, args=(by,), key=f"{key}_{label.lower()}")
 
 
 def matrix(cells: dict[tuple[str, str], str], across: Sequence[str], down: Sequence[str], corner: str) -> None:

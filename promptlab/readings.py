@@ -16,7 +16,7 @@ from promptlab.errors import ModelError
 from promptlab.miniature.lexicon import check_words
 from promptlab.records import Cell, Prompt
 
-__all__ = ["Reading", "readings", "tokenizer_of", "unknown_words"]
+__all__ = ["Reading", "limits", "readings", "tokenizer_of", "unknown_words"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,12 @@ def readings(cells: Iterable[Cell]) -> tuple[Reading, ...]:
             own = reader.dropped
             found.append(Reading(model, reader.name, limit - own, worst.total - own, cut, worst.cut_text))
     return tuple(found)
+
+
+def limits(model: str) -> dict[str, int]:
+    """Tokens that each text encoder of a model reads, by the encoder's name. Raises ModelError."""
+    folder = resolve(model)[0]
+    return {reader.name: open_reader(folder, reader)[1] - reader.dropped for reader in capability(folder).readers}
 
 
 def unknown_words(cells: Iterable[Cell]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from promptlab.crossed import crossed_means
 from promptlab.leakage import leakage
 from promptlab.one_probe import rows_of_one_probe
 from promptlab.records import OUTCOMES
@@ -25,6 +26,7 @@ __all__ = [
     "cell_means",
     "claims",
     "completeness",
+    "crossed_means",
     "effects",
     "leakage",
     "outcome_shares",
@@ -161,11 +163,18 @@ def cell_means(
 
 
 def ranking(
-    store: Store, study: str, measure: str, axis: str | None = None, seed: int = 0, probe: str | None = None
+    store: Store,
+    study: str,
+    measure: str,
+    axis: str | None = None,
+    seed: int = 0,
+    probe: str | None = None,
+    group: str | None = None,
 ) -> pd.DataFrame:
     """Wordings by a measure, the best first: levels of `axis`, or whole prompts (the 200 best) if None.
 
-    Where several probes give the measure, `probe` says whose word counts, as in `outcome_shares`.
+    Where several probes give the measure, `probe` says whose word counts, as in `outcome_shares`. `group` is a prompt
+    family: of its pictures alone; None takes all.
 
     Columns: level, mean, low, high, n, n_prompts, tier, and behind, behind_low, behind_high: how far it is behind the
     best, over pictures that differ in nothing else (same prompt family, seed and other levels). Of whole prompts the
@@ -179,9 +188,10 @@ def ranking(
             concat_ws('|', seed, target, list_filter(map_entries(levels), lambda e: e.key <> ?)::VARCHAR) AS pair,
             concat_ws('|', seed, target, guidance_scale, num_inference_steps, model, negative_prompt) AS setting
         FROM scored WHERE study = ? AND measure = ? AND status = 'ok' AND value IS NOT NULL
+            AND prompt_group = coalesce(?, prompt_group)
         ORDER BY cell_id, seed, probe, target
         """,
-        [axis or "", axis or "", study, measure],
+        [axis or "", axis or "", study, measure, group],
     )
     columns = ["level", "mean", "low", "high", "n", "n_prompts", "tier", "behind", "behind_low", "behind_high"]
     if axis is None:

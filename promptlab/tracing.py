@@ -47,7 +47,8 @@ class WordMaps:
 class Models:
     """Opens the model of a shot when a probe asks for it, and keeps the last one open."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: int = ROWS) -> None:
+        self._rows = rows
         self._name: str | None = None
         self._backend: Any = None
 
@@ -59,7 +60,7 @@ class Models:
         """The loaded model. Raises ModelError."""
         if self._name != name:
             self.close()
-            self._backend, self._name = plugins.load("backend", "diffusion", model=name, batch_size=ROWS), name
+            self._backend, self._name = plugins.load("backend", "diffusion", model=name, batch_size=self._rows), name
         return self._backend
 
     def close(self) -> None:
@@ -99,8 +100,10 @@ def content_words(text: str) -> tuple[Phrase, ...]:
     return tuple(Phrase(m[0], m[0], m.start(), m.end()) for m in words if m[0].lower() not in SMALL_WORDS)
 
 
-def word_maps(prompt: str, seed: int, settings: Settings | None = None, model: str = "miniature") -> WordMaps:
-    """Draw a prompt and say where each of its content words acts.
+def word_maps(
+    prompt: str, seed: int, settings: Settings | None = None, model: str = "miniature", rows: int = ROWS
+) -> WordMaps:
+    """Draw a prompt, in a batch of `rows`, and say where each of its content words acts.
 
     Raises:
         UntraceableError: a model or a setting that cannot be traced, or a word beyond the encoder's limit.
@@ -115,7 +118,7 @@ def word_maps(prompt: str, seed: int, settings: Settings | None = None, model: s
 
         settings = defaults_of(model)
     cell = Cell("attention", (), Prompt(prompt), settings, "", model=model)
-    models = Models()
+    models = Models(rows)
     try:
         backend, job = models.backend(model), Job.of(cell, seed)
         made, maps = attend(backend, [job])[job.image_id]

@@ -67,6 +67,39 @@ def family_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
     return cache(lambda name: write_family(name, tmp_path_factory.mktemp(name)))
 
 
+@pytest.fixture(scope="session")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of `shown_home`, to be read only."""
+    import shown_home
+
+    return shown_home.build(tmp_path_factory.mktemp("shown") / "home")
+
+
+@pytest.fixture(scope="session")
+def address(shown: Path) -> Iterator[str]:
+    """Where a dashboard shows it: one server for every test of this process."""
+    from browsing import serve
+
+    with serve(shown) as base:
+        yield base
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium without a window."""
+    from browsing import CHROMIUM
+
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        quiet = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=quiet)
+        yield chromium
+        chromium.close()
+
+
 @pytest.fixture
 def home(finished: Path, tmp_path: Path) -> Path:
     """A copy of it, to be spoiled."""

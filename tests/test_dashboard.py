@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import shown_home
-
-PAGES = Path(__file__).resolve().parent.parent / "dashboards" / "app_pages"
-NAMES = sorted(path.stem for path in PAGES.glob("*.py"))
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-@pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return shown_home.build(tmp_path_factory.mktemp("shown") / "home")
+from browsing import NAMES, PAGES, Visit
 
 
 def page(name: str, home: Path, monkeypatch: pytest.MonkeyPatch, **query: str) -> Any:
@@ -61,7 +47,9 @@ def test_prompts_stand_in_no_markdown(shown: Path, monkeypatch: pytest.MonkeyPat
     """What a study says reaches a page as text, as a cell, or escaped: never where Markdown or HTML is read."""
     for name in NAMES:
         test = page(name, shown, monkeypatch, study="hostile")
-        spoken = [e.value for kind in ("markdown", "caption", "title", "subheader") for e in getattr(test, kind)]
+        spoken = [
+            e.value for kind in ("markdown", "caption", "title", "header", "subheader") for e in getattr(test, kind)
+        ]
         spoken += [f"{e.label} {e.value}" for e in test.metric]
         assert not [text for text in spoken for seed in shown_home.CORPUS[:1] if seed in text], name
 
@@ -91,86 +79,6 @@ def test_pictures_go_out_by_hash_alone(shown: Path, monkeypatch: pytest.MonkeyPa
         assert answer.status_code == 200 and answer.headers["content-type"] == kind
     for path in ("small/" + "0" * 64, "huge/" + name, "whole/..%2F..%2Fpromptlab.duckdb", "small/x", "whole/%00"):
         assert client.get(f"/pictures/{path}").status_code == 404, path
-
-
-@pytest.fixture(scope="module")
-def address(shown: Path) -> Iterator[str]:
-    """The dashboard as a person starts it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "promptlab",
-        "dashboard",
-        "--home",
-        str(shown),
-        "--no-browser",
-        "--port",
-        str(port),
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-        base = f"http://127.0.0.1:{port}"
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"{base}/_stcore/health", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield base
-        subprocess.run(["pkill", "-P", str(process.pid)], check=False)
-        process.terminate()
-
-
-class Visit:
-    """A browser page that remembers every complaint and every request elsewhere."""
-
-    def __init__(self, browser: Any, base: str) -> None:
-        self.base, self.page = base, browser.new_page(viewport={"width": 1300, "height": 900})
-        self.complaints: list[str] = []
-        self.page.on("console", lambda m: self._hear(f"{m.type}: {m.text}") if m.type == "error" else None)
-        self.page.on("pageerror", lambda error: self._hear(str(error)))
-        self.page.on("dialog", lambda dialog: (self._hear(f"dialog {dialog.message}"), dialog.dismiss()))
-        self.page.on("request", lambda r: self._request(r.url))
-
-    def _hear(self, what: str) -> None:
-        if "404 (Not Found)" not in what:  # Streamlit looks for its own base path below a page's address
-            self.complaints.append(what)
-
-    def _request(self, url: str) -> None:
-        if not url.startswith((self.base, self.base.replace("http", "ws"), "data:", "blob:")):
-            self._hear(f"request to {url}")
-
-    def open(self, path: str) -> None:
-        self.page.goto(f"{self.base}/{path}")
-        self.settle()
-
-    def settle(self) -> None:
-        """Wait until the page is drawn."""
-        self.page.wait_for_selector("h1", timeout=60_000)
-        self.page.wait_for_function(
-            "() => document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'",
-            timeout=60_000,
-        )
-
-    def check(self) -> None:
-        assert self.page.evaluate("window.hurt") is None, "a prompt was run"
-        assert self.page.locator("[data-testid=stException]").count() == 0
-        assert self.complaints == []
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        quiet = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=quiet)
-        yield chromium
-        chromium.close()
 
 
 def test_every_page_in_a_browser(browser: Any, address: str) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import altair as alt
 import streamlit as st
-from charts import BLUE, with_table
+from charts import BLUE, ORANGE, with_table
 from frame import begin, rows, table
 from gallery import gallery
+from listing import listing
 
+WENT = {"other": "on the other alone", "both": "on both"}
 frame = begin("Bleeding map", "Which colour leaks, and to what?")
 found = table("leakage", frame.study)
 if not len(found):
     st.info("No picture of this study has two objects whose colours a probe could tell. This study has many:")
-    st.code("promptlab run studies/attribute_binding.yaml", language="bash")
+    st.code("promptlab run studies/attribute_binding.yaml", language=None)
     st.stop()
 whole = table("leakage", frame.study, by=None).iloc[0]
 st.caption(
@@ -29,10 +31,10 @@ st.caption(
     f"Of {int(whole['n']):,} askings in {int(whole['n_prompts'])} prompt families. Leaked {whole['leaked']:.0%} "
     f"[{whole['low']:.0%}, {whole['high']:.0%}], expected {whole['expected']:.0%}."
 )
-st.subheader("By colour", anchor=False)
+st.header("By colour", anchor=False)
 base = alt.Chart(found)
 y = alt.Y("attribute:N", sort=None, title="colour asked of one object")
-x = alt.X("leaked:Q", title="share of pictures where the other object has it", axis=alt.Axis(format="%"))
+x = alt.X("leaked:Q", title="share of pictures where the other object has it", axis=alt.Axis(format="%", tickCount=6))
 tooltip = [
     "attribute",
     *(alt.Tooltip(f"{name}:Q", format=".0%") for name in ("leaked", "low", "high", "expected")),
@@ -41,14 +43,14 @@ tooltip = [
 chart = (
     base.mark_rule(color=BLUE, strokeWidth=2).encode(y=y, x="low:Q", x2="high:Q")
     + base.mark_point(filled=True, size=90, color=BLUE, opacity=1).encode(y=y, x=x, tooltip=tooltip)
-    + base.mark_tick(color="#D55E00", thickness=3).encode(y=y, x="expected:Q", tooltip=tooltip)
+    + base.mark_tick(color=ORANGE, thickness=3).encode(y=y, x="expected:Q", tooltip=tooltip)
 )
 with_table(
     chart.properties(height=alt.Step(26)), found, "leaked share by colour with 95 % intervals and what was expected"
 )
 st.caption("Blue: measured, with its 95 % interval over prompts. Orange: expected without any leak.")
 
-st.subheader("Colour by colour, noun by noun", anchor=False)
+st.header("Colour by colour, noun by noun", anchor=False)
 pairs = table("leakage", frame.study, by="pair")
 few = 4
 shown = pairs[pairs["n"] >= few]
@@ -58,10 +60,12 @@ st.caption(
 pick = alt.selection_point(name="cell", fields=["attribute", "other"])
 heat = alt.Chart(shown).encode(
     x=alt.X("other:N", title="the other object", axis=alt.Axis(labelAngle=0)),
-    y=alt.Y("attribute:N", title="colour asked of the first"),
+    y=alt.Y("attribute:N", title="colour asked of one object"),
 )
 colour = alt.Color(
-    "leaked:Q", scale=alt.Scale(scheme="cividis", domain=[0, 1]), legend=alt.Legend(format="%", title="leaked")
+    "leaked:Q",
+    scale=alt.Scale(scheme="cividis", domain=[0, 1]),
+    legend=alt.Legend(format="%", title="leaked", tickCount=5),
 )
 boxes = heat.mark_rect(stroke="gray", strokeWidth=0.3).encode(
     color=colour,
@@ -72,26 +76,50 @@ numbers = heat.mark_text(fontSize=11).encode(
     text=alt.Text("leaked:Q", format=".0%"),
     color=alt.condition("datum.leaked > 0.55", alt.value("black"), alt.value("white")),
 )
-event = st.altair_chart(
+
+
+def from_the_map() -> None:
+    """A cell that was clicked becomes the choice below; one that is clicked again takes it back."""
+    cell = (st.session_state["heat"].get("selection", {}).get("cell") or [{}])[0]
+    if cell:
+        st.session_state["colour"], st.session_state["other"] = cell["attribute"], cell["other"]
+
+
+st.altair_chart(
     alt.layer(boxes.add_params(pick), numbers).properties(height=alt.Step(30)),
-    on_select="rerun",
+    on_select=from_the_map,
     selection_mode="cell",
     key="heat",
     alt="share of pictures in which the other object took the colour",
 )
 with st.expander("The same as a table"):
-    st.dataframe(pairs, hide_index=True, width="stretch")
-chosen = (event.get("selection", {}).get("cell") or [{}])[0] if isinstance(event, dict) or hasattr(event, "get") else {}
-attribute = chosen.get("attribute") or str(pairs.iloc[0]["attribute"])
-other = chosen.get("other") or str(pairs.iloc[0]["other"])
+    listing(pairs, {"other": "the other object"})
+st.header("Where it went wrong, the worst first", anchor=False)
+left, right = st.columns(2)
+colours = [str(name) for name in found.sort_values(["leaked", "n"], ascending=False)["attribute"]]
+attribute = left.selectbox(
+    "Colour asked of one object",
+    colours,
+    key="colour",
+    bind="query-params",
+    help="The colour that leaks most is first.",
+)
+ANY = "any object"
+nouns = sorted(str(name) for name in pairs[pairs["attribute"] == attribute]["other"].unique())
+other = right.selectbox("The other object, which has it", [ANY, *nouns], key="other", bind="query-params")
 worst = rows(
     """
     SELECT image, file, prompt, seed, went, other, other_shown FROM leakage
-    WHERE study = ? AND attribute = ? AND other = ? AND leaked ORDER BY went DESC, prompt, seed LIMIT 48
+    WHERE study = ? AND attribute = ? AND other = coalesce(?, other) AND leaked
+    ORDER BY went DESC, prompt, seed LIMIT 48
     """,
-    [frame.study, attribute, other],
+    [frame.study, attribute, None if other == ANY else other],
 )
-st.subheader("Where it went wrong", anchor=False)
-st.text(f"Asked {attribute} of another object, and the {other} has it: {len(worst)} pictures.")
+st.text(
+    f"Asked {attribute} of one object, and {other if other == ANY else 'the ' + other} beside it has it: "
+    f"{len(worst)} pictures. First those where it is on the other alone, then those where it is on both."
+)
 if len(worst):
-    gallery(worst, frame.study, [f"{row.prompt}: {row.went}" for row in worst.itertuples()], "worst")
+    gallery(
+        worst, frame.study, [f"{row.prompt}: {WENT.get(row.went, row.went)}" for row in worst.itertuples()], "worst"
+    )

@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 from charts import shown
 from frame import begin, table
+from listing import listing
 
 from promptlab.home import find_home
 
@@ -15,7 +16,7 @@ begin("Claims", "Is what everybody says about prompting true?", needs_study=Fals
 found = table("effects", "claims")
 if not len(found):
     st.info("No claim was settled here yet. All of them take less than half an hour on a laptop:")
-    st.code("promptlab claims", language="bash")
+    st.code("promptlab claims", language=None)
     st.stop()
 ICONS = {"supported": ":material/check_circle:", "partly": ":material/contrast:", "contradicted": ":material/cancel:"}
 COLOURS = {"supported": "green", "partly": "orange", "contradicted": "red", "not testable here": "gray"}
@@ -61,10 +62,8 @@ for row in found.itertuples():
             if row.reason:
                 told["beware"] = row.reason
             st.dataframe({"what": list(told), "value": list(told.values())}, hide_index=True, width="stretch")
-st.subheader("All of them", anchor=False)
-st.dataframe(
+st.header("All of them", anchor=False)
+listing(
     found[["contrast", "claim", "verdict", "estimate", "low", "high", "p_adjusted", "n_groups", "unit"]],
-    hide_index=True,
-    width="stretch",
-    column_config={c: st.column_config.NumberColumn(format="%.3g") for c in ("estimate", "low", "high", "p_adjusted")},
+    {"contrast": "", "n_groups": "units"},
 )

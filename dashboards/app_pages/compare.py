@@ -7,7 +7,8 @@ from html import escape
 
 import streamlit as st
 from frame import begin, rows
-from gallery import matrix, picture_html
+from gallery import matrix, picture_html, turning
+from listing import listing
 
 frame = begin("Compare", "Which of these two is better, and why?")
 cells = rows(
@@ -31,6 +32,27 @@ left, right = st.columns(2)
 a = left.selectbox("A", list(names), index=0, format_func=names.get, key="a", bind="query-params")
 other = next((i for i, prompt in enumerate(cells["prompt"]) if prompt != cells["prompt"].iloc[0]), 1)
 b = right.selectbox("B", list(names), index=other, format_func=names.get, key="b", bind="query-params")
+keys = list(names)
+
+
+def other_b(by: int) -> None:
+    """Go on to the next cell on the right side, round the end; one that equals A is passed over."""
+    at = keys.index(st.session_state["b"]) if st.session_state.get("b") in keys else other
+    step = at + by
+    while keys[step % len(keys)] == st.session_state.get("a", keys[0]):
+        step += by
+    st.session_state["b"] = keys[step % len(keys)]
+
+
+def exchange() -> None:
+    """A becomes B."""
+    st.session_state["a"], st.session_state["b"] = b, a
+
+
+with st.container(horizontal=True):
+    turning("Previous B", "Left", "the cell before on the right side", other_b, -1, "compare")
+    turning("Next B", "Right", "the cell after on the right side", other_b, 1, "compare")
+    st.button("Exchange", shortcut="x", help="A becomes B; key: x", on_click=exchange)
 first, second = (cells[cells["cell"] == one].iloc[0] for one in (a, b))
 
 
@@ -65,7 +87,7 @@ html = {
 if a == b:
     html |= {(seed, "B"): html[(seed, "A")] for seed in seeds}
 st.caption("The same seed is the same initial noise.")
-matrix(html, seeds[:12], ["A", "B"], "")
+matrix(html, seeds[:12], ["A", "B"], "cell")
 scores = rows(
     """
     SELECT measure, target, avg(value) FILTER (cell_id = ?) AS a, avg(value) FILTER (cell_id = ?) AS b,
@@ -84,15 +106,12 @@ scores["better"] = [
         strict=True,
     )
 ]
-st.subheader("What the probes say", anchor=False)
+st.header("What the probes say", anchor=False)
 st.caption(
-    f"Means over {len(seeds)} seeds of one prompt, {frame.tier}: a look, not a test. Contrasts over many prompts, with "
-    "intervals, are on the page Winning prompts."
+    f"Means over {len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'} of one prompt each, {frame.tier}: a look, not a "
+    "test. Contrasts over many prompts, with intervals, are on the page Winning prompts."
 )
-number = st.column_config.NumberColumn(format="%.3g")
-st.dataframe(
+listing(
     scores[["measure", "target", "a", "b", "difference", "better", "n_a", "n_b"]],
-    hide_index=True,
-    width="stretch",
-    column_config={"a": number, "b": number, "difference": number},
+    {"a": "mean of A", "b": "mean of B", "difference": "B less A"},
 )

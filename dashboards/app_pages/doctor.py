@@ -10,6 +10,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 from frame import begin_anywhere
+from listing import listing
+from looks import looks
 
 from promptlab.errors import PromptlabError
 from promptlab.lint import SILENT, Lint, advice, lint, verdicts
@@ -67,14 +69,14 @@ if found.order is not None:
     st.metric("change when the colours are exchanged, over change when the objects are reordered", f"{found.order:.2f}")
     st.caption("Below 1 the encoder sees less of a change in another meaning than in the same meaning in other words.")
 told = advice(found, verdicts(Store()))
-st.subheader("Advice", anchor=False)
+st.header("Advice", anchor=False)
 if told:
     for claim, line in told:
         st.text(f"{claim}: {line}")
 else:
     st.caption("None: advice comes from settled claims alone, and none here speaks of this prompt. promptlab claims")
 with st.expander("Word by word"):
-    st.dataframe(pd.DataFrame([vars(word) for word in found.words]), hide_index=True, width="stretch")
+    listing(pd.DataFrame([vars(word) for word in found.words]), {"text": "word", "slot": "first token"})
 
 
 @st.cache_resource(show_spinner="Loading the miniature")
@@ -98,10 +100,10 @@ def tried(text: str, guidance: float) -> list[tuple[str, str]]:
     return out
 
 
-st.subheader("Try it", anchor=False)
+st.header("Try it", anchor=False)
 left, right = st.columns([3, 1], vertical_alignment="bottom")
-guidance = left.slider("guidance_scale", 0.0, 20.0, 5.0, 0.5)
-if right.button("Draw four", type="primary", shortcut="Ctrl+Enter"):
+guidance = left.slider("guidance_scale", 0.0, 20.0, 5.0, 0.5, key="guidance", bind="query-params")
+if right.button("Draw four", type="primary", shortcut="Ctrl+Enter", help="key: Ctrl + Enter"):
     st.session_state["tried"] = (prompt, guidance)
 if "tried" in st.session_state:
     text, w = st.session_state["tried"]
@@ -114,24 +116,22 @@ if "tried" in st.session_state:
 
 
 @st.cache_data(show_spinner="Looking", max_entries=20)
-def looked(text: str, guidance: float) -> bytes:
-    """A sheet of heat maps at seed 0, as PNG."""
-    from promptlab.heatmaps import sheet
+def looked(text: str, guidance: float) -> tuple[Any, tuple[str, ...], Any]:
+    """The picture at seed 0, its words, and attention to each."""
     from promptlab.records import Settings
     from promptlab.tracing import word_maps
 
     found = word_maps(text, 0, Settings(guidance_scale=guidance, num_inference_steps=25))
-    buffer = io.BytesIO()
-    sheet(found.picture, found.words, found.maps).save(buffer, "PNG")
-    return buffer.getvalue()
+    return found.picture, found.words, found.maps
 
 
-if st.button("Where each word looks") or st.session_state.get("looked") == (prompt, guidance):
+st.header("Where each word looks", anchor=False)
+asked = st.button("Trace seed 0", shortcut="w", help="Draws it again and keeps each word's attention; key: w")
+if asked or st.session_state.get("looked") == (prompt, guidance):
     st.session_state["looked"] = (prompt, guidance)
     try:
-        image = looked(prompt, guidance)
+        seen = looked(prompt, guidance)
     except PromptlabError as error:
         st.text(str(error))
     else:
-        st.image(image, alt=f"the picture at seed 0, and the attention of each word laid over it: {prompt}")
-        st.caption("Attention shows where a word looks, not what it causes. Each map is stretched by itself.")
+        looks(*seen, prompt)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode, urlsplit
+
 import streamlit as st
 from frame import begin, rows, table
 
@@ -16,6 +18,34 @@ def csv(data: object) -> bytes:
     return safe.to_csv(index=False).encode("utf-8", "replace")
 
 
+def report() -> bytes:
+    """The report of the study, made when it is asked for."""
+    from promptlab.report import report_html
+
+    return report_html(frame.store, frame.study).encode("utf-8")
+
+
+with st.container(border=True):
+    st.header("A report", anchor=False)
+    st.caption("One HTML file to mail: question, answer with intervals, pictures right and wrong, methods.")
+    st.download_button(
+        "Download the report",
+        report,
+        f"{frame.study}.html",
+        "text/html",
+        key="report",
+        type="primary",
+        shortcut="d",
+        help="key: d",
+    )
+with st.container(border=True):
+    st.header("A link", anchor=False)
+    st.caption(
+        "The address of every page holds its study and its filters: copy it from the browser. This dashboard answers "
+        "on this machine alone; on another with the same store the part behind the host shows the same."
+    )
+    here = urlsplit(st.context.url or "http://127.0.0.1:8501")
+    st.code(f"{here.scheme}://{here.netloc}/winning?{urlencode({'study': frame.study})}", language=None)
 outcomes = rows(
     """
     SELECT study, prompt, seed, guidance_scale, num_inference_steps, outcome, tier, image, file FROM outcomes
@@ -36,13 +66,13 @@ for what, data, name in (
     ("Contrasts with intervals", table("effects", frame.study), "effects"),
 ):
     with st.container(border=True):
-        st.subheader(what, anchor=False)
+        st.header(what, anchor=False)
         st.caption(f"{len(data):,} rows, CSV in UTF-8")
         st.download_button("Download", csv(data), f"{frame.study}_{name}.csv", "text/csv", key=name)
-st.subheader("Whole tables", anchor=False)
+st.header("Whole tables", anchor=False)
 st.caption("Parquet with every column, and a CSV without formulas, by command:")
-st.code(f"promptlab export {frame.study} --to exported", language="bash")
-st.subheader("X/Y/Z plot of A1111", anchor=False)
+st.code(f"promptlab export {frame.study} --to exported", language=None)
+st.header("X/Y/Z plot of A1111", anchor=False)
 levels = rows(
     """
     SELECT axis, list(level ORDER BY place) AS levels FROM (
@@ -54,7 +84,7 @@ levels = rows(
 names = {"guidance_scale": "CFG Scale", "num_inference_steps": "Steps", "scheduler": "Sampler", "seed": "Seed"}
 block = "\n".join(f"{names[r.axis]}: {', '.join(r.levels)}" for r in levels.itertuples() if r.axis in names)
 st.code(block or "This study varies no setting that an X/Y/Z plot has.", language=None)
-st.subheader("In a notebook", anchor=False)
+st.header("In a notebook", anchor=False)
 st.code(
     f'from promptlab.store import Store\n\nStore().query("SELECT * FROM scored WHERE study = ?", [{frame.study!r}])',
     language="python",

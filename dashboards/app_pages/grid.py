@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 from frame import begin, rows, wordings
 from gallery import matrix, picture_html
+from listing import worded
 
 frame = begin("Grid", "What does each axis do to the picture?")
 levels = rows(
@@ -25,13 +26,20 @@ families = rows(
 )
 axes = wordings(frame.study)
 NONE = "(seed)"
+
+
+def named(axis: str) -> str:
+    """An axis in words; seeds stand beside the axes."""
+    return "seed" if axis == NONE else worded(axis)
+
+
 left, middle, right = st.columns([2, 2, 3])
 axes.sort(key=lambda axis: axis != "guidance_scale")  # what people vary most stands across
-across = left.selectbox("Across", [*axes, NONE], key="x", bind="query-params")
+across = left.selectbox("Across", [*axes, NONE], format_func=named, key="x", bind="query-params")
 others = [axis for axis in [*axes, NONE] if axis != across]
-down = middle.selectbox("Down", others, key="y", bind="query-params")
+down = middle.selectbox("Down", others, format_func=named, key="y", bind="query-params")
 names = dict(zip(families["prompt_group"], families["prompt"], strict=True))
-family = right.selectbox("Prompt family", list(names), format_func=lambda group: names[group])
+family = right.selectbox("Prompt family", list(names), format_func=names.get, key="family", bind="query-params")
 cells = rows(
     """
     SELECT cell.id AS cell, cell.prompt, cell.position, cell_image.seed, image.id AS image, image.file, image.status,
@@ -55,7 +63,8 @@ wide[NONE] = "seed " + wide["seed"].astype(str)
 fixed = [axis for axis in [*axes, NONE] if axis not in (across, down)]
 for axis, column in zip(fixed, st.columns(max(1, len(fixed))), strict=False):
     there = list(dict.fromkeys(wide[axis].dropna()))
-    chosen = column.selectbox(f"at {axis}", there, key=f"at_{axis}") if there else None
+    label = f"at {named(axis)}"
+    chosen = column.selectbox(label, there, key=label.replace(" ", "_"), bind="query-params") if there else None
     if chosen is not None:
         wide = wide[wide[axis] == chosen]
 measures = rows(
@@ -66,7 +75,9 @@ measures = rows(
     [frame.study, family],
 )["measure"].tolist()
 default = measures.index("correct") if "correct" in measures else 0
-measure = st.selectbox("Say below each picture", measures, index=default) if measures else None
+measure = None
+if measures:
+    measure = st.selectbox("Say below each picture", measures, index=default, key="measure", bind="query-params")
 said = rows(
     """
     SELECT cell_id AS cell, seed, coalesce(any_value(label), format('{:.3g}', avg(value)), any_value(reason)) AS said
@@ -88,7 +99,7 @@ else:
     st.caption(
         f"{len(html)} pictures, {frame.tier}. The same seed is the same initial noise. A picture leads to its page."
     )
-    matrix(html, across_levels, down_levels, f"{down} / {across}")
+    matrix(html, across_levels, down_levels, f"{named(down)} / {named(across)}")
     prompts = list(dict.fromkeys(wide["prompt"]))
     with st.expander(f"The {len(prompts)} prompts of this grid"):
         for prompt in prompts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
-from charts import by_level, empty, outcomes, with_table
+from charts import MEANINGS, by_level, empty, outcomes, with_table
 from frame import begin, kinds, measures_of, rows, table
 from gallery import matrix, picture_html
 
@@ -11,9 +11,9 @@ frame = begin("CFG", "What guidance for this model?")
 there = [a for a in ("guidance_scale", "distilled_guidance_scale") if a in kinds(frame.study)]
 if not there:
     st.info("This study does not vary guidance. Choose another at the left, or make one:")
-    st.code("promptlab run studies/guidance.yaml", language="bash")
+    st.code("promptlab run studies/guidance.yaml", language=None)
     st.stop()
-axis = st.selectbox("Which guidance", there) if len(there) > 1 else there[0]
+axis = st.selectbox("Which guidance", there, key="axis", bind="query-params") if len(there) > 1 else there[0]
 st.caption(
     "Classifier-free guidance: w in u + w (c - u). 0 is unconditional, 1 purely conditional."
     if axis == "guidance_scale"
@@ -21,17 +21,19 @@ st.caption(
 )
 shares = table("outcome_shares", frame.study, by=axis)
 if len(shares):
-    st.subheader("Is it what was asked for?", anchor=False)
+    st.header("Is it what was asked for?", anchor=False)
     st.caption(f"Outcomes of two-object prompts, {frame.tier}; intervals in the table are 95 %, over prompts.")
     with_table(outcomes(shares, axis), shares, f"shares of the outcomes of binding by {axis}")
+    st.caption("; ".join(f"{name}: {meaning}" for name, meaning in MEANINGS.items()) + ".")
 measures = measures_of(frame.study)
 wanted = [
     m
     for m in ("p95_chroma", "colourfulness", "clipped_share", "rms_contrast", "seed_distance", "vendi", "clip_cosine")
     if m in measures
 ]
-st.subheader("What it does to the picture", anchor=False)
-chosen = st.multiselect("Measures", measures, default=wanted[:4])
+st.header("What it does to the picture", anchor=False)
+st.caption(f"Means over pictures with 95 % intervals over prompts, {frame.tier}.")
+chosen = st.pills("Measures", measures, default=wanted[:4], selection_mode="multi", key="measures", bind="query-params")
 columns = st.columns(2)
 for i, measure in enumerate(chosen):
     with columns[i % 2]:
@@ -42,7 +44,7 @@ if "p95_chroma" in wanted or "colourfulness" in wanted:
     st.caption(
         "Burn shows as chroma and clipped share that rise above those of moderate guidance while correctness falls."
     )
-st.subheader("The same prompt and seed", anchor=False)
+st.header("The same prompt and seed", anchor=False)
 strip = rows(
     """
     SELECT level.level, level.level_position AS place, cell.prompt, cell_image.seed, image.id AS image, image.file
@@ -65,4 +67,4 @@ for prompt in prompts:
     for row in part.itertuples():
         html[(f"w = {row.level}", prompt)] = picture_html(row, frame.study, "", "medium")
 if html:
-    matrix(html, list(dict.fromkeys(f"w = {level}" for level in strip.sort_values("place")["level"])), down, "")
+    matrix(html, list(dict.fromkeys(f"w = {level}" for level in strip.sort_values("place")["level"])), down, "prompt")

@@ -2,32 +2,80 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import altair as alt
+import pandas as pd
 import streamlit as st
-from charts import by_level, empty, with_table
-from frame import begin, kinds, measures_of, table
+from charts import ORANGE, by_level, curves, empty, with_table
+from frame import begin, kinds, measures_of, rows, table
+from listing import worded
+
+from promptlab.errors import PromptlabError
+from promptlab.readings import limits
 
 frame = begin("Specificity and length", "How many words help before more of them hurt?")
 found = {axis: kind for axis, kind in kinds(frame.study).items() if kind in ("ladder", "tokens")}
 if not found:
     st.info("This study varies neither details nor length. Choose another at the left, or make one:")
-    st.code("promptlab run studies/specificity.yaml\npromptlab run studies/token_length.yaml", language="bash")
+    st.code("promptlab run studies/specificity.yaml\npromptlab run studies/token_length.yaml", language=None)
     st.stop()
+axes = kinds(frame.study)
 left, right = st.columns(2)
-axis = left.selectbox("Axis", list(found))
+axis = left.selectbox("Axis", list(found), key="axis", bind="query-params")
 measures = measures_of(frame.study)
-default = next((i for i, name in enumerate(measures) if name in ("correct", "noun", "seed_distance")), 0)
-measure = right.selectbox("Measure", measures, index=default, key="measure", bind="query-params")
-means = table("cell_means", frame.study, measure, axis)
-if empty(means, str(measure)):
+if not measures:
+    st.info("No picture of this study is measured yet.")
     st.stop()
+default = next((i for i, name in enumerate(measures) if name in ("correct", "noun", "seed_distance")), 0)
+measure = str(right.selectbox("Measure", measures, index=default, key="measure", bind="query-params"))
+
+
+@st.cache_data(show_spinner=False, max_entries=50)
+def encoder_limits(models: tuple[str, ...]) -> dict[str, int]:
+    """What each text encoder of the study's models reads, in tokens; CLIP's 77 where no model is on this disk."""
+    known: dict[str, int] = {}
+    for model in models:
+        try:
+            known |= limits(model)
+        except PromptlabError:
+            continue
+    return known or {"CLIP": 77}
+
+
+def cut(chart: Any) -> Any:
+    """The chart with a dashed line at the limit of each encoder, named."""
+    made = rows("SELECT DISTINCT model FROM cell WHERE study = ? AND current ORDER BY model", [frame.study])["model"]
+    known = encoder_limits(tuple(made))
+    marks = pd.DataFrame({"at": list(known.values()), "what": [f"{name} reads {at}" for name, at in known.items()]})
+    marks = marks.groupby("at", as_index=False)["what"].agg(", ".join)
+    base = alt.Chart(marks).encode(x="at:Q", tooltip=alt.Tooltip("what", title="limit"))
+    line = base.mark_rule(strokeDash=[4, 4], color=ORANGE, strokeWidth=2)
+    name = base.mark_text(align="left", dx=5, baseline="top", color=ORANGE, fontSize=12).encode(
+        y=alt.value(4), text="what"
+    )
+    st.caption(f"The dashed line is the cut: words behind it reach no encoder ({'; '.join(marks['what'])} tokens).")
+    return alt.layer(*chart.layer, line, name).properties(height=320)
+
+
+tokens = found[axis] == "tokens"
+st.caption(f"{frame.tier}; means over pictures with 95 % intervals over prompts.")
+means = table("cell_means", frame.study, measure, axis)
+if empty(means, measure):
+    st.stop()
+at, arm = f"{axis}_at", f"{axis}_arm"
+if tokens and at in axes:
+    st.header("Where in the prompt it stands", anchor=False)
+    lines = table("crossed_means", frame.study, measure, at, axis)
+    lines["part"] = lines["part"] + " tokens long"
+    with_table(
+        cut(curves(lines, "token at which it begins", axis, measure)), lines, f"{measure} by the place of a thing"
+    )
+if not tokens and arm in axes:
+    st.header("Details beside as many empty words", anchor=False)
+    lines = table("crossed_means", frame.study, measure, axis, arm)
+    with_table(curves(lines, axis, "what was added", measure), lines, f"{measure} by details, beside filler")
+st.header("How long the prompt is, in tokens" if tokens else "How many details", anchor=False)
 chart = by_level(means, axis, measure)
-numbers = [float(level) for level in means["level"] if str(level).replace(".", "").isdigit()]
-if found[axis] == "tokens" and len(numbers) == len(means) and len(means):
-    limits = {"CLIP reads 75 and its two marks": 77.0}
-    rule = alt.Chart(alt.Data(values=[{"at": at, "what": what} for what, at in limits.items()]))
-    drawn = rule.mark_rule(strokeDash=[4, 4], color="#D55E00", strokeWidth=2).encode(x="at:Q", tooltip="what:N")
-    chart = alt.layer(*chart.layer, drawn).properties(height=320)
-    st.caption("The dashed line is CLIP's limit of 77: words behind it reach no CLIP encoder.")
-st.caption(f"{frame.tier}; 95 % intervals over prompts.")
-with_table(chart, means, f"{measure} by {axis}")
+numeric = pd.to_numeric(means["level"], errors="coerce").notna().all()
+with_table(cut(chart) if tokens and numeric else chart, means, f"{measure} by {worded(axis)}")

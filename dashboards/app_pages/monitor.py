@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import streamlit as st
-from frame import begin, rows, studies, table
+from frame import begin, how_to, rows, studies, table
 from gallery import gallery
+from listing import listing
 
 frame = begin("Run monitor", "How far is it, how long will it take, is anything wrong?")
 
@@ -33,10 +34,10 @@ def follow(study: str) -> None:
     columns[3].metric("time left", "none" if not missing else "not known" if left is None else f"{left:.1f} min")
     if missing and not open_:
         st.warning("Pictures are missing and the last run has ended. This goes on where it stopped:")
-        st.code(f"promptlab run studies/{study}.yaml", language="bash")
+        how_to("run", study)
     if failed:
-        st.subheader("What failed", anchor=False)
-        st.dataframe(table("completeness", study), hide_index=True, width="stretch")
+        st.header("What failed", anchor=False)
+        listing(table("completeness", study))
     newest = rows(
         """
         SELECT image.id AS image, image.file, image.prompt, image.seed
@@ -45,7 +46,7 @@ def follow(study: str) -> None:
         """,
         [study],
     )
-    st.subheader("The newest twelve", anchor=False)
+    st.header("The newest twelve", anchor=False)
     gallery(newest, study, [f"seed {seed}" for seed in newest["seed"]], "live")
     if len(last):
         run = last.iloc[0]

@@ -5,16 +5,17 @@ from __future__ import annotations
 import altair as alt
 import streamlit as st
 from charts import BLUE, by_level, empty, with_table
-from frame import begin, group_means, kinds, measures_of, rows, table
+from frame import begin, group_means, kinds, measures_of, table
+from listing import listing, worded
 
 frame = begin("Word order", "Does it matter what I name first?")
 axes = [axis for axis, kind in kinds(frame.study).items() if kind in ("order", "position")]
 if not axes:
     st.info("This study does not vary the order of words. Choose another at the left, or make one:")
-    st.code("promptlab run studies/word_order.yaml", language="bash")
+    st.code("promptlab run studies/word_order.yaml", language=None)
     st.stop()
 left, right = st.columns(2)
-axis = left.selectbox("Axis", axes)
+axis = left.selectbox("Axis", axes, key="axis", bind="query-params")
 measures = measures_of(frame.study)
 default = next((i for i, name in enumerate(measures) if name == "accuracy"), 0)
 measure = right.selectbox("Measure", measures, index=default, key="measure", bind="query-params")
@@ -24,24 +25,20 @@ if not empty(means, measure):
     with_table(by_level(means, axis, measure), means, f"{measure} by {axis}")
 lines = group_means(frame.study, measure, axis)
 if len(lines):
-    st.subheader("Prompt by prompt", anchor=False)
+    st.header("Prompt by prompt", anchor=False)
     st.caption("A line is one prompt family, averaged over seeds. Parallel lines: the order does the same to all.")
     chart = alt.Chart(lines).encode(
-        x=alt.X("level:N", sort=None, title=axis, axis=alt.Axis(labelAngle=0)),
-        y=alt.Y("mean:Q", title=measure),
+        x=alt.X("level:N", sort=None, title=worded(axis), axis=alt.Axis(labelAngle=0, labelLimit=260)),
+        y=alt.Y("mean:Q", title=worded(measure), axis=alt.Axis(tickCount=6)),
         detail="prompt_group:N",
-        tooltip=["prompt", "level", "mean", "n"],
+        tooltip=["prompt", "level", alt.Tooltip("mean:Q", format=".3f"), alt.Tooltip("n", title="pictures")],
     )
     drawn = chart.mark_line(color=BLUE, opacity=0.55) + chart.mark_point(color=BLUE, filled=True, opacity=0.7)
     with_table(drawn.properties(height=320), lines, f"{measure} of each prompt by {axis}")
 effects = table("effects", frame.study)
-mine = effects[
-    effects["contrast"].isin(rows("SELECT DISTINCT contrast FROM effect WHERE study = ?", [frame.study])["contrast"])
-]
-if len(mine):
-    st.subheader("Contrasts of the study", anchor=False)
-    st.dataframe(
-        mine[["contrast", "measure", "estimate", "low", "high", "p_adjusted", "n_groups", "reason"]],
-        hide_index=True,
-        width="stretch",
+if len(effects):
+    st.header("Contrasts of the study", anchor=False)
+    st.caption(f"Paired differences over prompts, {frame.tier}; p by Holm where a contrast is confirmatory, else q.")
+    listing(
+        effects[["contrast", "measure", "estimate", "low", "high", "p_adjusted", "q", "n_groups", "n_pairs", "reason"]]
     )

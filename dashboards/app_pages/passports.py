@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 from frame import begin, table
+from listing import listing
 
 begin("Passports", "How far can I trust this probe?", needs_study=False)
 found = table("passports")
@@ -14,18 +15,14 @@ st.caption(
 )
 if not len(found):
     st.info("No probe has a passport here yet.")
-    st.code("promptlab passport binding", language="bash")
+    st.code("promptlab passport binding", language=None)
     st.stop()
 columns = ["sensitivity", "sensitivity_low", "sensitivity_high", "specificity", "specificity_low", "specificity_high"]
-st.dataframe(
+found["probe"] = found["probe"].str.split("-").str[0]  # the version stays in the database
+listing(
     found[["probe", "family", "youden", "auc", *columns, "n"]],
-    hide_index=True,
-    width="stretch",
-    column_config={
-        "youden": st.column_config.ProgressColumn("Youden's J", format="%.2f", min_value=0, max_value=1),
-        **{c: st.column_config.NumberColumn(c.replace("_", " "), format="%.3f") for c in columns},
-        "auc": st.column_config.NumberColumn("AUC", format="%.3f"),
-    },
+    {"auc": "AUC"},
+    youden=st.column_config.ProgressColumn("Youden's J", format="%.2f", min_value=0, max_value=1),
 )
 weak = found[found["youden"] < 0.5]
 for row in weak.itertuples():

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import streamlit as st
-from frame import begin, rows, table
+from frame import begin, how_to, rows, table
+from listing import listing
 
 frame = begin("Data quality", "What is not in the averages, and why?")
 done = table("completeness", frame.study)
 one = frame.facts
 columns = st.columns(3)
-columns[0].metric("count", f"{int(one['ok']):,} of {int(one['planned']):,} pictures")
+columns[0].metric("count in the averages", f"{int(one['ok']):,} of {int(one['planned']):,} pictures")
 columns[1].metric("failed", f"{int(one['failed']):,}", help="made, but blank, NaN, refused or broken")
 columns[2].metric("missing", f"{int(one['missing']):,}")
-st.dataframe(done, hide_index=True, width="stretch")
+listing(done)
 if one["failed"]:
     st.caption("Make again whatever did not end ok:")
-    st.code(f"promptlab run studies/{frame.study}.yaml --retry", language="bash")
-st.subheader("What could not be measured", anchor=False)
+    how_to("run", frame.study, " --retry")
+st.header("What could not be measured", anchor=False)
 gaps = rows(
     """
     SELECT probe, measure, reason, count(*) AS n FROM scored
@@ -26,15 +27,15 @@ gaps = rows(
 )
 if len(gaps):
     st.caption("A probe that cannot tell says so; such a picture is in no mean of that measure, and never counts as 0.")
-    st.dataframe(gaps, hide_index=True, width="stretch")
+    listing(gaps)
 else:
     st.success("Every measure has a value for every picture.")
 damage = rows("SELECT * FROM damage")
 if len(damage):
-    st.subheader("Damaged journals", anchor=False)
-    st.dataframe(damage, hide_index=True, width="stretch")
-    st.code("promptlab doctor\npromptlab rebuild", language="bash")
-st.subheader("What decided the pictures", anchor=False)
+    st.header("Damaged journals", anchor=False)
+    listing(damage)
+    st.code("promptlab doctor\npromptlab rebuild", language=None)
+st.header("What decided the pictures", anchor=False)
 facts = rows(
     """
     SELECT name, any_value(value) AS value, count(DISTINCT value) AS versions FROM fact
@@ -45,6 +46,6 @@ facts = rows(
 changed = facts[facts["versions"] > 1]
 if len(changed):
     st.warning("These changed between the runs of this study, so its pictures were not all made alike.")
-    st.dataframe(changed, hide_index=True, width="stretch")
+    listing(changed)
 with st.expander("All facts of its runs"):
-    st.dataframe(facts, hide_index=True, width="stretch")
+    listing(facts)

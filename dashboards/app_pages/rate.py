@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
-from charts import with_table
+from charts import BLUE, with_table
 from frame import begin, rows
 
 from promptlab.blind import Choice, agreement_with_measures, choices, next_pair, remember
@@ -16,7 +16,7 @@ rater = st.sidebar.text_input("Your name", key="rater", max_chars=40, help="Kept
 st.caption("Which fits the prompt better? Settings and scores are hidden. Keys: 1 left, 2 right, 0 no difference.")
 if pair is None:
     st.info("Every pair of this study is rated, or it has no two pictures of one prompt at one seed.")
-    st.code("promptlab run studies/guidance.yaml", language="bash")
+    st.code("promptlab run studies/guidance.yaml", language=None)
 else:
     a, b, prompt = pair
     st.code(prompt, language=None, wrap_lines=True)
@@ -33,23 +33,23 @@ else:
         remember(home, Choice(frame.study, a, b, chosen, st.session_state.get("rater") or ""))  # type: ignore[arg-type]
 
     one, two, none = st.columns(3)
-    one.button("Left is better", shortcut="1", on_click=choose, args=("a",), width="stretch")
-    two.button("Right is better", shortcut="2", on_click=choose, args=("b",), width="stretch")
-    none.button("No difference", shortcut="0", on_click=choose, args=("tie",), width="stretch")
+    one.button("Left is better", shortcut="1", help="key: 1", on_click=choose, args=("a",), width="stretch")
+    two.button("Right is better", shortcut="2", help="key: 2", on_click=choose, args=("b",), width="stretch")
+    none.button("No difference", shortcut="0", help="a tie; key: 0", on_click=choose, args=("tie",), width="stretch")
 ties = sum(one.chosen == "tie" for one in made)
 st.text(f"{len(made)} choices, {ties} of them no difference; {frame.tier}")
 found = agreement_with_measures(frame.store, frame.study, made)
 if len(found):
     import altair as alt
 
-    st.subheader("How often a measure prefers what people chose", anchor=False)
+    st.header("How often a measure prefers what people chose", anchor=False)
     st.caption("Half is chance. 95 % intervals over choices: they speak of these raters and these pictures.")
     base = alt.Chart(found).encode(y=alt.Y("measure:N", sort="-x", title=None))
     scale = alt.Scale(domain=[0, 1])
-    bars = base.mark_rule(strokeWidth=2, color="#2E8BC0").encode(
-        x=alt.X("low:Q", scale=scale, title="agree"), x2="high:Q"
+    bars = base.mark_rule(strokeWidth=2, color=BLUE).encode(
+        x=alt.X("low:Q", scale=scale, title="share of choices", axis=alt.Axis(format="%", tickCount=5)), x2="high:Q"
     )
-    points = base.mark_point(filled=True, size=80, opacity=1, color="#2E8BC0").encode(
-        x="agree:Q", tooltip=["agree", "n"]
+    points = base.mark_point(filled=True, size=80, opacity=1, color=BLUE).encode(
+        x="agree:Q", tooltip=["measure", alt.Tooltip("agree:Q", format=".0%"), alt.Tooltip("n", title="choices")]
     )
     with_table((bars + points).properties(height=alt.Step(24)), found, "agreement of each measure with the choices")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
-from frame import begin, rows, studies
+from frame import begin, how_to, rows, studies
 from gallery import gallery
 
 frame = begin("Studies", "What have I got, and is it finished?")
@@ -22,7 +22,7 @@ st.dataframe(
 one = frame.facts
 question = rows("SELECT text FROM study WHERE name = ?", [frame.study])["text"]
 with st.container(border=True):
-    st.subheader("The study chosen at the left", anchor=False)
+    st.header("The study chosen at the left", anchor=False)
     st.text(frame.study)
     left, middle, right = st.columns(3)
     left.metric("pictures that count", f"{int(one['ok']):,} of {int(one['planned']):,}")
@@ -30,11 +30,11 @@ with st.container(border=True):
     right.metric("not made yet", f"{int(one['missing']):,}")
     if one["missing"]:
         st.caption("Make what is missing, or go on after a crash, with the same command:")
-        st.code(f"promptlab run studies/{frame.study}.yaml", language="bash")
+        how_to("run", frame.study)
     with st.expander("The study as it was written"):
         st.code(question.iloc[0] if len(question) and question.iloc[0] else "(made in Python)", language="yaml")
 
-st.subheader("Newest pictures", anchor=False)
+st.header("Newest pictures", anchor=False)
 newest = rows(
     """
     SELECT image.id AS image, image.file, image.prompt, image.seed, image.guidance_scale

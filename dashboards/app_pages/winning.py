@@ -6,21 +6,40 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 from charts import BLUE, shown, with_table
-from frame import begin, measures_of, ranked, rows, table, wordings
+from frame import begin, how_to, kinds, measures_of, ranked, rows, table, wordings
+from listing import listing, worded
 
 frame = begin("Winning prompts", "Which wording should I use?")
 measures = measures_of(frame.study)
 if not measures:
     st.info("No picture of this study is measured yet.")
-    st.code(f"promptlab score studies/{frame.study}.yaml", language="bash")
+    how_to("score", frame.study)
     st.stop()
-left, right = st.columns(2)
+left, middle, right = st.columns(3)
 default = next((i for i, name in enumerate(measures) if name in ("accuracy", "correct")), 0)
 measure = left.selectbox("Rank by", measures, index=default, key="measure", bind="query-params")
-axes = wordings(frame.study)
-PROMPT = "the whole prompt"
-axis = right.selectbox("Compare levels of", [*axes, PROMPT], key="axis", bind="query-params")
-frame_ = ranked(frame.study, measure, None if axis == PROMPT else axis)
+kind = kinds(frame.study)
+axes = sorted(wordings(frame.study), key=lambda axis: kind.get(axis) not in ("order", "position", "ladder"))
+PROMPT, ALL = "the whole prompt", "all"
+families = rows(
+    """
+    SELECT prompt_group, arg_min(prompt, position) AS prompt FROM cell
+    WHERE study = ? AND current GROUP BY ALL ORDER BY min(position) LIMIT 2000
+    """,
+    [frame.study],
+)
+prompts = {ALL: f"all {len(families)}"} | dict(zip(families["prompt_group"], families["prompt"], strict=True))
+family = right.selectbox(
+    "Prompt family",
+    list(prompts),
+    format_func=prompts.get,
+    key="family",
+    bind="query-params",
+    help="One family: the wordings of that prompt alone.",
+)
+choices = [*axes, PROMPT] if family == ALL else [PROMPT, *axes]
+axis = middle.selectbox("Compare levels of", choices, format_func=worded, key="axis", bind="query-params")
+frame_ = ranked(frame.study, measure, None if axis == PROMPT else axis, None if family == ALL else family)
 if not len(frame_):
     st.info("This measure has no value for these wordings.")
     st.stop()
@@ -35,9 +54,9 @@ st.caption(
 )
 best = frame_.iloc[0]
 with st.container(border=True):
-    st.subheader("In the lead", anchor=False)
+    st.header("In the lead", anchor=False)
     st.code(str(best["level"]), language=None, wrap_lines=True)
-    st.text(f"{measure} {shown(best['mean'], best['low'], best['high'])}, {best['n']} pictures")
+    st.text(f"{worded(measure)} {shown(best['mean'], best['low'], best['high'])}, {best['n']} pictures")
     if len(frame_) > 1:
         next_ = frame_.iloc[1]
         if pd.notna(next_["behind"]):
@@ -48,20 +67,22 @@ with st.container(border=True):
             )
 chart = alt.Chart(frame_.head(30))
 y = alt.Y("level:N", sort=None, title=None, axis=alt.Axis(labelLimit=420))
-x = alt.X("mean:Q", title=measure, scale=alt.Scale(zero=False))
-points = chart.mark_point(filled=True, size=90, color=BLUE, opacity=1).encode(y=y, x=x, tooltip=["level", "mean", "n"])
+x = alt.X("mean:Q", title=worded(measure), scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=8))
+tooltip = ["level", alt.Tooltip("mean:Q", format=".3f"), alt.Tooltip("n", title="pictures")]
+points = chart.mark_point(filled=True, size=90, color=BLUE, opacity=1).encode(y=y, x=x, tooltip=tooltip)
 bars = chart.mark_rule(color=BLUE, strokeWidth=2).encode(y=y, x="low:Q", x2="high:Q")
 with_table((bars + points).properties(height=alt.Step(28)), frame_, f"{measure} of each wording with 95 % intervals")
 
-st.subheader("Copy it", anchor=False)
+st.header("Copy it", anchor=False)
 example = rows(
     """
     SELECT cell.prompt, cell.negative_prompt, cell.num_inference_steps AS steps, cell.guidance_scale AS cfg, cell.width,
         cell.height, cell.scheduler, cell.model FROM cell
     LEFT JOIN level ON level.study = cell.study AND level.cell_id = cell.id AND level.axis = ?
-    WHERE cell.study = ? AND cell.current AND (level.level = ? OR cell.prompt = ?) ORDER BY cell.position LIMIT 1
+    WHERE cell.study = ? AND cell.current AND (level.level = ? OR cell.prompt = ?)
+        AND cell.prompt_group = coalesce(?, cell.prompt_group) ORDER BY cell.position LIMIT 1
     """,
-    [axis, frame.study, str(best["level"]), str(best["level"])],
+    [axis, frame.study, str(best["level"]), str(best["level"]), None if family == ALL else family],
 )
 if len(example):
     one = example.iloc[0]
@@ -84,15 +105,18 @@ if len(example):
 
 found = table("effects", frame.study)
 if len(found):
-    st.subheader("What was settled before the run", anchor=False)
+    st.header("What was settled before the run", anchor=False)
     st.caption("The study's contrasts, over prompts; p adjusted by Holm where a contrast is confirmatory.")
-    st.dataframe(
-        found[
-            ["contrast", "measure", "target", "estimate", "low", "high", "p_adjusted", "n_groups", "n_pairs", "reason"]
-        ],
-        hide_index=True,
-        width="stretch",
-        column_config={
-            c: st.column_config.NumberColumn(format="%.3g") for c in ("estimate", "low", "high", "p_adjusted")
-        },
-    )
+    columns = [
+        "contrast",
+        "measure",
+        "target",
+        "estimate",
+        "low",
+        "high",
+        "p_adjusted",
+        "n_groups",
+        "n_pairs",
+        "reason",
+    ]
+    listing(found[columns])
