@@ -30,6 +30,7 @@ __all__ = [
     "snapshot",
     "studies",
     "table",
+    "taken_along",
     "tiers",
     "wordings",
 ]
@@ -203,3 +204,25 @@ def _ranked(_: str, study: str, measure: str, axis: str | None, group: str | Non
 def ranked(study: str, measure: str, axis: str | None, group: str | None = None) -> pd.DataFrame:
     """Wordings, the best first, each with how far it is behind the best: `promptlab.tables.ranking`."""
     return _ranked(snapshot(), study, measure, axis, group)
+
+
+@st.cache_data(show_spinner=False, max_entries=50)
+def _taken_along(_: str, study: str, measure: str, axis: str | None, group: str | None) -> Any:
+    from promptlab.analysis import load
+    from promptlab.winner import PROGRAMS, winner, written
+
+    found = load(study)
+    won = winner(found, measure, axis, group)
+    texts: list[tuple[str | None, tuple[str, ...]]] = []
+    for program in PROGRAMS:
+        try:
+            said = written(found, won, program)
+            texts.append((said.text, said.unsaid))
+        except PromptlabError as error:
+            texts.append((None, (str(error),)))
+    return won.recipe, texts
+
+
+def taken_along(study: str, measure: str, axis: str | None, group: str | None = None) -> Any:
+    """The winner's recipe; for A1111 and ComfyUI its text (None where there can be none) and what that leaves out."""
+    return _taken_along(snapshot(), study, measure, axis, group)

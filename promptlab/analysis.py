@@ -155,10 +155,10 @@ class Loaded:
         frame.insert(1, "number", [_number(level) for level in frame["level"]])
         return frame
 
-    def ranking(self, measure: str, axis: str | None = None) -> pd.DataFrame:
-        """Which wording wins: see `tables.ranking`. By levels of `axis`, or whole prompts."""
+    def ranking(self, measure: str, axis: str | None = None, group: str | None = None) -> pd.DataFrame:
+        """Which wording wins: see `tables.ranking`. By levels of `axis`, or whole prompts; `group`: of one family."""
         probe, name = self._measure(measure)
-        return tables.ranking(self.store, self._name(), name, self._axis(axis), probe=probe)
+        return tables.ranking(self.store, self._name(), name, self._axis(axis), probe=probe, group=group)
 
     def pictures(
         self,

@@ -103,9 +103,9 @@ _FACT = re.compile(r'\s*([\w][\w \-/]*):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 
 
 def _parameters(text: str) -> Notes | None:
-    if not text.lstrip().startswith("{"):
-        return _a1111(text)
-    data = _json(text)  # of other tools' JSON nothing is taken for a prompt
+    data = _json(text) if text.lstrip().startswith("{") else None
+    if data is None and (not text.lstrip().startswith("{") or "\nSteps: " in text):
+        return _a1111(text)  # its prompts may begin with {; of other tools' JSON nothing is taken for a prompt
     told = data.get("sui_image_params") if isinstance(data, dict) else None
     if not isinstance(told, dict):
         return None

@@ -45,8 +45,11 @@ COMPRESSION = 1
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
-def parameters(recipe: Mapping[str, Any]) -> str:
-    """The recipe in the words of the A1111 web UI: prompt, negative prompt, then `Steps: 25, CFG scale: 5.0, ...`."""
+def parameters(recipe: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> str:
+    """The recipe in the words of the A1111 web UI: prompt, negative prompt, then `Steps: 25, CFG scale: 5.0, ...`.
+
+    `more` are facts of its own, which come last.
+    """
     named = {
         "Steps": recipe.get("num_inference_steps"),
         "Sampler": recipe.get("scheduler"),
@@ -55,6 +58,7 @@ def parameters(recipe: Mapping[str, Any]) -> str:
         "Seed": recipe.get("seed"),
         "Size": f"{recipe['width']}x{recipe['height']}" if {"width", "height"} <= recipe.keys() else None,
         "Model": recipe.get("model"),
+        **(more or {}),
     }
     facts = [f"{name}: {_quoted(value)}" for name, value in named.items() if value is not None]
     lines = [str(recipe.get("prompt", ""))]

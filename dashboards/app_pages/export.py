@@ -7,15 +7,12 @@ from urllib.parse import urlencode, urlsplit
 import streamlit as st
 from frame import begin, rows, table
 
-from promptlab.export import safe_text
+from promptlab.analysis import load
+from promptlab.export import csv_text
+from promptlab.handover import plot_lines
+from promptlab.winner import plot_axes
 
 frame = begin("Export", "How do I hand this on?")
-
-
-def csv(data: object) -> bytes:
-    """A CSV in which no cell is a formula."""
-    safe = data.map(safe_text) if hasattr(data, "map") else data
-    return safe.to_csv(index=False).encode("utf-8", "replace")
 
 
 def report() -> bytes:
@@ -68,22 +65,21 @@ for what, data, name in (
     with st.container(border=True):
         st.header(what, anchor=False)
         st.caption(f"{len(data):,} rows, CSV in UTF-8")
-        st.download_button("Download", csv(data), f"{frame.study}_{name}.csv", "text/csv", key=name)
+        st.download_button(
+            "Download", csv_text(data).encode("utf-8", "replace"), f"{frame.study}_{name}.csv", "text/csv", key=name
+        )
 st.header("Whole tables", anchor=False)
 st.caption("Parquet with every column, and a CSV without formulas, by command:")
 st.code(f"promptlab export {frame.study} --to exported", language=None)
 st.header("X/Y/Z plot of A1111", anchor=False)
-levels = rows(
-    """
-    SELECT axis, list(level ORDER BY place) AS levels FROM (
-        SELECT axis, level, min(level_position) AS place FROM level WHERE study = ? GROUP BY ALL)
-    GROUP BY axis HAVING count(*) > 1 ORDER BY axis
-    """,
-    [frame.study],
-)
-names = {"guidance_scale": "CFG Scale", "num_inference_steps": "Steps", "scheduler": "Sampler", "seed": "Seed"}
-block = "\n".join(f"{names[r.axis]}: {', '.join(r.levels)}" for r in levels.itertuples() if r.axis in names)
+block = "\n".join(f"{kind}: {values}" for kind, values in plot_lines(plot_axes(load(frame.study))))
 st.code(block or "This study varies no setting that an X/Y/Z plot has.", language=None)
+st.caption("Of the winning prompt, with its settings: A1111's text with this plot, or a graph of ComfyUI:")
+st.code(
+    f"promptlab export {frame.study} --as a1111 --to exported\n"
+    f"promptlab export {frame.study} --as comfyui --to exported",
+    language=None,
+)
 st.header("In a notebook", anchor=False)
 st.code(
     f'from promptlab.store import Store\n\nStore().query("SELECT * FROM scored WHERE study = ?", [{frame.study!r}])',

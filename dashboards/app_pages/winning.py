@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 from charts import BLUE, shown, with_table
-from frame import begin, how_to, kinds, measures_of, ranked, rows, table, wordings
+from frame import begin, how_to, kinds, measures_of, ranked, rows, table, taken_along, wordings
 from listing import listing, worded
 
 frame = begin("Winning prompts", "Which wording should I use?")
@@ -74,34 +74,19 @@ bars = chart.mark_rule(color=BLUE, strokeWidth=2).encode(y=y, x="low:Q", x2="hig
 with_table((bars + points).properties(height=alt.Step(28)), frame_, f"{measure} of each wording with 95 % intervals")
 
 st.header("Copy it", anchor=False)
-example = rows(
-    """
-    SELECT cell.prompt, cell.negative_prompt, cell.num_inference_steps AS steps, cell.guidance_scale AS cfg, cell.width,
-        cell.height, cell.scheduler, cell.model FROM cell
-    LEFT JOIN level ON level.study = cell.study AND level.cell_id = cell.id AND level.axis = ?
-    WHERE cell.study = ? AND cell.current AND (level.level = ? OR cell.prompt = ?)
-        AND cell.prompt_group = coalesce(?, cell.prompt_group) ORDER BY cell.position LIMIT 1
-    """,
-    [axis, frame.study, str(best["level"]), str(best["level"]), None if family == ALL else family],
+won, programs = taken_along(frame.study, measure, None if axis == PROMPT else axis, None if family == ALL else family)
+st.caption("Its best picture's recipe; at other seeds it does as the mean says.")
+tabs = st.tabs(["Prompt", "A1111", "ComfyUI", "YAML"])
+tabs[0].code(won["prompt"], language=None, wrap_lines=True)
+for tab, (text, unsaid) in zip(tabs[1:3], programs, strict=True):
+    if text:
+        tab.code(text, language=None)
+    for one in unsaid:
+        tab.text(one)
+tabs[3].code(
+    f"prompt: {{template: {str(won['prompt'])!r}}}\nsettings: {{guidance_scale: {won.get('guidance_scale')}}}",
+    language="yaml",
 )
-if len(example):
-    one = example.iloc[0]
-    settings = ", ".join(
-        f"{name}: {value}"
-        for name, value in (
-            ("Steps", one["steps"]),
-            ("CFG scale", one["cfg"]),
-            ("Size", f"{one['width']}x{one['height']}"),
-            ("Model", one["model"]),
-        )
-        if pd.notna(value)
-    )
-    tabs = st.tabs(["Prompt", "A1111", "YAML"])
-    tabs[0].code(one["prompt"], language=None, wrap_lines=True)
-    tabs[1].code(f"{one['prompt']}\nNegative prompt: {one['negative_prompt'] or ''}\n{settings}", language=None)
-    tabs[2].code(
-        f"prompt: {{template: {str(one['prompt'])!r}}}\nsettings: {{guidance_scale: {one['cfg']}}}", language="yaml"
-    )
 
 found = table("effects", frame.study)
 if len(found):

@@ -145,12 +145,27 @@ def report(
 def export(
     study: Annotated[str, typer.Argument(help="A study, by name.", show_default=False)],
     to: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("export"),
-    as_: Annotated[str, typer.Option("--as", help="parquet or csv.")] = "parquet",
+    as_: Annotated[
+        str, typer.Option("--as", help="Tables: parquet or csv. The winning prompt: a1111 or comfyui.")
+    ] = "parquet",
+    measure: Annotated[str | None, typer.Option(help="What the winner wins by; accuracy if not given.")] = None,
+    axis: Annotated[str | None, typer.Option(help="The winner among its levels; whole prompts if not given.")] = None,
     home: HomeOption = None,
 ) -> None:
-    """Write a study's tables to files that other programs read; text in CSV is safe from spreadsheet formulas."""
+    """Write a study's tables, or its winning prompt, to files that other programs read; CSV holds no formula."""
+    from promptlab.analysis import load
+    from promptlab.errors import PromptlabError
     from promptlab.export import export as write
+    from promptlab.export import export_winner
     from promptlab.store import Store
+    from promptlab.winner import PROGRAMS
 
-    for path, rows in write(Store(home), study, to, as_).items():
-        console.print(f"{path}: {rows:,} rows")
+    if as_ not in PROGRAMS:
+        if measure or axis:
+            raise PromptlabError(f"--measure and --axis choose a winner, for --as {' or '.join(PROGRAMS)}")
+        for path, rows in write(Store(home), study, to, as_).items():
+            console.print(f"{path}: {rows:,} rows")
+        return
+    path, won, unsaid = export_winner(load(study, home), to, as_, measure, axis)
+    for line in (won.says(), *(f"not said in it: {one}" for one in unsaid), f"wrote {path}"):
+        console.print(line, markup=False, highlight=False)
