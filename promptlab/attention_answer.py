@@ -1,8 +1,9 @@
-"""What a traced study says of attention: three figures, each with its interval over prompts.
+"""What a traced study says of attention: four figures, each with its interval over prompts.
 
     mass       attention of nouns on their parsed objects, less the objects' share of the area; 0 is chance
     foretells  AUC of the attention contrast for "correct" against "swap or leak"; 1/2 is chance
     acts       change by a colour word on its own object less that on the other; 0 is chance
+    colours    own objects that lose their colour without its word, less others that do; 0 is chance
 
 The AUC's interval resamples prompts with all their pictures (percentiles); samples with one outcome alone are left out.
 """
@@ -28,7 +29,7 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Figure:
-    """One of the three: what it says, the number that is chance, and the number found."""
+    """One of the four: what it says, the number that is chance, and the number found."""
 
     name: str
     says: str
@@ -68,6 +69,12 @@ def attention_figures(store: Store, study: str, seed: int = 0) -> tuple[Figure, 
             ),
         ),
         Figure("acts", "change by a colour word, own object less the other (Delta-E)", 0.0, mean("ablation_contrast")),
+        Figure(
+            "colours",
+            "colour lost without its word, own object less the other (share)",
+            0.0,
+            mean("ablation_loss_contrast"),
+        ),
     )
     if not any(figure.found.n or figure.found.n_dropped for figure in figures):
         raise PromptlabError(

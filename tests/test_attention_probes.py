@@ -88,6 +88,26 @@ def test_words_that_act_at_home_and_words_that_act_on_the_other() -> None:
         assert scores["ablation_contrast", "first"].value == pytest.approx(own - other)
 
 
+def test_a_colour_that_goes_with_its_word_is_lost_at_home() -> None:
+    cup, chair = THINGS
+    pale = replace(cup, colour="white")
+    for seen, losses in (
+        ((THINGS, (pale, chair), (cup, chair)), {"first > first": 1, "first > second": 0, "second > second": 0}),
+        ((THINGS, (cup,), (cup, chair)), {"first > first": 0, "first > second": 1, "second > second": 0}),
+        (((pale, chair), THINGS, (pale, chair)), {"first > first": -1, "first > second": 0, "second > first": 0}),
+    ):
+        probe = Ablation(parser=random_parser())
+        later = iter(seen)
+        probe._scenes.read = lambda pictures, later=later: {  # type: ignore[method-assign]
+            key: THINGS if key == "x" else next(later) for key in pictures
+        }
+        look = Look("x", np.zeros((128, 128, 3), np.uint8), PROMPT, Settings(), 0, model=RIGHT_WAY)
+        scores = {(s.measure, s.target): s.value for s in probe.score([look])}
+        assert {target: scores["ablation_loss", target] for target in losses} == losses
+        own, other = scores["ablation_loss", "first > first"], scores["ablation_loss", "first > second"]
+        assert scores["ablation_loss_contrast", "first"] == own - other
+
+
 def test_what_cannot_be_traced_is_null_with_its_reason() -> None:
     class Refuses:
         def attend(self, _: Any) -> Any:

@@ -4,6 +4,12 @@
     ablation_change   target "first > second": the first object's colour word, on the mask of the second object;
                       "first > elsewhere": outside both
     ablation_contrast change on the own object minus change on the other one: above 0 where the word acts at home
+    ablation_loss     1 where an object had its asked colour and has it no longer, -1 the other way round, else 0;
+                      targets as of ablation_change
+    ablation_loss_contrast  loss of the own object minus loss of the other one
+
+A picture made again without a word also moves and reshapes what has nothing to do with the word, and the change counts
+that; the loss does not, since it asks for the colour of the object wherever it is now.
 
 The word's state is replaced by padding (`promptlab.backends.attention`). Masks are those of the picture with all words.
 
@@ -35,14 +41,16 @@ MEASURES = (
     Measure(
         "ablation_contrast", "that change on the own object less on the other", "Delta-E 1976", None, None, True, _WHERE
     ),
+    Measure("ablation_loss", "asked colour lost where a colour word is taken out", "share", -1, 1, None, _WHERE),
+    Measure("ablation_loss_contrast", "that loss of the own object less the other's", "share", -2, 2, True, _WHERE),
 )
 
 
 class Ablation(Traced):
-    """What colour words do: three changes and a contrast for each colour word of two objects."""
+    """What colour words do: changes, losses and their contrasts for each colour word of two objects."""
 
     name = "ablation"
-    version = 1
+    version = 2
     measures = MEASURES
 
     def _judge(self, look: Look, found: Mapping[str, tuple[Found, ...]]) -> Iterator[Score]:
@@ -68,6 +76,7 @@ class Ablation(Traced):
             return
         masks = {name: mask_on(thing.mask, look.pixels.shape[:2]) for name, thing in things.items() if thing}
         yield from self._changes(look, objects, masks, [rgb_to_lab(picture) for picture in pictures])
+        yield from self._losses(look, objects, pictures)
 
     def _changes(
         self,
@@ -91,6 +100,23 @@ class Ablation(Traced):
                 yield Score(look.image_id, self.id, "ablation_change", target, change[place])
             contrast = change[one.object] - change[objects[1 - i].object]
             yield Score(look.image_id, self.id, "ablation_contrast", one.object, contrast)
+
+    def _losses(self, look: Look, objects: Sequence[Words], pictures: Sequence[NDArray[np.uint8]]) -> Iterator[Score]:
+        scenes = self._scenes.read({str(i): picture for i, picture in enumerate(pictures)})
+        right = [
+            {one.object: _has_its_colour(thing_of(one, objects, found), one) for one in objects}
+            for found in scenes.values()
+        ]
+        for i, one in enumerate(objects):
+            loss = {name: float(right[0][name]) - float(right[i + 1][name]) for name in right[0]}
+            for name, value in loss.items():
+                yield Score(look.image_id, self.id, "ablation_loss", f"{one.object} > {name}", value)
+            contrast = loss[one.object] - loss[objects[1 - i].object]
+            yield Score(look.image_id, self.id, "ablation_loss_contrast", one.object, contrast)
+
+
+def _has_its_colour(thing: Found | None, asked: Words) -> bool:
+    return thing is not None and asked.colour is not None and thing.colour == asked.colour.text.lower()
 
 
 def load(pictures: int = 24, parser: str | Path | None = None) -> Ablation:
