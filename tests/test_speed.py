@@ -12,7 +12,6 @@ import pytest
 import torch
 from tiny import job, pictures
 
-from promptlab.backends.capabilities import capability
 from promptlab.backends.diffusion import load
 from promptlab.backends.speed import (
     KERNELS,
@@ -28,9 +27,7 @@ from promptlab.backends.speed import (
     kernel_seconds,
     repays,
 )
-from promptlab.backends.work import denoising_flop
 from promptlab.errors import PromptlabError
-from promptlab.records import Settings
 from promptlab.run import run_study
 from promptlab.store import Store
 from promptlab.study import parse_study
@@ -108,16 +105,6 @@ def test_wishes_that_cannot_be() -> None:
 def test_orders_of_kernels() -> None:
     assert kernel_order("cudnn") == ("cudnn", "flash", "efficient", "math")
     assert kernel_order("math") == ("math",) and {*kernel_order("flash")} == {*KERNELS}
-
-
-def test_flop_of_real_models(family_folder: Folders) -> None:
-    # parameters and counts of SD 1.5 and FLUX.1-dev at their own sizes
-    sd, flux = (capability(family_folder(kind)) for kind in ("sd", "flux-dev"))
-    at = Settings(7.5, 30, 128, 128)  # this one's autoencoder halves once, the real one three times
-    assert denoising_flop(sd, 860_000_000, at) == pytest.approx(SD15, rel=0.6)
-    assert denoising_flop(sd, 860_000_000, Settings(1.0, 30, 128, 128)) == denoising_flop(sd, 860_000_000, at) / 2
-    large = Settings(1.0, 28, 256, 256, distilled_guidance_scale=3.5)
-    assert denoising_flop(flux, 11_900_000_000, large) == pytest.approx(FLUX, rel=0.6)
 
 
 @pytest.mark.parametrize("kind", ["sd", "sdxl", "sd3", "flux-dev", "z-image"])
