@@ -1,15 +1,10 @@
 """What a run would roughly take on a model that has not been timed here: arithmetic, good to a factor of two or three.
 
-    FLOP a row and step    transformer: 1.4 P (image tokens + text tokens)       P parameters of the denoiser
-                           U-Net:       0.2 P (pixels of the latents)
-    seconds                FLOP x steps x passes / speed
+    FLOP a picture         `promptlab.backends.work`
+    seconds                FLOP a picture / speed
 
-The factors are fitted to counts of SD 1.5 (0.80 TFLOP at 512 px), SDXL (6.8 at 1024), SD3.5-L (31), FLUX.1-dev (74) and
-FLUX.2-dev (283), which they meet within 1.6. Speed is 400 TFLOP/s where there is an NVIDIA card (what good bfloat16
-code reaches on an H100), else 0.05 TFLOP/s a CPU core. Memory is that of the weights alone.
-
-References:
-    Kaplan et al. 2020, Scaling Laws for Neural Language Models (arXiv 2001.08361): 2 FLOP a parameter and token.
+Speed is 400 TFLOP/s where there is an NVIDIA card (what good bfloat16 code reaches on an H100), else 0.05 TFLOP/s a CPU
+core. Memory is that of the weights alone.
 """
 
 from __future__ import annotations
@@ -20,10 +15,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from promptlab.backends.capabilities import Capability, capability
+from promptlab.backends.capabilities import capability
 from promptlab.backends.encoders import SHARE
 from promptlab.backends.folders import resolve
 from promptlab.backends.weights import parameters
+from promptlab.backends.work import denoising_flop
 from promptlab.records import Settings
 
 __all__ = ["Estimate", "estimate"]
@@ -32,8 +28,6 @@ GPU_SPEED, CORE_SPEED = 400e12, 0.05e12
 BYTES_GPU, BYTES_CPU = 2, 4
 CARD = 80e9
 """Bytes of memory of the card that is meant."""
-RAGGED_TOKENS = 64
-"""Text tokens of a usual prompt, where the model reads no more than it is given."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +44,7 @@ def estimate(model: str, pictures: Iterable[Settings]) -> Estimate:
     folder = resolve(model)[0]
     able = capability(folder)
     denoiser = parameters(folder / able.family.denoiser)
-    work = sum(_work(able, denoiser, settings) for settings in pictures)
+    work = sum(denoising_flop(able, denoiser, settings) for settings in pictures)
     encoders = sum(parameters(folder / reader.encoder) for reader in able.readers)
     body = denoiser + parameters(folder / "vae")
     if _gpu():
@@ -64,15 +58,3 @@ def estimate(model: str, pictures: Iterable[Settings]) -> Estimate:
 
 def _gpu() -> bool:
     return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
-
-
-def _work(able: Capability, size: int, settings: Settings) -> float:
-    """FLOP of one picture's denoising."""
-    area = settings.height * settings.width / able.factor**2
-    if able.family.denoiser == "unet":
-        step = 0.2 * size * area
-    else:
-        text = RAGGED_TOKENS if able.family.ragged else sum(reader.limit or 77 for reader in able.readers[-1:])
-        step = 1.4 * size * (area / 4 + text)
-    passes = 2 if able.guidance_kind == "true" and settings.guidance_scale not in (0.0, 1.0) else 1
-    return step * settings.num_inference_steps * passes

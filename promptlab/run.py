@@ -25,7 +25,7 @@ from promptlab.backends.prices import Purse
 from promptlab.cost import check_paid
 from promptlab.distribution import Workforce, workforce
 from promptlab.effects import contrast_effects
-from promptlab.errors import IncompleteError
+from promptlab.errors import IncompleteError, PromptlabError
 from promptlab.generator import generate
 from promptlab.grid import MAX_CELLS
 from promptlab.plan import Plan, plan_study, tier_of
@@ -79,6 +79,7 @@ def run_study(
     make: bool = True,
     workers: int | None = None,
     ray: str | None = None,
+    compile: str | None = None,
 ) -> Summary:
     """Run `study` into `store` until nothing is missing.
 
@@ -89,6 +90,7 @@ def run_study(
         passports_n: rendered pictures a cell for probes that have no passport yet; 0 leaves them without.
         make: whether missing pictures are made; False only measures what is there.
         workers: processes that make pictures, one a GPU; with `ray`, actors. One, or None, is this process itself.
+        compile: auto, on or off: whether a backend that can compiles its model; its own default if None.
         ray: address of a Ray cluster whose machines share the store's home; without `workers`, one actor a GPU.
 
     Raises:
@@ -109,7 +111,8 @@ def run_study(
         summary = Summary(plan, measures={m.name: m for probe in probes for m in probe.measures})
         run.plan(plan.cells, study.seeds, tier_of)
         publish = _Publisher(store)
-        generating = partial(_generate, plan, store, run, progress, publish, summary, batch_size, workers, ray)
+        given = {name: value for name, value in (("batch_size", batch_size), ("compile", compile)) if value}
+        generating = partial(_generate, plan, store, run, progress, publish, summary, given, workers, ray)
         for stage, work in (
             *((("generate", generating),) if make else ()),
             ("score", partial(_score, plan, store, run, progress, publish, summary, probes)),
@@ -149,7 +152,7 @@ def _generate(
     progress: Progress,
     publish: _Publisher,
     summary: Summary,
-    batch_size: int | None,
+    given: dict[str, Any],
     workers: int | None,
     ray: str | None,
 ) -> None:
@@ -165,9 +168,14 @@ def _generate(
     progress.stage("pictures", len(plan.missing))
     with workforce(workers, ray) as crew:
         for (name, model), asked in groupby(sorted(plan.missing, key=source), key=source):
-            options: dict[str, Any] = {"model": model} | ({"batch_size": batch_size} if batch_size else {}) | paid
+            options: dict[str, Any] = {"model": model} | given | paid
             jobs = [Job.of(*job) for job in asked]
             together = crew if crew and plugins.part("backend", name, "deal") else None
+            takes = plugins.parameters("backend", name)
+            if "compile" in given and "compile" not in takes:
+                raise PromptlabError(f"the backend {name} has nothing to compile: leave --compile out")
+            if "pictures" in takes:  # each process makes its share
+                options["pictures"] = -(-len(jobs) // (together.count if together else 1))
             if crew and not together:
                 progress.say(f"the backend {name} works in one process")
             make = partial(_together, together, progress) if together else _alone

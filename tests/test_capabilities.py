@@ -22,9 +22,9 @@ from promptlab.backends.capabilities import capability, defaults_of, open_reader
 from promptlab.backends.diffusion import load
 from promptlab.backends.families import family_of
 from promptlab.backends.quiet import quiet
+from promptlab.backends.work import denoising_flop
 from promptlab.chat_templates import chat_frame
 from promptlab.errors import ModelError, StudyError
-from promptlab.estimate import _work
 from promptlab.plan import plan_study
 from promptlab.records import Prompt, Settings
 from promptlab.study import Study, parse_study
@@ -247,8 +247,8 @@ def test_estimates_meet_counted_operations(
     family = family_of(pipeline)
     able = replace(capability(family_folder("sd")), family=family, factor=8, readers=family.readers)
     one = Settings(1.0, 1, side, side)
-    assert 1 / 1.6 < _work(able, int(parameters), one) / (tera * 1e12) < 1.6
-    assert _work(able, 10, replace(one, guidance_scale=5.0)) == 2 * _work(able, 10, one)
+    assert 1 / 1.6 < denoising_flop(able, int(parameters), one) / (tera * 1e12) < 1.6
+    assert denoising_flop(able, 10, replace(one, guidance_scale=5.0)) == 2 * denoising_flop(able, 10, one)
 
 
 def test_a_plan_says_that_an_estimate_is_one(family_folder: Folders) -> None:

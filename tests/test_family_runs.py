@@ -84,7 +84,8 @@ def test_a_study_ends_with_scores(kind: str, family_folder: Callable[[str], Path
     assert store.query("SELECT DISTINCT tier FROM cell")["tier"].tolist() == ["T2"]
     facts = dict(store.query("SELECT name, value FROM fact").to_numpy().tolist())
     assert facts["diffusion.weights"] and facts["diffusion.schedulers.default.class"].endswith("Scheduler")
-    again = cli("run", str(study), *home, "--batch-size", "2", "--passports", "0")
+    assert (facts["diffusion.speed.attention"], facts["diffusion.speed.compile"]) == ("default", "off")
+    again = cli("run", str(study), *home, "--batch-size", "2", "--passports", "0", "--compile", "off")
     assert "0 pictures made" in again
 
 

@@ -19,7 +19,6 @@ References:
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -33,11 +32,13 @@ from promptlab.backends.batches import Batches, Row, Shape, dealt, group
 from promptlab.backends.capabilities import Capability, capability, open_reader
 from promptlab.backends.conditioning import arguments, embedded_rows, encode, guided, padded_length
 from promptlab.backends.encoders import Encoders
+from promptlab.backends.equipment import equipment
 from promptlab.backends.folders import check_folder, commit, fingerprint, resolve
 from promptlab.backends.latents import decoded, unpacked
 from promptlab.backends.loading import open_pipeline
 from promptlab.backends.quiet import quiet
 from promptlab.backends.schedulers import describe, scheduler_named
+from promptlab.backends.speed import Speed, Wish, at_work, equip
 from promptlab.backends.texts import TextStates
 from promptlab.errors import ModelError, PromptlabError, nearest
 
@@ -52,12 +53,20 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 
 def load(
-    model: str = "miniature", batch_size: int = 16, dtype: str | None = None, device: str | None = None
+    model: str = "miniature",
+    batch_size: int = 16,
+    dtype: str | None = None,
+    device: str | None = None,
+    compile: str = "auto",
+    attention: str = "auto",
+    channels_last: bool | None = None,
+    pictures: int | None = None,
 ) -> Diffusion:
     """Load a pipeline: "miniature", "miniature-bag" (its encoder knows no word order), a folder in diffusers' format,
     or OWNER/NAME[@REVISION] from the cache of the hub.
 
     `device` is the first CUDA device where there is one, else the CPU; `dtype` is bfloat16 there and float32 here.
+    The last four are a `promptlab.backends.speed.Wish`.
 
     Raises:
         ModelError: a folder that is absent, partial, damaged, unsafe, or of a class that is not known.
@@ -65,6 +74,7 @@ def load(
     """
     import torch
 
+    wish = Wish(compile, attention, channels_last, pictures)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or ("float32" if device == "cpu" else "bfloat16")
     if dtype not in DTYPES:
@@ -79,12 +89,13 @@ def load(
     try:
         with quiet():
             pipe, encoders = open_pipeline(folder, able, bag, getattr(torch, dtype), torch.device(device))
-    except (ModelError, MemoryError, torch.OutOfMemoryError):
+            speed = equip(pipe, able, wish)
+    except (PromptlabError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # loaders raise OSError, ValueError, KeyError, RuntimeError and their own
         why = str(error).strip().partition("\n")[0]
         raise ModelError(f"model {model!r} cannot be loaded ({why or type(error).__name__}); get it again") from error
-    return Diffusion(pipe, able, encoders, model, (folder,), batch_size)
+    return Diffusion(pipe, able, encoders, model, (folder,), batch_size, speed)
 
 
 def deal(backend: Diffusion, jobs: Sequence[Job]) -> list[list[Job]]:
@@ -101,13 +112,18 @@ class Diffusion:
     name = "diffusion"
 
     def __init__(
-        self, pipe: Any, able: Capability, encoders: Encoders, model: str, folders: tuple[Path, ...], batch_size: int
+        self,
+        pipe: Any,
+        able: Capability,
+        encoders: Encoders,
+        model: str,
+        folders: tuple[Path, ...],
+        batch_size: int,
+        speed: Speed | None = None,
     ) -> None:
-        self.pipe = pipe
-        self.able = able
-        self.encoders = encoders
-        self.model = model
-        self.folders = folders
+        self.pipe, self.able, self.encoders = pipe, able, encoders
+        self.model, self.folders = model, folders
+        self.speed = speed or Speed()
         self.schedulers = {"default": pipe.scheduler}
         self.texts = self.new_texts()
         self.watch: Callable[[Shape, list[Row], dict[str, Any]], AbstractContextManager[None]] | None = None
@@ -133,14 +149,6 @@ class Diffusion:
 
     def provenance(self) -> dict[str, Any]:
         """What else decides the pixels, as plain data. `schedulers` are the model's own and all that were used."""
-        import diffusers
-        import torch
-        import transformers
-
-        import promptlab
-
-        device = self.pipe.device
-        versions = {module.__name__: str(module.__version__) for module in (promptlab, torch, diffusers, transformers)}
         return {
             "backend": self.name,
             "model": self.model,
@@ -150,14 +158,11 @@ class Diffusion:
             "dtype": str(self.denoiser.dtype).removeprefix("torch."),
             "vae_dtype": str(self.pipe.vae.dtype).removeprefix("torch."),
             "encoders_parked": self.encoders.parked,
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-            "threads": torch.get_num_threads(),
-            "instructions": torch.backends.cpu.get_cpu_capability(),
-            "machine": platform.machine(),
+            "speed": self.speed.facts(),
             "batch_size": self.batch_size,
             "guidance": {"argument": self.able.guidance, "kind": self.able.guidance_kind},
             "schedulers": {name: describe(scheduler) for name, scheduler in self.schedulers.items()},
-            "versions": {**versions, "python": platform.python_version()},
+            **equipment(self.pipe.device),
         }
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[Made]:
@@ -215,7 +220,7 @@ class Diffusion:
             inputs = [row.scale for row in padded if row.scale is not None]
             embedded = inputs if inputs and not shape.guided and self.able.mixes else None
             watching = self.watch(shape, padded, told) if self.watch else nullcontext()
-            with embedded_rows(self.denoiser, embedded), watching:
+            with at_work(self.speed, bool(self.watch)), embedded_rows(self.denoiser, embedded), watching:
                 latents = self.pipe(
                     **told,
                     height=shape.height,

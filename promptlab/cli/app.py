@@ -20,6 +20,7 @@ from promptlab.cli.miniature import miniature
 from promptlab.cli.models import models
 from promptlab.cli.options import (
     BudgetOption,
+    CompileOption,
     HomeOption,
     JsonOption,
     MaxCells,
@@ -129,6 +130,7 @@ def run(
     passports: Annotated[int, typer.Option(min=0, help="Rendered pictures a cell for a new probe's passport.")] = 60,
     workers: Annotated[int | None, typer.Option(min=1, max=1024, help="Processes that make pictures.")] = None,
     ray: Annotated[str | None, typer.Option(help="Make them on a Ray cluster: auto, or HOST:PORT.")] = None,
+    compile_: CompileOption = None,
 ) -> None:
     """Make what is missing of a study, measure it, and say what came out. Run again to go on or to add."""
     from promptlab.cli.answer import show_answer
@@ -155,6 +157,7 @@ def run(
             passports_n=passports,
             workers=workers,
             ray=ray,
+            compile=compile_,
         )
     show_answer(loaded, store, summary)
     if summary.failed or summary.stopped:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BudgetOption",
+    "CompileOption",
     "HomeOption",
     "JsonOption",
     "MaxCells",
@@ -41,6 +42,13 @@ WithoutOption = Annotated[
 ]
 BudgetOption = Annotated[
     float | None, typer.Option("--budget", help="US dollars that one run may spend on a closed system.")
+]
+CompileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--compile",
+        help="Compile the model: on, off, or auto (the default): on a GPU, where the pictures repay it.",
+    ),
 ]
 
 
