@@ -27,7 +27,8 @@ FLOORS = {
     4: "analyses.* analysis analyzer attention_answer bench bench_workers blind burn by_hand card claim_figures "
     "claims convergence cost detection distribution effects estimate export findings gates generator imports "
     "judges leakage lint mixed_effects needle one_probe order passports plan rarity ratings ray_workers readings "
-    "recovery report reproduce run specificity suitability tables text_grids tracing truth tryout workers",
+    "recovery report reproduce run specificity study_findings study_scores suitability tables "
+    "text_grids tracing truth tryout workers",
     5: "__main__ cli.*",
 }
 """DESIGN section 4, with every module that there is; `x.*` is the folder x."""
