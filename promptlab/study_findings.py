@@ -10,7 +10,8 @@
     one coloured object (miniature)   slope of "there, in its colour" on how often training showed the pair
 
 A picture's several targets are averaged, and so are cells of one prompt that differ in other axes, unless `where` holds
-those fixed. The modules named in `module` say what each number is and where it is from.
+those fixed; cells that are not there at all levels of the axis are left out. The modules named in `module` say what
+each number is and where it is from.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from promptlab.records import Level
 from promptlab.stats import Effect
 from promptlab.study_scores import (
     StudyScores,
+    balanced,
     claimed_pairs,
     kept_prompts,
     number_of,
@@ -132,6 +134,7 @@ def _mentioned(rows: pd.DataFrame, axis: str, column: str) -> pd.DataFrame:
     """prompt_group, order, seed, mention (1 or 2) and value, of the objects that the order names."""
     import pandas as pd
 
+    rows = balanced(rows[rows["objects"] == 2], axis)
     named = [(levels.get(axis) or "").split(", ") for levels in rows["levels"]]
     spots = [names.index(t) + 1 if t in names else 0 for names, t in zip(named, rows["target"], strict=True)]
     columns = {"order": map(", ".join, named), "mention": spots, "value": rows[column].astype(float)}

@@ -5,9 +5,11 @@ What is here reads the published database for `promptlab.study_findings`, and co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from promptlab.errors import PromptlabError, nearest
 from promptlab.publish import level_text
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "StudyScores",
+    "balanced",
     "claimed_pairs",
     "kept_prompts",
     "number_of",
@@ -37,6 +40,7 @@ ORDER BY cell_id, seed, probe, measure, target
 """
 _PLACES = """
 SELECT scored.prompt_group, scored.cell_id, scored.seed, scored.levels, scored.target,
+    (SELECT count(DISTINCT object) FROM binding WHERE binding.prompt_id = scored.prompt_id) AS objects,
     (score.detail ->> '$.area')::DOUBLE AS area,
     (score.detail ->> '$.box[0]')::DOUBLE + (score.detail ->> '$.box[2]')::DOUBLE AS x
 FROM scored JOIN score ON score.image = scored.image AND score.probe = scored.probe AND score.target = scored.target
@@ -72,10 +76,11 @@ class StudyScores:
         return self.rows["levels"].map(lambda levels: levels.get(axis))
 
     def scores(self, measure: str, axis: str) -> pd.DataFrame:
-        """prompt_group, seed, level (a number), value of probe.measure, one row a picture."""
+        """prompt_group, cell_id, seed, level (a number), value of probe.measure: a row a picture, `balanced`."""
         probe, name = measure.split(".")
         part = self.rows[(self.rows["probe"] == probe) & (self.rows["measure"] == name)]
         part = part.assign(level=self.level(axis)[part.index].map(number_of)).dropna(subset=["level"])
+        part = balanced(part, axis)
         keys = ["prompt_group", "cell_id", "seed", "level"]
         return part.groupby(keys, sort=False)["value"].mean().reset_index()
 
@@ -93,10 +98,25 @@ def study_scores(store: Store, study: str, where: Mapping[str, Level] | None = N
             what = f"no level {level!r} of {axis!r}" if axis in names else f"no axis {axis!r}"
             hint = nearest(level if axis in names else axis, known)
             raise PromptlabError(f"{study} has {what}: it has {', '.join(known) or 'none'}{hint}")
-    keep = [all(levels.get(axis) == level for axis, level in fixed.items()) for levels in rows["levels"]]
-    rows = rows[keep]
+    rows = _at(rows, fixed)
     axes = {name: list(dict.fromkeys(lv[name] for lv in rows["levels"] if name in lv)) for name in sorted(names)}
     return StudyScores(store, study, rows, axes, fixed)
+
+
+def balanced(rows: pd.DataFrame, axis: str) -> pd.DataFrame:
+    """Of rows with `levels`, those whose combination of prompt family and other axes is there at most levels of `axis`.
+
+    Else a level would be compared with another that was asked of other cells too.
+    """
+    rest = [
+        (group, tuple(sorted((name, level) for name, level in levels.items() if name != axis)))
+        for group, levels in zip(rows["prompt_group"], rows["levels"], strict=True)
+    ]
+    there: dict[Hashable, set[str]] = {}
+    for key, levels in zip(rest, rows["levels"], strict=True):
+        there.setdefault(key, set()).add(levels.get(axis))
+    most = max(map(len, there.values()), default=0)
+    return rows[np.array([len(there[key]) == most for key in rest], dtype=bool)]
 
 
 def number_of(level: str | None) -> float | None:
@@ -111,7 +131,13 @@ def object_places(data: StudyScores) -> pd.DataFrame:
     """Share of the canvas (`area`) and twice the centre (`x`, pixels) of each object as the parser found it."""
     places = data.store.query(_PLACES, [data.study])
     places["levels"] = places["levels"].map(lambda levels: dict(levels or {}))
-    return places[[all(levels.get(k) == v for k, v in data.where.items()) for levels in places["levels"]]]
+    return _at(places, data.where)
+
+
+def _at(rows: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:
+    # as an array: an empty list of yes and no would choose columns
+    keep = [all(levels.get(axis) == level for axis, level in where.items()) for levels in rows["levels"]]
+    return rows[np.array(keep, dtype=bool)]
 
 
 def claimed_pairs(data: StudyScores) -> dict[str, tuple[str, str]]:

@@ -15,7 +15,7 @@ from promptlab.run import run_study
 from promptlab.store import Store
 from promptlab.study import parse_study
 from promptlab.study_findings import findings
-from promptlab.study_scores import kept_prompts, study_scores
+from promptlab.study_scores import balanced, kept_prompts, study_scores
 from promptlab.tokens import open_tokens
 
 TWO = """\
@@ -109,6 +109,14 @@ def test_where_holds_axes_fixed(two: Loaded, rows: pd.DataFrame) -> None:
         two.findings({"guidance_scale": 6})
     with pytest.raises(PromptlabError, match=r"no axis 'ordr'.*did you mean 'order'"):
         two.findings({"ordr": 6})
+
+
+def test_a_level_is_compared_on_the_cells_that_others_have() -> None:
+    levels = [{"w": "1", "x": "a"}, {"w": "5", "x": "a"}, {"w": "5", "x": "b"}, {"w": "1", "x": "a"}]
+    rows = pd.DataFrame({"prompt_group": ["p", "p", "p", "q"], "levels": levels, "value": [1, 2, 3, 4]})
+    assert balanced(rows, "w")["value"].tolist() == [1, 2]
+    assert balanced(rows, "x")["value"].tolist() == [2, 3]
+    assert list(balanced(rows[:0], "w").columns) == ["prompt_group", "levels", "value"]
 
 
 def test_what_is_cut_off_changes_no_pixel(home: Path) -> None:
