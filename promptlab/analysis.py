@@ -138,6 +138,12 @@ class Loaded:
 
         return mixed(self.store, self._name(), engine)
 
+    def findings(self, where: Mapping[str, Level] | None = None) -> pd.DataFrame:
+        """Every analysis that the study's axes allow, at the levels of `where`: see `promptlab.study_findings`."""
+        from promptlab.study_findings import findings
+
+        return findings(self.store, self._name(), where)
+
     def outcomes(self, by: str | None = None, probe: str | None = None) -> pd.DataFrame:
         """Shares of the outcomes of binding, by axis: see `tables.outcome_shares`."""
         return tables.outcome_shares(self.store, self._name(), self._axis(by), probe=probe)

@@ -31,6 +31,8 @@ __all__ = ["Mixed", "mixed_effect"]
 
 FINEST = 1e-8
 """Ratios of variances, times pairs in a level, that count as 0."""
+FEW = 4
+"""Degrees of freedom below which the interval is named with its reason."""
 MOST = 18.0
 """Log of the largest ratio that is tried."""
 
@@ -97,6 +99,7 @@ def mixed_effect(
     for place, variance in zip(np.flatnonzero(told), fitted.variances[:-1], strict=True):
         shares[place] = float(variance / total)
     reach = float(scipy_stats.t.ppf((1 + confidence) / 2, fitted.df)) * fitted.se
+    few = f"df {fitted.df:.1f}: so few prompts or seeds say little of others, and the interval is as wide"
     hidden = [name for name, tell in zip(("prompt", "seed"), told, strict=True) if not tell]
     return replace(
         blank,
@@ -110,7 +113,11 @@ def mixed_effect(
         residual_share=float(fitted.variances[-1] / total),
         residual_sd=float(np.sqrt(fitted.variances[-1])),
         method="REML, Satterthwaite",
-        reason=f"{' and '.join(hidden)} cannot be told from the rest in this design" if hidden else None,
+        reason=f"{' and '.join(hidden)} cannot be told from the rest in this design"
+        if hidden
+        else few
+        if fitted.df < FEW
+        else None,
     )
 
 

@@ -103,7 +103,7 @@ def passports(probe: Probe, n: int = 400, seed: int = 0, progress: Progress | No
     twice = {name for family in asked if family.cut is None for name in (*family.yes, *family.no)}
     names = dict.fromkeys(name for family in asked for name in (*family.yes, *family.no))
     sizes = {name: 2 * n if name in twice else n for name in names}
-    told = progress or Silent()
+    told, _ = progress or Silent(), probe.id  # a probe whose judge is missing says so before a stage begins
     if sizes:
         told.stage(f"passport of {probe.name}", sum(sizes.values()))
     answers = {name: list(_answers(probe, name, size, seed, told)) for name, size in sizes.items()}

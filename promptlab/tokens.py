@@ -108,6 +108,12 @@ class Tokens:
         before, after = self._frame
         return len(self._tokenizer.encode(before + text + after, add_special_tokens=self._marked).ids)
 
+    def kept(self, text: str, limit: int = 77) -> tuple[int, ...]:
+        """Ids of what an encoder of `limit` tokens reads of a text, but for its end mark."""
+        before, after = self._frame
+        ids = self._tokenizer.encode(before + text + after, add_special_tokens=self._marked).ids
+        return tuple(ids[: limit - 1] if self._marked else ids[:limit])
+
     def filler(self, count: int, phrases: str = FILLER) -> str | None:
         """Neutral text of exactly `count` tokens, or None where these phrases cannot make it."""
         return _compose(count, [(p, self.length(p)) for p in _split(phrases)], comma=self.length(","))

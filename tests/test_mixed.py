@@ -114,6 +114,8 @@ def test_what_cannot_be_told_is_none_with_a_reason() -> None:
     assert "one prompt" in str(mixed_effect([1, 2], [0, 0], ["a", "a"], [0, 1]).reason)
     same = mixed_effect([1, 1, 1, 1], [0, 0, 0, 0], ["a", "a", "b", "b"], [0, 1, 0, 1])
     assert same.estimate == 1 and same.low is None and "same difference" in str(same.reason)
+    two = fitted(np.array([[0.0, 1.0], [0.1, 1.2], [0.0, 0.9]]))
+    assert two.df is not None and two.df < 2 and "so few prompts or seeds" in str(two.reason)
     with pytest.raises(ValueError, match="equal lengths"):
         mixed_effect([1], [1], ["a"], [])
     with pytest.raises(ValueError, match="confidence"):

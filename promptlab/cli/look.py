@@ -79,7 +79,9 @@ def table(
     study: Annotated[str, typer.Argument(help="A study, by name.", show_default=False)],
     what: Annotated[
         str,
-        typer.Argument(help="outcomes, leakage, means, effects, mixed, judges, agreement, completeness, passports."),
+        typer.Argument(
+            help="outcomes, leakage, means, effects, mixed, findings, judges, agreement, completeness or passports."
+        ),
     ] = "outcomes",
     by: Annotated[str | None, typer.Option(help="An axis: one row a level.")] = None,
     measure: Annotated[str | None, typer.Option(help="For means: which measure.")] = None,
@@ -88,7 +90,7 @@ def table(
     json_: JsonOption = False,
 ) -> None:
     """Print a table of a study, with n and intervals, from the database."""
-    from promptlab import judges, mixed_effects, tables
+    from promptlab import judges, mixed_effects, study_findings, tables
     from promptlab.errors import PromptlabError, nearest
     from promptlab.store import Store
 
@@ -99,6 +101,7 @@ def table(
         "means": lambda: tables.cell_means(store, study, measure or "", by or ""),
         "effects": lambda: tables.effects(store, study),
         "mixed": lambda: mixed_effects.mixed(store, study, engine),
+        "findings": lambda: study_findings.findings(store, study),
         "judges": lambda: judges.judges(store, study),
         "agreement": lambda: judges.agreements(store, study),
         "completeness": lambda: tables.completeness(store, study),
