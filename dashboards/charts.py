@@ -66,10 +66,11 @@ def with_table(chart: Any, frame: pd.DataFrame, alt_text: str, **columns: Any) -
         listing(frame, **columns)
 
 
-def _levels(numeric: bool, axis: str) -> Any:
-    """The horizontal axis of levels: a scale where they are numbers, else their names."""
-    if numeric:
-        return alt.X("level:Q", title=worded(axis), axis=alt.Axis(tickCount=10))
+def _levels(levels: pd.Series, axis: str) -> Any:
+    """The horizontal axis of levels: a scale where they are numbers (whole ones in whole steps), else their names."""
+    if pd.api.types.is_numeric_dtype(levels):
+        whole = {"tickMinStep": 1} if (levels % 1 == 0).all() else {}
+        return alt.X("level:Q", title=worded(axis), axis=alt.Axis(tickCount=10, **whole))
     return alt.X("level:N", title=worded(axis), sort=None, axis=alt.Axis(labelAngle=0, labelLimit=260))
 
 
@@ -99,7 +100,7 @@ def curves(frame: pd.DataFrame, axis: str, split: str, measure: str) -> Any:
     tooltip = [alt.Tooltip("part", title=worded(split)), alt.Tooltip("level", title=worded(axis))]
     tooltip += [alt.Tooltip(f"{name}:Q", format=".3f") for name in ("mean", "low", "high")]
     base = alt.Chart(data).encode(
-        x=_levels(numeric, axis), color=colour, tooltip=[*tooltip, alt.Tooltip("n", title="pictures")]
+        x=_levels(data["level"], axis), color=colour, tooltip=[*tooltip, alt.Tooltip("n", title="pictures")]
     )
     y = alt.Y("mean:Q", title=worded(measure), scale=alt.Scale(zero=False), axis=FEW)
     lines = base.mark_line(opacity=0.6).encode(y=y)
@@ -116,7 +117,7 @@ def by_level(frame: pd.DataFrame, axis: str, measure: str, *, bounds: tuple[Any,
     data["level"] = numbers if numeric else data["level"]
     low, high = bounds
     scale = alt.Scale(domain=[low, high]) if low is not None and high is not None else alt.Scale(zero=False)
-    x = _levels(numeric, axis)
+    x = _levels(data["level"], axis)
     tooltip = [
         alt.Tooltip(f"{name}:{kind}", format=".3f") for name, kind in (("mean", "Q"), ("low", "Q"), ("high", "Q"))
     ]

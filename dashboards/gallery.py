@@ -24,7 +24,7 @@ STYLE = """<style>
 .pl-gallery img, .pl-grid img {width: 100%; aspect-ratio: 1; object-fit: contain; border-radius: 6px; display: block;
   background: rgba(128, 128, 128, 0.15)}
 .pl-gallery a:focus-visible img, .pl-grid a:focus-visible img {outline: 3px solid #E69F00; outline-offset: 2px}
-.pl-wide figure {width: 190px}
+.pl-wide figure {width: 180px}
 .pl-wrap {overflow-x: auto}
 .pl-grid {border-collapse: separate; border-spacing: 8px}
 .pl-grid th {font-weight: 600; font-size: 0.85rem; text-align: left; max-width: 150px; overflow-wrap: anywhere}

@@ -63,6 +63,6 @@ def listing(frame: pd.DataFrame, names: Mapping[str, str] | None = None, **colum
         real = pd.api.types.is_float_dtype(shown[column])
         number = st.column_config.NumberColumn(label, format="%.3g")
         settings[column] = number if real else st.column_config.Column(label)
-        if shown[column].dtype == object:
-            shown = shown.assign(**{column: shown[column].where(shown[column].notna(), "")})
+        if not pd.api.types.is_numeric_dtype(shown[column]) and shown[column].isna().any():
+            shown = shown.assign(**{column: shown[column].astype(object).where(shown[column].notna(), "")})
     st.dataframe(shown, hide_index=True, width="stretch", column_config={**settings, **columns})

@@ -34,12 +34,10 @@ def cell_of(recipe: Mapping[str, Any]) -> tuple[Cell, int]:
 def retrace(recipe: Mapping[str, Any], pixels: str | None, rows: int | None = None) -> tuple[WordMaps, bool]:
     """A picture made again with each word's attention, and whether its pixels are those with the hash `pixels`.
 
-    `rows` is the size of the batch that it was made in. Raises UntraceableError, ModelError and PromptlabError with a
-    sentence where it cannot be made.
+    `rows` is the size of the batch that it was made in. Words that every encoder cuts off have no map. Raises
+    UntraceableError, ModelError and PromptlabError with a sentence where it cannot be made.
     """
     cell, seed = cell_of(recipe)
-    if rows:
-        found = word_maps(cell.prompt.text, seed, cell.settings, cell.model, rows=rows)
-    else:
-        found = word_maps(cell.prompt.text, seed, cell.settings, cell.model)
+    size = {"rows": rows} if rows else {}
+    found = word_maps(cell.prompt.text, seed, cell.settings, cell.model, kept_only=True, **size)
     return found, pixels_hash(found.picture) == pixels

@@ -101,12 +101,19 @@ def content_words(text: str) -> tuple[Phrase, ...]:
 
 
 def word_maps(
-    prompt: str, seed: int, settings: Settings | None = None, model: str = "miniature", rows: int = ROWS
+    prompt: str,
+    seed: int,
+    settings: Settings | None = None,
+    model: str = "miniature",
+    rows: int = ROWS,
+    kept_only: bool = False,
 ) -> WordMaps:
     """Draw a prompt, in a batch of `rows`, and say where each of its content words acts.
 
+    Words that every encoder cuts off are left out with `kept_only`, else they are an error.
+
     Raises:
-        UntraceableError: a model or a setting that cannot be traced, or a word beyond the encoder's limit.
+        UntraceableError: a model or a setting that cannot be traced, or a word (all, with `kept_only`) that is cut off.
         PromptlabError: a prompt without such a word.
         ModelError: a model that is not there.
     """
@@ -124,7 +131,16 @@ def word_maps(
         made, maps = attend(backend, [job])[job.image_id]
         if made.pixels is None:
             raise UntraceableError(f"the picture was not made: {made.reason}")
+        if kept_only:
+            words = tuple(word for word in words if _is_read(backend, cell.prompt, word)) or words
         found = maps.of(token_places(backend, cell.prompt, words))
         return WordMaps(made.pixels, tuple(word.text for word in words), found)
     finally:
         models.close()
+
+
+def _is_read(backend: Any, prompt: Prompt, word: Phrase) -> bool:
+    try:
+        return bool(token_places(backend, prompt, [word]))
+    except UntraceableError:
+        return False

@@ -1,4 +1,4 @@
-"""A home for the dashboard to show: a drawn study with faults, one of hostile prompts, and settled claims."""
+"""A home for the dashboard to show: drawn studies (faults, details, length), hostile prompts, claims."""
 
 from __future__ import annotations
 
@@ -44,11 +44,33 @@ name: longer
 question: Do more words help?
 backend: renderer
 model: miniature
-prompt: {template: "a {details} cup", objects: {}}
+prompt:
+  template: "a photo of {thing} {details}"
+  objects:
+    thing: {noun: "{noun}", colour: red}
 axes:
-  details: {ladder: [red, small], join: " "}
+  noun: [cup, box, fish]
+  details:
+    ladder: [on a table, in golden light]
+    join: " "
+    control: true
+    match: words
+    filler: made with care, just for fun, so very nice
 seeds: 2
 probes: [exposure]
+"""
+NEEDLE = """
+name: needle
+question: Is a thing lost that stands far back?
+backend: renderer
+model: miniature
+prompt: {template: "{thing}", objects: {thing: {noun: "{noun}", colour: red}}}
+axes:
+  noun: [cup, box, fish]
+  length: {tokens: {to: [30, 100], needle: thing, at: [1, 20, 60, 85]}}
+exclude: [{length: 30, length_at: [60, 85]}]
+seeds: 2
+probes: [binding]
 """
 
 _SEEDS = (
@@ -101,7 +123,7 @@ CORPUS = tuple(way.format(seed) for seed in _SEEDS for way in _WAYS)
 def build(home: Path) -> Path:
     """Fill `home`. Returns it."""
     store = Store(home)
-    for text in (DRAWN, LADDER):
+    for text in (DRAWN, LADDER, NEEDLE):
         run_study(parse_study(text), store, passports_n=20 if text is DRAWN else 0)
     _hostile(store)
     _claims(store)

@@ -103,7 +103,7 @@ def tried(text: str, guidance: float) -> list[tuple[str, str]]:
 st.header("Try it", anchor=False)
 left, right = st.columns([3, 1], vertical_alignment="bottom")
 guidance = left.slider("guidance_scale", 0.0, 20.0, 5.0, 0.5, key="guidance", bind="query-params")
-if right.button("Draw four", type="primary", shortcut="Ctrl+Enter", help="key: Ctrl + Enter"):
+if right.button("Draw four", shortcut="Ctrl+Enter", help="key: Ctrl + Enter"):
     st.session_state["tried"] = (prompt, guidance)
 if "tried" in st.session_state:
     text, w = st.session_state["tried"]

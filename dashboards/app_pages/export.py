@@ -31,7 +31,6 @@ with st.container(border=True):
         f"{frame.study}.html",
         "text/html",
         key="report",
-        type="primary",
         shortcut="d",
         help="key: d",
     )

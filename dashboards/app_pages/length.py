@@ -49,13 +49,13 @@ def cut(chart: Any) -> Any:
     known = encoder_limits(tuple(made))
     marks = pd.DataFrame({"at": list(known.values()), "what": [f"{name} reads {at}" for name, at in known.items()]})
     marks = marks.groupby("at", as_index=False)["what"].agg(", ".join)
-    base = alt.Chart(marks).encode(x="at:Q", tooltip=alt.Tooltip("what", title="limit"))
+    base = alt.Chart(marks).encode(x="at:Q", tooltip=alt.Tooltip("what:N", title="limit"))
     line = base.mark_rule(strokeDash=[4, 4], color=ORANGE, strokeWidth=2)
     name = base.mark_text(align="left", dx=5, baseline="top", color=ORANGE, fontSize=12).encode(
-        y=alt.value(4), text="what"
+        y=alt.value(4), text="what:N"
     )
     st.caption(f"The dashed line is the cut: words behind it reach no encoder ({'; '.join(marks['what'])} tokens).")
-    return alt.layer(*chart.layer, line, name).properties(height=320)
+    return alt.layer(chart, line, name).properties(height=320)
 
 
 tokens = found[axis] == "tokens"

@@ -29,12 +29,20 @@ families = rows(
     [frame.study],
 )
 prompts = {ALL: f"all {len(families)}"} | dict(zip(families["prompt_group"], families["prompt"], strict=True))
+
+
+def wordings_of_it() -> None:
+    """Of one family its whole wordings are compared, of all an axis."""
+    st.session_state["axis"] = PROMPT if st.session_state["family"] != ALL else (axes or [PROMPT])[0]
+
+
 family = right.selectbox(
     "Prompt family",
     list(prompts),
     format_func=prompts.get,
     key="family",
     bind="query-params",
+    on_change=wordings_of_it,
     help="One family: the wordings of that prompt alone.",
 )
 choices = [*axes, PROMPT] if family == ALL else [PROMPT, *axes]
