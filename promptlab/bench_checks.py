@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from promptlab.backends import Job
+from promptlab.backends import Job, Made
 from promptlab.backends.conditioning import arguments
 from promptlab.backends.guidance import single_pass
 from promptlab.backends.speed import Wish, equip
 from promptlab.bench import Figure
 from promptlab.bench_models import write_pipeline
 from promptlab.bench_shapes import BenchShape
-from promptlab.bench_timing import Bench, Timing, decoding, grid, release, resized, seconds_of
+from promptlab.bench_timing import Bench, Timing, grid, release, resized, seconds_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,11 +110,20 @@ def loop(bench: Bench, shape: BenchShape) -> Parts:
 
 def _latents(backend: Diffusion, jobs: Sequence[Job]) -> list[Tensor]:
     """Latents of jobs of one shape, in their order."""
-    import torch
+    seen: list[Tensor] = []
+    spied: Any = backend
+    decode = backend._decode
 
-    with decoding(backend.pipe) as seen:
+    def spy(latents: Tensor) -> list[Made]:
+        seen.extend(latents.float().cpu())
+        return decode(latents)
+
+    spied._decode = spy
+    try:
         list(backend.generate(jobs))
-    return list(torch.cat([z.float().cpu() for z in seen]))
+    finally:
+        del spied._decode
+    return seen
 
 
 def guidance(bench: Bench, shape: BenchShape) -> Parts:
