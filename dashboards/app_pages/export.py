@@ -66,7 +66,7 @@ for what, data, name in (
 ):
     with st.container(border=True):
         st.header(what, anchor=False)
-        st.caption(f"{len(data):,} rows, CSV in UTF-8")
+        st.caption(f"{len(data):,} {'row' if len(data) == 1 else 'rows'}, CSV in UTF-8")
         st.download_button("Download", csv(data), f"{frame.study}_{name}.csv", "text/csv", key=name)
 st.header("Whole tables", anchor=False)
 st.caption("Parquet with every column, and a CSV without formulas, by command:")
