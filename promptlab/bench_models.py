@@ -50,7 +50,6 @@ def random_parts(shape: BenchShape, device: Any, dtype: Any) -> dict[str, Any]:
         vae = diffusers.AutoencoderKL(**shape.vae)
     denoiser.to(device, dtype).eval()  # some tables of positions are made in float32 whatever is said
     vae.to(device, dtype).eval()
-    vae.enable_slicing()
     if shape.flow:
         scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
     else:

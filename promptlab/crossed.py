@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from promptlab.one_probe import rows_of_one_probe
 from promptlab.stats import mean_interval
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def crossed_means(store: Store, study: str, measure: str, by: str, split: str, s
     """Mean of `measure` at each pair of levels of the axes `by` and `split` that the study holds.
 
     Columns: part (the level of `split`), level, mean, low, high (95 %, over prompts), n, n_prompts, tier. Where several
-    probes give the measure, the first by name counts.
+    probes give the measure, one counts, as in `outcome_shares`.
     """
     import pandas as pd
 
@@ -32,7 +33,7 @@ def crossed_means(store: Store, study: str, measure: str, by: str, split: str, s
         """,
         [split, study, measure, by, split],
     )
-    rows = rows[rows["probe"] == rows["probe"].min()]
+    rows = rows_of_one_probe(rows)
     rng = np.random.default_rng(seed)
     out = []
     for (part, level), some in rows.groupby(["part", "level"], sort=False):

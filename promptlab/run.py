@@ -233,20 +233,6 @@ def _save(store: Store, pixels: Any, recipe: dict[str, Any]) -> tuple[str, str]:
 def _score(
     plan: Plan, store: Store, run: Run, progress: Progress, publish: _Publisher, summary: Summary, probes: list[Probe]
 ) -> None:
-    with closing(Models()) as models:
-        _measure(plan, store, run, progress, publish, summary, probes, models)
-
-
-def _measure(
-    plan: Plan,
-    store: Store,
-    run: Run,
-    progress: Progress,
-    publish: _Publisher,
-    summary: Summary,
-    probes: list[Probe],
-    models: Models,
-) -> None:
     images = store.images()
     planned = [Shot(cell, seed) for cell in plan.cells for seed in cell.seeds(plan.study.seeds)]
     seen = {key for key, image in images.items() if image.status == "ok" and image.file}
@@ -254,24 +240,25 @@ def _measure(
     def load(image: str) -> Any:
         return pictures.load(store.home, images[image].file or "")
 
-    for probe in probes:
-        traced = "model" in probe.needs
-        asked = evenly(planned, getattr(probe, "pictures", len(planned))) if traced else planned
-        shots = [shot for shot in asked if shot.image in seen]
-        done = {(image, prompt) for _, image, prompt in store.scores(probe.id)}
-        todo = missing(probe, shots, done)
-        run.add(*probe.measures)
-        if not todo:
-            continue
-        progress.stage(f"probe {probe.name}", len(todo))
-        # one journal line a batch of pictures would be lost whole; one a picture, with one fsync for many, is not
-        # what is traced costs as much as making it, so it is kept one by one
-        found = analyze(probe, shots, load, done=done, batch=1 if traced else BATCH, model=models.of)
-        for scores in _batched(found, 1 if traced else 32):
-            run.add(*(score for one in scores for score in one))
-            summary.scores += sum(map(len, scores))
-            progress.step(len(scores))
-            publish()
+    with closing(Models()) as models:
+        for probe in probes:
+            traced = "model" in probe.needs
+            asked = evenly(planned, getattr(probe, "pictures", len(planned))) if traced else planned
+            shots = [shot for shot in asked if shot.image in seen]
+            done = {(image, prompt) for _, image, prompt in store.scores(probe.id)}
+            todo = missing(probe, shots, done)
+            run.add(*probe.measures)
+            if not todo:
+                continue
+            progress.stage(f"probe {probe.name}", len(todo))
+            # one journal line a batch of pictures would be lost whole; one a picture, with one fsync for many, is not
+            # what is traced costs as much as making it, so it is kept one by one
+            found = analyze(probe, shots, load, done=done, batch=1 if traced else BATCH, model=models.of)
+            for scores in _batched(found, 1 if traced else 32):
+                run.add(*(score for one in scores for score in one))
+                summary.scores += sum(map(len, scores))
+                progress.step(len(scores))
+                publish()
 
 
 def _batched(items: Iterable[Any], size: int) -> Iterable[list[Any]]:

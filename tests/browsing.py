@@ -17,6 +17,8 @@ __all__ = ["CHROMIUM", "NAMES", "PAGES", "Visit", "serve"]
 
 PAGES = Path(__file__).resolve().parent.parent / "dashboards" / "app_pages"
 NAMES = sorted(path.stem for path in PAGES.glob("*.py"))
+PATIENCE = 200_000
+"""Milliseconds for what a busy machine may take; nothing waits longer than it must."""
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -45,6 +47,7 @@ class Visit:
 
     def __init__(self, browser: Any, base: str) -> None:
         self.base, self.page = base, browser.new_page(viewport={"width": 1300, "height": 900})
+        self.page.set_default_timeout(PATIENCE)
         self.complaints: list[str] = []
         self.page.on("console", lambda m: self._hear(f"{m.type}: {m.text}") if m.type == "error" else None)
         self.page.on("pageerror", lambda error: self._hear(str(error)))
@@ -65,10 +68,10 @@ class Visit:
 
     def settle(self) -> None:
         """Wait until the page is drawn."""
-        self.page.wait_for_selector("h1", timeout=60_000)
+        self.page.wait_for_selector("h1", timeout=PATIENCE)
         self.page.wait_for_function(
             "() => document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'",
-            timeout=60_000,
+            timeout=PATIENCE,
         )
 
     def check(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import shown_home
 from browsing import NAMES, PAGES, Visit
+from drawn_study import DRAWN
 
 
 def page(name: str, home: Path, monkeypatch: pytest.MonkeyPatch, **query: str) -> Any:
@@ -127,3 +129,33 @@ def test_it_listens_on_this_machine_alone(address: str) -> None:
     port = int(address.rsplit(":", 1)[1])
     listening = [c.laddr.ip for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr.port == port]
     assert listening == ["127.0.0.1"]
+
+
+def test_compare_shows_a_picture_without_an_outcome(
+    shown: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import duckdb
+
+    home = Path(shutil.copytree(shown, tmp_path / "home"))
+    with duckdb.connect(str(home / "promptlab.duckdb")) as database:
+        database.execute(
+            """
+            UPDATE score SET label = NULL, value = NULL
+            WHERE measure = 'correct' AND image IN (SELECT image FROM cell_image WHERE seed = 0)
+            """
+        )
+    test = page("compare", home, monkeypatch, study="drawn")
+    assert not test.exception and not test.error
+
+
+def test_the_grid_takes_a_family_of_many_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from promptlab.run import run_study
+    from promptlab.store import Store
+    from promptlab.study import parse_study
+
+    study = DRAWN.format(model="miniature", scales="[1, 5]", seeds=40, probes="exposure")
+    study = study.replace(", {a: car, x: green, b: hat, y: pink}", "")
+    run_study(parse_study(study), Store(tmp_path), passports_n=0)
+    test = page("grid", tmp_path, monkeypatch, study="drawn")
+    assert not test.exception and not test.error
+    assert any("pictures" in caption.value for caption in test.caption)

@@ -108,6 +108,17 @@ def test_arrows_go_from_picture_to_picture(person: Person) -> None:
     assert person.page.url != before, "another cell stands at the right"
 
 
+def test_keys_rate(person: Person) -> None:
+    """The only test that adds to the shared home: choices, which no other looks at."""
+    person.open("rate?study=drawn")
+    person.page.get_by_role("button", name="Left is better").wait_for()
+    person.page.get_by_text("0 choices").wait_for()
+    for key, said in (("1", "1 choice, 0 of them"), ("0", "2 choices, 1 of them"), ("2", "3 choices, 1 of them")):
+        person.settle()
+        person.page.keyboard.press(key)
+        person.page.get_by_text(said).wait_for()
+
+
 def test_arrows_turn_the_pages_of_a_gallery(person: Person) -> None:
     person.open("detail?study=drawn")
     person.page.locator(".pl-gallery a").first.wait_for()

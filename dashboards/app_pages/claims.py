@@ -47,7 +47,9 @@ for row in found.itertuples():
             left.text(f"{row.contrast}. {row.claim}")
             right.badge(row.verdict, icon=ICONS.get(row.verdict), color=COLOURS.get(row.verdict, "gray"))
             if pd.notna(row.estimate):
-                st.text(f"{shown(row.estimate, row.low, row.high)} {row.unit}, {row.n_groups} units")
+                st.text(
+                    f"{shown(row.estimate, row.low, row.high)} {row.unit or ''}".rstrip() + f", {row.n_groups} units"
+                )
         with st.expander("What it rests on"):
             told = {
                 k: row.detail.get(k) for k in ("design", "size", "expects", "margin", "unit", "source", "comparator")

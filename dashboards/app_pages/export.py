@@ -63,7 +63,7 @@ for what, data, name in (
 ):
     with st.container(border=True):
         st.header(what, anchor=False)
-        st.caption(f"{len(data):,} rows, CSV in UTF-8")
+        st.caption(f"{len(data):,} {'row' if len(data) == 1 else 'rows'}, CSV in UTF-8")
         st.download_button(
             "Download", csv_text(data).encode("utf-8", "replace"), f"{frame.study}_{name}.csv", "text/csv", key=name
         )

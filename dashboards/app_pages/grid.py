@@ -51,13 +51,9 @@ cells = rows(
     """,
     [frame.study, family],
 )
-wide = cells.pivot_table(
-    index=["cell", "prompt", "position", "seed", "image", "file", "status"],
-    columns="axis",
-    values="level",
-    aggfunc="first",
-    dropna=False,
-).reset_index()
+place = ["cell", "seed"]
+apart = cells.dropna(subset="axis").pivot(index=place, columns="axis", values="level").reset_index()
+wide = cells.drop(columns=["axis", "level"]).drop_duplicates(place).merge(apart, how="left", on=place)
 wide = wide[wide["image"].notna() & wide["status"].notna()].sort_values(["position", "seed"])
 wide[NONE] = "seed " + wide["seed"].astype(str)
 fixed = [axis for axis in [*axes, NONE] if axis not in (across, down)]

@@ -29,7 +29,9 @@ def follow(study: str) -> None:
     columns = st.columns(4)
     columns[0].metric("last run", "going on" if open_ and missing else str(one["last_run"]))
     columns[1].metric("failed", f"{failed:,}")
-    columns[2].metric("seconds a picture", "not known" if speed != speed else f"{speed:.2f}")
+    columns[2].metric(
+        "seconds a picture", "not known" if speed != speed else "below 0.01" if speed < 0.01 else f"{speed:.2f}"
+    )
     left = missing * speed / 60 if speed == speed else None
     columns[3].metric("time left", "none" if not missing else "not known" if left is None else f"{left:.1f} min")
     if missing and not open_:

@@ -37,7 +37,8 @@ else:
     two.button("Right is better", shortcut="2", help="key: 2", on_click=choose, args=("b",), width="stretch")
     none.button("No difference", shortcut="0", help="a tie; key: 0", on_click=choose, args=("tie",), width="stretch")
 ties = sum(one.chosen == "tie" for one in made)
-st.text(f"{len(made)} choices, {ties} of them no difference; {frame.tier}")
+said = "1 choice" if len(made) == 1 else f"{len(made)} choices"
+st.text(f"{said}, {ties} of them no difference; {frame.tier}")
 found = agreement_with_measures(frame.store, frame.study, made)
 if len(found):
     import altair as alt
