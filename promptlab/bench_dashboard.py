@@ -23,7 +23,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Protocol
 
 from promptlab.demo import dashboard_script
@@ -41,7 +40,8 @@ _WATCH = """() => {
   if (window.promptlab) return;
   const seen = window.promptlab = {began: 0, ended: null, ran: false};
   const app = document.querySelector('[data-testid=stApp]');
-  document.addEventListener('click', () => { seen.began = performance.now(); seen.ended = null; seen.ran = false; }, true);
+  const click = () => { seen.began = performance.now(); seen.ended = null; seen.ran = false; };
+  document.addEventListener('click', click, true);
   new MutationObserver(() => {
     if (app.dataset.testScriptState !== 'notRunning') seen.ran = true;
     else if (seen.ran) { seen.ended = performance.now(); seen.ran = false; }
@@ -90,7 +90,7 @@ def percentile(seconds: dict[str, list[float]], share: float = 0.95) -> float:
 
 
 def watch_dashboard(home: Home, study: str, repeats: int, clicks: int = CLICKS, browser: bool = True) -> Waits:
-    """Open every page of the dashboard of `home` `repeats` times, then click. Raises PromptlabError for a broken page."""
+    """Open every page of the dashboard of `home` so many times, then click. Raises PromptlabError for a broken page."""
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     browser = browser and chromium is not None and find_spec("playwright") is not None
     began = time.perf_counter()

@@ -137,7 +137,9 @@ def _meaning(name: str) -> Measure:
 def _passport(rng: np.random.Generator) -> Passport:
     counts = (np.eye(len(OUTCOMES)) * 90 + rng.integers(0, 4, (len(OUTCOMES),) * 2)).astype(int)
     detail = {"classes": list(OUTCOMES), "confusion": counts.tolist()}
-    return Passport(_id("binding"), "binding", int(counts.sum()), 0.95, 0.93, 0.97, 0.96, 0.94, 0.98, 0.91, 0.97, detail)
+    return Passport(
+        _id("binding"), "binding", int(counts.sum()), 0.95, 0.93, 0.97, 0.96, 0.94, 0.98, 0.91, 0.97, detail
+    )
 
 
 def _id(probe: str) -> str:
@@ -157,7 +159,17 @@ def _fill(
             blank = rng.random() < 0.01
             status, reason = ("degenerate", "flat: one colour") if blank else ("ok", None)
             image = Image(
-                cell.image_id(seed), cell.recipe(seed), status, reason, file, pixels, 128, 128, 0.3, 0.01, 16  # type: ignore[arg-type]
+                cell.image_id(seed),
+                cell.recipe(seed),
+                status,
+                reason,
+                file,
+                pixels,
+                128,
+                128,
+                0.3,
+                0.01,
+                16,  # type: ignore[arg-type]
             )
             batch.append((cell, image))
         if len(batch) >= AT_ONCE:
@@ -183,7 +195,9 @@ def _scores(cell: Cell, image: str, rng: np.random.Generator) -> Iterator[Score]
         yield Score(image, binding, name, value=float(name == said), label=label, prompt=prompt)
     yield Score(image, binding, "both_present", value=float(there), prompt=prompt)
     missing = None if there else "an object is missing"
-    yield Score(image, binding, "accuracy", value=float(said == "correct") if there else None, reason=missing, prompt=prompt)
+    yield Score(
+        image, binding, "accuracy", value=float(said == "correct") if there else None, reason=missing, prompt=prompt
+    )
     asked = [str(claim.attribute) for claim in cell.prompt.bindings]
     shown = {"swap": asked[::-1], "leak": [asked[0]] * 2, "other": [asked[0], "white"]}.get(said, asked)
     for place, claim in enumerate(cell.prompt.bindings):

@@ -16,18 +16,20 @@ Ours; that attributes leak to where the other object is, Rassin et al. 2023, Lin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from promptlab.stats import mean_interval
+from promptlab.ranking import said_by
+from promptlab.totals import interval_of_rates
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from promptlab.store import Store
 
-__all__ = ["WENT", "leakage"]
+__all__ = ["WENT", "leakage", "leakages"]
 
 WENT = ("own", "both", "other", "nowhere")
 COLUMNS = (
@@ -36,13 +38,10 @@ COLUMNS = (
 )
 
 
-def leakage(
-    store: Store,
-    study: str,
-    by: Literal["attribute", "other", "pair"] | None = "attribute",
-    probe: str | None = None,
-    seed: int = 0,
-) -> pd.DataFrame:
+By = Literal["attribute", "other", "pair"] | None
+
+
+def leakage(store: Store, study: str, by: By = "attribute", probe: str | None = None, seed: int = 0) -> pd.DataFrame:
     """One row an attribute asked, a noun of the other object, a pair of both, or (None) one row for all.
 
     Columns: attribute, other (NULL where rows are not told apart by it), n (pictures), n_prompts, shares `own`, `both`,
@@ -51,59 +50,74 @@ def leakage(
 
     `probe` says whose word counts, such as "binding" or "human": the first of these that has any, if None.
     """
+    return leakages(store, study, (by,), probe, seed)[by]
+
+
+def leakages(
+    store: Store,
+    study: str,
+    by: Sequence[By] = ("attribute", "pair", None),
+    probe: str | None = None,
+    seed: int = 0,
+) -> dict[By, pd.DataFrame]:
+    """Several such tables, for which the pictures are read once."""
+    rows = said_by(store.query(_WENT, [study]), probe)
+    chance = _chance(store, study, set(rows["probe"]))
+    return {one: _table(rows, chance, one, seed) for one in by}
+
+
+_WENT = """
+SELECT probe, attribute, other, prompt_group, went, min(tier) AS tier, count(*) AS n, min(cell_id) AS first
+FROM leakage WHERE study = ? GROUP BY ALL ORDER BY first, probe, attribute, other, went
+"""
+"""Added up by prompt, in the order of the cells: the same random numbers resample the same prompts."""
+
+
+def _table(rows: pd.DataFrame, chance: dict[str, float], by: By, seed: int) -> pd.DataFrame:
     import pandas as pd
 
-    rows = _of_one_probe(
-        store.query(
-            "SELECT * FROM leakage WHERE study = ? ORDER BY cell_id, seed, probe, object, other_object", [study]
-        ),
-        probe,
-    )
-    chance = _chance(store, study, set(rows["probe"]))
     keys = {"attribute": ["attribute"], "other": ["other"], "pair": ["attribute", "other"], None: []}[by]
     parts = rows.groupby(keys, sort=True) if keys else [((), rows)] if len(rows) else []
     rng = np.random.default_rng(seed)
     out: list[dict[str, Any]] = []
     for names, part in parts:
-        groups = part["prompt_group"].tolist()
-        interval = mean_interval(part["leaked"].astype(float).tolist(), groups, rng=rng, resamples=2000, weigh="images")
-        shares = part["went"].value_counts(normalize=True)
-        known = part["attribute"].map(chance).dropna()
+        leaked = part["n"].where(part["went"].isin(["both", "other"]), 0)
+        groups = part.assign(leaked=leaked).groupby("prompt_group", sort=False)[["leaked", "n"]].sum()
+        n = int(part["n"].sum())
+        interval = interval_of_rates(groups["leaked"].to_numpy(), groups["n"].to_numpy(), rng=rng, weigh="images")
+        shares = part.groupby("went")["n"].sum() / n
+        known = part["attribute"].map(chance)
+        weights = part["n"].where(known.notna(), 0)
         row: dict[str, Any] = {"attribute": None, "other": None, **dict(zip(keys, names, strict=True))}
-        row |= {"n": len(part), "n_prompts": part["prompt_group"].nunique(), "tier": part["tier"].iloc[0]}
+        row |= {"n": n, "n_prompts": len(groups), "tier": part["tier"].iloc[0]}
         row |= {("elsewhere" if went == "other" else went): float(shares.get(went, 0.0)) for went in WENT}
         row |= {"leaked": interval.estimate, "low": interval.low, "high": interval.high}
-        out.append(row | {"expected": float(known.mean()) if len(known) else None})
+        out.append(row | {"expected": float(known.fillna(0.0) @ weights / weights.sum()) if weights.sum() else None})
     frame = pd.DataFrame(out, columns=list(COLUMNS))
     return frame.sort_values("leaked", ascending=False, kind="stable", ignore_index=True)
-
-
-def _of_one_probe(rows: pd.DataFrame, probe: str | None) -> pd.DataFrame:
-    """The rows of one probe: of several that tell colours, no picture may count twice."""
-    said = rows["probe"].str.split("-").str[0]
-    there = set(said)
-    chosen = probe or next((name for name in ("binding", "human") if name in there), min(there, default=""))
-    return rows[said == chosen]
 
 
 def _chance(store: Store, study: str, probes: set[str]) -> dict[str, float]:
     """By colour: how often a thing shows it where the prompt asks for it nowhere."""
     seen = store.query(
         """
-        SELECT probe, string_split(label, '|') AS shown,
-            (SELECT list(attribute) FROM binding WHERE binding.prompt_id = scored.prompt_id) AS asked
-        FROM scored WHERE study = ? AND status = 'ok' AND measure = 'colour' AND label IS NOT NULL
+        SELECT probe, label, asked, count(*) AS n FROM (
+            SELECT scored.probe, scored.label, coalesce(claims.asked, []) AS asked FROM scored
+            LEFT JOIN (SELECT prompt_id, list(attribute ORDER BY position) AS asked FROM binding
+                WHERE attribute IS NOT NULL GROUP BY prompt_id) claims USING (prompt_id)
+            WHERE scored.study = ? AND status = 'ok' AND measure = 'colour' AND label IS NOT NULL)
+        GROUP BY ALL ORDER BY ALL
         """,
         [study],
     )
     seen = seen[seen["probe"].isin(probes)]
-    colours = {str(colour) for shown in seen["shown"] for colour in shown}
-    colours |= {str(colour) for asked in seen["asked"] for colour in asked if colour}
+    rows = [
+        (set(label.split("|")), set(asked), int(n))
+        for label, asked, n in zip(seen["label"], seen["asked"], seen["n"], strict=True)
+    ]
     out = {}
-    for colour in colours:
-        free = [
-            colour in shown for shown, asked in zip(seen["shown"], seen["asked"], strict=True) if colour not in asked
-        ]
+    for colour in {colour for shown, asked, _ in rows for colour in shown | asked}:
+        free = sum(n for _, asked, n in rows if colour not in asked)
         if free:
-            out[colour] = sum(free) / len(free)
+            out[colour] = sum(n for shown, asked, n in rows if colour in shown and colour not in asked) / free
     return out

@@ -29,6 +29,11 @@ __all__ = ["STORAGE", "build", "publish", "rows"]
 
 STORAGE = "v1.5.0"
 
+MEASURED = """
+INSERT INTO measured SELECT study, probe, measure, count(*), count(value), count(label) FROM scored
+GROUP BY ALL ORDER BY ALL
+"""
+
 Row = dict[str, Any]
 
 _TYPES = {
@@ -86,6 +91,7 @@ def build(path: Path, ledger: Ledger) -> None:
             }
             connection.from_arrow(arrow.table(columns)).insert_into(table)
         connection.execute(package.joinpath("views.sql").read_text("utf-8"))
+        connection.execute(MEASURED)
         connection.execute("CHECKPOINT")
 
 

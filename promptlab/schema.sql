@@ -210,6 +210,16 @@ CREATE TABLE effect (
     run VARCHAR
 );
 
+-- What was measured of the pictures of a study's current cells, so that nobody has to count. Key: study, probe, measure.
+CREATE TABLE measured (
+    study VARCHAR,
+    probe VARCHAR,
+    measure VARCHAR,
+    scores BIGINT,             -- rows of view scored
+    with_value BIGINT,         -- of these, with a value
+    with_label BIGINT          -- of these, with a label
+);
+
 -- The journals from which this file was built, and how far each was read. Key: file.
 CREATE TABLE journal (
     file VARCHAR,              -- <study>/<run>.jsonl

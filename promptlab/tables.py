@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from promptlab.leakage import leakage
+from promptlab.leakage import leakage, leakages
+from promptlab.ranking import ranking, said_by
 from promptlab.records import OUTCOMES
-from promptlab.stats import mean_interval, paired_effect
+from promptlab.totals import interval_of_rates, interval_of_totals
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +27,7 @@ __all__ = [
     "completeness",
     "effects",
     "leakage",
+    "leakages",
     "outcome_shares",
     "passports",
     "ranking",
@@ -75,15 +77,16 @@ def outcome_shares(
 
     rows = store.query(
         """
-        SELECT o.prompt_group, o.seed, o.outcome, o.probe, o.tier, o.levels[?] AS level, c.position
+        SELECT o.prompt_group, o.outcome, o.probe, o.levels[?] AS level, min(o.tier) AS tier, count(*) AS n,
+            min(c.position) AS first
         FROM outcomes o JOIN cell c ON c.study = o.study AND c.id = o.cell_id
         WHERE o.study = ? AND o.measure = 'correct' AND o.outcome IS NOT NULL
-            AND (SELECT count(*) FROM binding WHERE binding.prompt_id = o.prompt_id) = 2
-        ORDER BY c.position
+            AND o.prompt_id IN (SELECT prompt_id FROM binding GROUP BY prompt_id HAVING count(*) = 2)
+        GROUP BY ALL ORDER BY first, o.outcome
         """,
         [by or "", study],
     )
-    rows = _said_by(rows, probe)
+    rows = said_by(rows, probe)
     rng = np.random.default_rng(seed)
     out: list[dict[str, Any]] = []
     for level in dict.fromkeys(rows["level"]) if by else [None]:
@@ -94,20 +97,13 @@ def outcome_shares(
             if outcome == "accuracy":
                 pool = part[part["outcome"].isin(["correct", "swap", "leak", "other"])]
             hit = pool["outcome"] == ("correct" if outcome == "accuracy" else outcome)
-            groups = pool["prompt_group"].tolist()
-            interval = mean_interval(hit.astype(float).tolist(), groups, rng=rng, resamples=2000)
+            # prompts in the order of the plan: the same random numbers resample the same prompts
+            groups = pool.assign(hits=pool["n"].where(hit, 0)).groupby("prompt_group", sort=False)[["hits", "n"]].sum()
+            interval = interval_of_rates(groups["hits"].to_numpy(), groups["n"].to_numpy(), rng=rng)
             row = {"level": level, "outcome": outcome, "share": interval.estimate, "low": interval.low}
-            row |= {"high": interval.high, "n": len(pool), "n_prompts": len(set(groups))}
+            row |= {"high": interval.high, "n": int(pool["n"].sum()), "n_prompts": len(groups)}
             out.append({**row, "tier": part["tier"].iloc[0] if len(part) else None, **behind.get(outcome, {})})
     return pd.DataFrame(out)
-
-
-def _said_by(rows: pd.DataFrame, probe: str | None) -> pd.DataFrame:
-    """The rows of one probe, whatever its version: of several that tell outcomes, no picture may count twice."""
-    said = rows["probe"].str.split("-").str[0]
-    there = set(said)
-    chosen = probe or next((name for name in ("binding", "human") if name in there), min(there, default=""))
-    return rows[said == chosen]
 
 
 def _corrected(store: Store, rows: pd.DataFrame, rng: np.random.Generator) -> dict[str, dict[str, Any]]:
@@ -124,8 +120,8 @@ def _corrected(store: Store, rows: pd.DataFrame, rng: np.random.Generator) -> di
     if "confusion" not in detail:
         return {outcome: {**blank, "reason": "no passport"} for outcome in OUTCOMES}
     shares = corrected_shares(
-        rows["outcome"].tolist(),
-        rows["prompt_group"].tolist(),
+        rows["outcome"].repeat(rows["n"]).tolist(),
+        rows["prompt_group"].repeat(rows["n"]).tolist(),
         np.array(detail["confusion"]),
         detail["classes"],
         rng=rng,
@@ -149,70 +145,22 @@ def cell_means(
 
     rows = store.query(
         """
-        SELECT prompt_group, probe, levels[?] AS level, value, tier, level_position
+        SELECT prompt_group, split_part(probe, '-', 1) AS probe, level, min(tier) AS tier, fsum(value) AS total,
+            count(*) AS n, bool_and(value IN (0, 1)) AS rate, min(level_position) AS place, min(cell_id) AS first
         FROM scored_by_axis WHERE study = ? AND measure = ? AND axis = ? AND status = 'ok' AND value IS NOT NULL
-        ORDER BY level_position, cell_id, seed, probe, target
+        GROUP BY ALL ORDER BY place, first, probe
         """,
-        [by, study, measure, by],
+        [study, measure, by],
     )
-    rows = _said_by(rows, probe)
+    rows = said_by(rows, probe)
     rng = np.random.default_rng(seed)
     out = []
     for level in dict.fromkeys(rows["level"]):
         part = rows[rows["level"] == level]
-        groups = part["prompt_group"].tolist()
-        interval = mean_interval(part["value"].tolist(), groups, rng=rng, resamples=2000)
+        interval = interval_of_totals(part["total"].tolist(), part["n"].tolist(), part["rate"].tolist(), rng=rng)
         row = {"level": level, "mean": interval.estimate, "low": interval.low, "high": interval.high}
-        out.append({**row, "n": len(part), "n_prompts": len(set(groups)), "tier": part["tier"].iloc[0]})
+        out.append({**row, "n": int(part["n"].sum()), "n_prompts": len(part), "tier": part["tier"].iloc[0]})
     return pd.DataFrame(out, columns=["level", "mean", "low", "high", "n", "n_prompts", "tier"])
-
-
-def ranking(store: Store, study: str, measure: str, axis: str | None = None, seed: int = 0) -> pd.DataFrame:
-    """Wordings by a measure, the best first: levels of `axis`, or whole prompts (the 200 best) if None.
-
-    Columns: level, mean, low, high, n, n_prompts, tier, and behind, behind_low, behind_high: how far it is behind the
-    best, over pictures that differ in nothing else (same prompt family, seed and other levels). Of whole prompts the
-    seeds are resampled, so an interval speaks of that prompt alone.
-    """
-    import pandas as pd
-
-    rows = store.query(
-        """
-        SELECT prompt_group, probe, prompt, seed, value, tier, levels[?] AS level, higher_is_better,
-            concat_ws('|', seed, target, list_filter(map_entries(levels), lambda e: e.key <> ?)::VARCHAR) AS pair,
-            concat_ws('|', seed, target, guidance_scale, num_inference_steps, model, negative_prompt) AS setting
-        FROM scored WHERE study = ? AND measure = ? AND status = 'ok' AND value IS NOT NULL
-        ORDER BY cell_id, seed, probe, target
-        """,
-        [axis or "", axis or "", study, measure],
-    )
-    columns = ["level", "mean", "low", "high", "n", "n_prompts", "tier", "behind", "behind_low", "behind_high"]
-    if axis is None:
-        rows["level"], rows["prompt_group"], rows["pair"] = rows["prompt"], rows["seed"], rows["setting"]
-    rows = _said_by(rows[rows["level"].notna()], None)
-    if not len(rows):
-        return pd.DataFrame(columns=columns)
-    ascending = bool((rows["higher_is_better"] == False).all())  # noqa: E712 - NULL is no False
-    means = rows.groupby("level")["value"].mean().sort_values(ascending=ascending).head(200)
-    best = rows[rows["level"] == means.index[0]]
-    rng = np.random.default_rng(seed)
-    out = []
-    for level in means.index:
-        part = rows[rows["level"] == level]
-        interval = mean_interval(part["value"].tolist(), part["prompt_group"].tolist(), rng=rng, resamples=2000)
-        row = {"level": level, "mean": interval.estimate, "low": interval.low, "high": interval.high, "n": len(part)}
-        row |= {
-            "n_prompts": part["prompt"].nunique() if axis is None else interval.n_groups,
-            "tier": part["tier"].iloc[0],
-        }
-        if level != means.index[0]:
-            a, b = (arm.groupby(["prompt_group", "pair"])["value"].mean() for arm in (best, part))
-            both = a.rename("value_best").to_frame().join(b, how="inner").reset_index()
-            values = both["value_best"].tolist(), both["value"].tolist()
-            gap = paired_effect(*values, both["prompt_group"].tolist(), both["pair"].tolist(), rng=rng, resamples=2000)
-            row |= {"behind": gap.estimate, "behind_low": gap.low, "behind_high": gap.high}
-        out.append(row)
-    return pd.DataFrame(out, columns=columns)
 
 
 def effects(store: Store, study: str) -> pd.DataFrame:

@@ -108,6 +108,13 @@ class Tokens:
         before, after = self._frame
         return len(self._tokenizer.encode(before + text + after, add_special_tokens=self._marked).ids)
 
+    def ids(self, text: str, limit: int) -> list[int]:
+        """Ids of a text with frame and marks, at most `limit`: cut before the mark of the end, as an encoder does."""
+        before, after = self._frame
+        ids: list[int] = self._tokenizer.encode(before + text + after, add_special_tokens=self._marked).ids
+        end = self.marks - self.start
+        return ids if len(ids) <= limit else [*ids[: limit - end], *ids[len(ids) - end :]]
+
     def filler(self, count: int, phrases: str = FILLER) -> str | None:
         """Neutral text of exactly `count` tokens, or None where these phrases cannot make it."""
         return _compose(count, [(p, self.length(p)) for p in _split(phrases)], comma=self.length(","))

@@ -9,12 +9,13 @@ from frame import begin, rows, table
 from gallery import gallery
 
 frame = begin("Bleeding map", "Which colour leaks, and to what?")
-found = table("leakage", frame.study)
+all_of_it = table("leakages", frame.study)
+found = all_of_it["attribute"]
 if not len(found):
     st.info("No picture of this study has two objects whose colours a probe could tell. This study has many:")
     st.code("promptlab run studies/attribute_binding.yaml", language="bash")
     st.stop()
-whole = table("leakage", frame.study, by=None).iloc[0]
+whole = all_of_it[None].iloc[0]
 st.caption(
     f"Pictures in which both objects were found, {frame.tier}. Leaked: the other object has the "
     "colour that was asked of this one. Expected: how often a thing shows that colour where nobody asked for it. "
@@ -49,7 +50,7 @@ with_table(
 st.caption("Blue: measured, with its 95 % interval over prompts. Orange: expected without any leak.")
 
 st.subheader("Colour by colour, noun by noun", anchor=False)
-pairs = table("leakage", frame.study, by="pair")
+pairs = all_of_it["pair"]
 few = 4
 shown = pairs[pairs["n"] >= few]
 st.caption(

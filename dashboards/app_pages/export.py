@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
+import pandas as pd
 import streamlit as st
 from frame import begin, rows, table
 
@@ -10,35 +14,28 @@ from promptlab.export import safe_text
 frame = begin("Export", "How do I hand this on?")
 
 
-def csv(data: object) -> bytes:
+def csv(made: Callable[[], pd.DataFrame]) -> bytes:
     """A CSV in which no cell is a formula."""
-    safe = data.map(safe_text) if hasattr(data, "map") else data
-    return safe.to_csv(index=False).encode("utf-8", "replace")
+    return made().map(safe_text).to_csv(index=False).encode("utf-8", "replace")
 
 
-outcomes = rows(
-    """
+OUTCOMES = """
     SELECT study, prompt, seed, guidance_scale, num_inference_steps, outcome, tier, image, file FROM outcomes
     WHERE study = ? AND measure = 'correct' ORDER BY prompt, seed LIMIT 100000
-    """,
-    [frame.study],
-)
-means = rows(
     """
+MEANS = """
     SELECT cell_id, prompt, model, tier, guidance_scale, num_inference_steps, measure, target, avg(value) AS mean,
         count(value) AS n FROM scored WHERE study = ? AND status = 'ok' GROUP BY ALL ORDER BY ALL LIMIT 100000
-    """,
-    [frame.study],
-)
-for what, data, name in (
-    ("Mean of every measure in every cell", means, "means"),
-    ("Outcome of every picture", outcomes, "outcomes"),
-    ("Contrasts with intervals", table("effects", frame.study), "effects"),
+    """
+for what, made, name in (
+    ("Mean of every measure in every cell", partial(frame.store.query, MEANS, [frame.study]), "means"),
+    ("Outcome of every picture", partial(frame.store.query, OUTCOMES, [frame.study]), "outcomes"),
+    ("Contrasts with intervals", partial(table, "effects", frame.study), "effects"),
 ):
     with st.container(border=True):
         st.subheader(what, anchor=False)
-        st.caption(f"{len(data):,} rows, CSV in UTF-8")
-        st.download_button("Download", csv(data), f"{frame.study}_{name}.csv", "text/csv", key=name)
+        st.caption("CSV in UTF-8, made when it is asked for; at most 100,000 rows")
+        st.download_button("Download", partial(csv, made), f"{frame.study}_{name}.csv", "text/csv", key=name)
 st.subheader("Whole tables", anchor=False)
 st.caption("Parquet with every column, and a CSV without formulas, by command:")
 st.code(f"promptlab export {frame.study} --to exported", language="bash")

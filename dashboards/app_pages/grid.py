@@ -43,13 +43,9 @@ cells = rows(
     """,
     [frame.study, family],
 )
-wide = cells.pivot_table(
-    index=["cell", "prompt", "position", "seed", "image", "file", "status"],
-    columns="axis",
-    values="level",
-    aggfunc="first",
-    dropna=False,
-).reset_index()
+place = ["cell", "seed"]
+apart = cells.dropna(subset="axis").pivot(index=place, columns="axis", values="level").reset_index()
+wide = cells.drop(columns=["axis", "level"]).drop_duplicates(place).merge(apart, how="left", on=place)
 wide = wide[wide["image"].notna() & wide["status"].notna()].sort_values(["position", "seed"])
 wide[NONE] = "seed " + wide["seed"].astype(str)
 fixed = [axis for axis in [*axes, NONE] if axis not in (across, down)]
@@ -59,11 +55,8 @@ for axis, column in zip(fixed, st.columns(max(1, len(fixed))), strict=False):
     if chosen is not None:
         wide = wide[wide[axis] == chosen]
 measures = rows(
-    """
-    SELECT DISTINCT measure FROM scored
-    WHERE study = ? AND prompt_group = ? AND (value IS NOT NULL OR label IS NOT NULL) ORDER BY measure
-    """,
-    [frame.study, family],
+    "SELECT DISTINCT measure FROM measured WHERE study = ? AND with_value + with_label > 0 ORDER BY measure",
+    [frame.study],
 )["measure"].tolist()
 default = measures.index("correct") if "correct" in measures else 0
 measure = st.selectbox("Say below each picture", measures, index=default) if measures else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 import streamlit as st
 from charts import BLUE, by_level, empty, with_table
-from frame import begin, group_means, kinds, measures_of, rows, table
+from frame import begin, group_means, kinds, measures_of, table
 
 frame = begin("Word order", "Does it matter what I name first?")
 axes = [axis for axis, kind in kinds(frame.study).items() if kind in ("order", "position")]
@@ -34,10 +34,7 @@ if len(lines):
     )
     drawn = chart.mark_line(color=BLUE, opacity=0.55) + chart.mark_point(color=BLUE, filled=True, opacity=0.7)
     with_table(drawn.properties(height=320), lines, f"{measure} of each prompt by {axis}")
-effects = table("effects", frame.study)
-mine = effects[
-    effects["contrast"].isin(rows("SELECT DISTINCT contrast FROM effect WHERE study = ?", [frame.study])["contrast"])
-]
+mine = table("effects", frame.study)
 if len(mine):
     st.subheader("Contrasts of the study", anchor=False)
     st.dataframe(
