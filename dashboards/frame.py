@@ -32,6 +32,8 @@ __all__ = [
     "wordings",
 ]
 
+MOST = 60
+"""Wordings that are ranked: twice as many as the chart shows."""
 TIERS = {
     "T0": "T0, drawn truth: it says how far a probe can be trusted, nothing about a model.",
     "T1": "T1, the miniature: its rates say nothing about SDXL or FLUX.",
@@ -196,5 +198,5 @@ def group_means(study: str, measure: str, axis: str) -> pd.DataFrame:
 
 def ranked(study: str, measure: str, axis: str | None) -> pd.DataFrame:
     """Wordings, the best first, each with how far it is behind the best: `promptlab.tables.ranking`."""
-    found: pd.DataFrame = table("ranking", study, measure, axis)
+    found: pd.DataFrame = table("ranking", study, measure, axis, most=MOST)
     return found

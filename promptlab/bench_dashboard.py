@@ -5,6 +5,7 @@
     change    from the click that chooses another value of a filter until the script has ended
     memory    resident memory of the server after so many clicks: the pages in turn, each filter of each page
 
+All of it on a store of 100,000 pictures and four million scores (`promptlab.bench_store`), which a folder can keep.
 Where playwright or Chromium is missing, Streamlit's AppTest runs the scripts alone in this process: no network, no
 drawing, and the memory is that of this process.
 """
@@ -12,48 +13,22 @@ drawing, and the memory is that of this process.
 from __future__ import annotations
 
 import os
-import shutil
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
-from importlib.util import find_spec
-from typing import Any, Protocol
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from promptlab.bench_figures import Figure
+from promptlab.bench_store import STUDY, build_store
+from promptlab.bench_visitors import Visitor, visit
 from promptlab.demo import dashboard_script
-from promptlab.errors import PromptlabError
 from promptlab.home import Home
 
-__all__ = ["CLICKS", "Waits", "percentile", "watch_dashboard"]
+__all__ = ["CLICKS", "PICTURES", "Waits", "dashboard_figures", "percentile", "watch_dashboard"]
 
 CLICKS = 500
-HOME_PAGE = "studies"
-PATIENCE = 120.0
-"""Seconds after which a page counts as broken."""
-
-_WATCH = """() => {
-  if (window.promptlab) return;
-  const seen = window.promptlab = {began: 0, ended: null, ran: false};
-  const app = document.querySelector('[data-testid=stApp]');
-  const click = () => { seen.began = performance.now(); seen.ended = null; seen.ran = false; };
-  document.addEventListener('click', click, true);
-  new MutationObserver(() => {
-    if (app.dataset.testScriptState !== 'notRunning') seen.ran = true;
-    else if (seen.ran) { seen.ended = performance.now(); seen.ran = false; }
-  }).observe(app, {attributes: true, attributeFilter: ['data-test-script-state']});
-}
-"""
-_READY = """() =>
-document.querySelector('h1') !== null
-    && document.querySelector('[data-testid=stApp]').dataset.testScriptState === 'notRunning'
-"""
-_MAIN = "[data-testid=stMain] "
-_FILTERS = f"{_MAIN}[data-testid=stSelectbox], {_MAIN}[data-testid=stMultiSelect], {_MAIN}[data-testid=stButtonGroup]"
+PICTURES = 100_000
 
 
 @dataclass
@@ -70,16 +45,40 @@ class Waits:
     clicks: int = 0
 
 
-class _Visitor(Protocol):
-    """Someone at the dashboard. Seconds are what they waited."""
+def dashboard_figures(
+    repeats: int, folder: Path | None = None, pictures: int = PICTURES, clicks: int = CLICKS, browser: bool = True
+) -> list[Figure]:
+    """First paint, change of a filter and memory, on a store of `pictures` in `folder` (else in a passing one).
 
-    name: str
+    Raises PromptlabError where a page breaks, DiskError.
+    """
+    with TemporaryDirectory() as passing:
+        home = Home(folder.absolute() if folder else Path(passing))
+        built = build_store(home, pictures)
+        waits = watch_dashboard(home, STUDY, repeats, clicks, browser)
+    facts: dict[str, float | str] = {"by": waits.driver, "pictures": built["pictures"], "scores": built["scores"]}
+    steps = {name: seconds for name, seconds in built.items() if name.endswith("_s")}
+    store = (
+        [Figure("dashboard: its store", sum(steps.values()), "s to build", detail={**facts, **steps})] if steps else []
+    )
+    return [
+        *store,
+        Figure("dashboard: first paint, p95", percentile(waits.paints), "s", 2.0, detail=facts | _worst(waits.paints)),
+        Figure("dashboard: filter, p95", percentile(waits.changes), "s", 0.5, detail=_worst(waits.changes)),
+        Figure(
+            f"dashboard: memory after {waits.clicks} clicks",
+            waits.memory,
+            "MB",
+            600.0,
+            detail={"at_start": waits.memory_at_start, "at_most": waits.memory_at_most},
+        ),
+    ]
 
-    def open(self, page: str) -> float: ...
-    def turn(self, page: str) -> float: ...
-    def filters(self) -> int: ...
-    def change(self, filter_: int, turn: int) -> float | None: ...
-    def memory(self) -> float: ...
+
+def _worst(seconds: dict[str, list[float]]) -> dict[str, float | str]:
+    """The median of all, and the slowest of each page."""
+    slowest: dict[str, float | str] = {page: max(some) for page, some in seconds.items()}
+    return {"n": sum(map(len, seconds.values())), "median": percentile(seconds, 0.5), **slowest}
 
 
 def percentile(seconds: dict[str, list[float]], share: float = 0.95) -> float:
@@ -91,10 +90,8 @@ def percentile(seconds: dict[str, list[float]], share: float = 0.95) -> float:
 
 def watch_dashboard(home: Home, study: str, repeats: int, clicks: int = CLICKS, browser: bool = True) -> Waits:
     """Open every page of the dashboard of `home` so many times, then click. Raises PromptlabError for a broken page."""
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    browser = browser and chromium is not None and find_spec("playwright") is not None
     began = time.perf_counter()
-    with _browser(home, study, str(chromium)) if browser else _scripts(home, study) as visitor:
+    with visit(home, study, browser) as visitor:
         waits = Waits(visitor.name)
         names = sorted(page.stem for page in dashboard_script().with_name("app_pages").glob("*.py"))
         for page in names:  # what a server imports once in its life is no page's
@@ -118,7 +115,7 @@ def watch_dashboard(home: Home, study: str, repeats: int, clicks: int = CLICKS, 
     return waits
 
 
-def _walk(names: list[str], visitor: _Visitor) -> Iterator[tuple[str, int | None, int]]:
+def _walk(names: list[str], visitor: Visitor) -> Iterator[tuple[str, int | None, int]]:
     """Page after page, and on each all its filters; again and again."""
     turn = 0
     while True:
@@ -127,152 +124,3 @@ def _walk(names: list[str], visitor: _Visitor) -> Iterator[tuple[str, int | None
             yield page, None, turn
             for filter_ in range(visitor.filters()):
                 yield page, filter_, turn
-
-
-@contextmanager
-def _served(home: Home) -> Iterator[tuple[str, Callable[[], float]]]:
-    """The dashboard as a person starts it: its address, and how much memory it takes in MB."""
-    import psutil
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "promptlab", "dashboard", "--home", str(home.path), "--no-browser"]
-    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen([*command, "--port", str(port)], **quiet) as process:
-        try:
-            base, until = f"http://127.0.0.1:{port}", time.monotonic() + PATIENCE
-            while True:
-                try:
-                    urllib.request.urlopen(f"{base}/_stcore/health", timeout=1).close()
-                    break
-                except OSError:
-                    if process.poll() is not None or time.monotonic() > until:
-                        raise PromptlabError("the dashboard does not start: see `promptlab dashboard`") from None
-                    time.sleep(0.05)
-            server = psutil.Process(process.pid).children()[0]
-            yield base, lambda: server.memory_info().rss / 1e6
-        finally:
-            for child in psutil.Process(process.pid).children(recursive=True):
-                child.terminate()
-            process.terminate()
-
-
-class _Chromium:
-    """Headless Chromium at the real server."""
-
-    name = "Chromium"
-
-    def __init__(self, page: Any, base: str, study: str, memory: Callable[[], float]) -> None:
-        self._page, self._base, self._study = page, base, study
-        self.memory = memory
-
-    def open(self, page: str) -> float:
-        began = time.perf_counter()
-        self._page.goto(f"{self._base}/{'' if page == HOME_PAGE else page}?study={self._study}")
-        self._page.wait_for_function(_READY, timeout=PATIENCE * 1000)
-        seconds = time.perf_counter() - began
-        self._check(page)
-        self._page.evaluate(_WATCH)
-        return seconds
-
-    def _check(self, page: str) -> None:
-        if self._page.locator("[data-testid=stException]").count():
-            raise PromptlabError(f"page {page} of the dashboard shows an error")
-
-    def turn(self, page: str) -> float:
-        links = self._page.locator("[data-testid=stSidebarNavLink]")
-        took = self._waited(links.nth(self._places[page]).click)
-        self._check(page)
-        return took
-
-    @cached_property
-    def _places(self) -> dict[str, int]:
-        links = self._page.locator("[data-testid=stSidebarNavLink]").evaluate_all("all => all.map(a => a.pathname)")
-        return {link.strip("/") or HOME_PAGE: i for i, link in enumerate(links)}
-
-    def filters(self) -> int:
-        return int(self._page.locator(_FILTERS).count())
-
-    def change(self, filter_: int, turn: int) -> float | None:
-        one = self._page.locator(_FILTERS).nth(filter_)
-        if one.get_attribute("data-testid") == "stButtonGroup":
-            buttons = one.locator("button")
-            return self._waited(buttons.nth(turn % buttons.count()).click)
-        one.locator("input").click()
-        options = self._page.locator("[role=option][aria-selected=false]")
-        if not options.count():
-            self._page.keyboard.press("Escape")
-            return None
-        return self._waited(options.nth(turn % options.count()).click)
-
-    def _waited(self, click: Callable[[], None]) -> float:
-        click()
-        self._page.wait_for_function("() => window.promptlab.ended !== null", timeout=PATIENCE * 1000)
-        return float(self._page.evaluate("() => (window.promptlab.ended - window.promptlab.began) / 1000"))
-
-
-@contextmanager
-def _browser(home: Home, study: str, chromium: str) -> Iterator[_Chromium]:
-    from playwright.sync_api import sync_playwright
-
-    with _served(home) as (base, memory), sync_playwright() as driver:
-        quiet = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
-        running = driver.chromium.launch(executable_path=chromium, args=quiet)
-        page = running.new_page(viewport={"width": 1300, "height": 900})
-        yield _Chromium(page, base, study, memory)
-        running.close()
-
-
-class _Scripts:
-    """Streamlit's AppTest: the scripts of the pages in this process."""
-
-    name = "AppTest"
-
-    def __init__(self, study: str) -> None:
-        self._study, self._test = study, None
-
-    def open(self, page: str) -> float:
-        from streamlit.testing.v1 import AppTest
-
-        path = dashboard_script().with_name("app_pages") / f"{page}.py"
-        self._test = AppTest.from_file(str(path), default_timeout=PATIENCE)
-        self._test.query_params["study"] = self._study
-        return self._timed(self._test, page)
-
-    turn = open
-
-    def _timed(self, what: Any, page: str = "") -> float:
-        began = time.perf_counter()
-        what.run()
-        if self._test.exception:
-            raise PromptlabError(f"page {page} of the dashboard shows an error: {self._test.exception[0].message}")
-        return time.perf_counter() - began
-
-    def filters(self) -> int:
-        return len(self._test.main.selectbox)
-
-    def change(self, filter_: int, turn: int) -> float | None:
-        one = self._test.main.selectbox[filter_]
-        if len(one.options) < 2:
-            return None
-        return self._timed(one.select_index((one.index + turn) % len(one.options)))
-
-    def memory(self) -> float:
-        import psutil
-
-        return float(psutil.Process().memory_info().rss / 1e6)
-
-
-@contextmanager
-def _scripts(home: Home, study: str) -> Iterator[_Scripts]:
-    before = os.environ.get("PROMPTLAB_HOME")
-    os.environ["PROMPTLAB_HOME"] = str(home.path)
-    sys.path.insert(0, str(dashboard_script().parent))
-    try:
-        yield _Scripts(study)
-    finally:
-        sys.path.remove(str(dashboard_script().parent))
-        os.environ.pop("PROMPTLAB_HOME")
-        if before is not None:
-            os.environ["PROMPTLAB_HOME"] = before

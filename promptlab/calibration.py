@@ -171,8 +171,10 @@ def _simplex_least_squares(confusion: Floats, said: Floats) -> Floats:
 
 def _each_simplex_least_squares(confusions: Floats, said: Floats) -> Floats:
     """The same for many (rounds, k, k) and (rounds, k): where C^T p = q has a solution p >= 0, that is it, at once."""
+    shares: Floats
     try:
-        shares: Floats = np.linalg.solve(confusions.transpose(0, 2, 1), said[:, :, None])[:, :, 0]
+        solved = np.linalg.solve(confusions.transpose(0, 2, 1), said[:, :, None])[:, :, 0]
+        shares = np.asarray(solved, dtype=np.float64)
     except np.linalg.LinAlgError:
         shares = np.full(said.shape, np.nan)
     for i in np.flatnonzero(~(shares >= 0).all(axis=1)):

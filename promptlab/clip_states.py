@@ -14,6 +14,7 @@ import json
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from scipy import special
 __all__ = ["pooled_states"]
 
 Array = NDArray[np.float32]
+DEFAULTS = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "eos_token_id": 49407, "num_attention_heads": 12}
 ACTS: dict[str, Callable[[Array], Array]] = {
     "gelu": lambda x: (x * special.ndtr(x)).astype(np.float32),
     "quick_gelu": lambda x: (x * special.expit(1.702 * x)).astype(np.float32),
@@ -43,8 +45,7 @@ def pooled_states(folder: Path) -> Callable[[list[int]], Array] | None:
 def _opened(file: Path, _: int) -> Callable[[list[int]], Array] | None:
     from safetensors import SafetensorError, safe_open
 
-    config = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "eos_token_id": 49407, "num_attention_heads": 12}
-    config |= json.loads(file.with_name("config.json").read_text("utf-8"))
+    config: dict[str, Any] = {**DEFAULTS, **json.loads(file.with_name("config.json").read_text("utf-8"))}
     act, heads, eps = (
         ACTS.get(config["hidden_act"]),
         int(config["num_attention_heads"]),
@@ -63,10 +64,12 @@ def _opened(file: Path, _: int) -> Callable[[list[int]], Array] | None:
     def norm(x: Array, name: str) -> Array:
         centred = x - x.mean(axis=-1, keepdims=True)
         scale = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + np.float32(eps))
-        return centred / scale * w[f"{name}.weight"] + w[f"{name}.bias"]
+        normed: Array = centred / scale * w[f"{name}.weight"] + w[f"{name}.bias"]
+        return normed
 
     def linear(x: Array, name: str) -> Array:
-        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+        out: Array = x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+        return out
 
     def attend(x: Array, name: str) -> Array:
         n, width = x.shape

@@ -86,13 +86,13 @@ def _table(rows: pd.DataFrame, chance: dict[str, float], by: By, seed: int) -> p
         n = int(part["n"].sum())
         interval = interval_of_rates(groups["leaked"].to_numpy(), groups["n"].to_numpy(), rng=rng, weigh="images")
         shares = part.groupby("went")["n"].sum() / n
-        known = part["attribute"].map(chance)
-        weights = part["n"].where(known.notna(), 0)
+        told = [(chance[a], k) for a, k in zip(part["attribute"], part["n"].tolist(), strict=True) if a in chance]
         row: dict[str, Any] = {"attribute": None, "other": None, **dict(zip(keys, names, strict=True))}
         row |= {"n": n, "n_prompts": len(groups), "tier": part["tier"].iloc[0]}
         row |= {("elsewhere" if went == "other" else went): float(shares.get(went, 0.0)) for went in WENT}
         row |= {"leaked": interval.estimate, "low": interval.low, "high": interval.high}
-        out.append(row | {"expected": float(known.fillna(0.0) @ weights / weights.sum()) if weights.sum() else None})
+        weight = sum(k for _, k in told)
+        out.append(row | {"expected": sum(rate * k for rate, k in told) / weight if weight else None})
     frame = pd.DataFrame(out, columns=list(COLUMNS))
     return frame.sort_values("leaked", ascending=False, kind="stable", ignore_index=True)
 

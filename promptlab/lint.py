@@ -166,8 +166,8 @@ def _embedder(folder: Path) -> Any:
 
 
 def _unit(state: np.ndarray) -> np.ndarray:
-    long: np.ndarray = state.astype(np.float64)
-    return long / np.linalg.norm(long)
+    unit: np.ndarray = state.astype(np.float64) / np.linalg.norm(state.astype(np.float64))
+    return unit
 
 
 def verdicts(store: Store) -> dict[str, str]:

@@ -87,6 +87,7 @@ def ranking(
     paired = store.query(
         _PAIRS, {**asked, "probe": rows["probe"].iloc[0], "best": best, "levels": [str(name) for name in means.index]}
     )
+    rows = rows[rows["level"].isin(means.index)]
     parts, gaps = dict(list(rows.groupby("level"))), dict(list(paired.groupby("level")))
     rng = np.random.default_rng(seed)
     out = []

@@ -87,11 +87,15 @@ def outcome_shares(
         [by or "", study],
     )
     rows = said_by(rows, probe)
+    known: dict[str, dict[str, Any]] = {}
     rng = np.random.default_rng(seed)
     out: list[dict[str, Any]] = []
     for level in dict.fromkeys(rows["level"]) if by else [None]:
         part = rows if level is None else rows[rows["level"] == level]
-        behind = _corrected(store, part, rng)
+        probe_id = str(part["probe"].iloc[0]) if len(part) else ""
+        if probe_id not in known:
+            known[probe_id] = _confusion(store, probe_id)
+        behind = _corrected(part, known[probe_id], rng)
         for outcome in (*OUTCOMES, "accuracy"):
             pool = part
             if outcome == "accuracy":
@@ -106,24 +110,28 @@ def outcome_shares(
     return pd.DataFrame(out)
 
 
-def _corrected(store: Store, rows: pd.DataFrame, rng: np.random.Generator) -> dict[str, dict[str, Any]]:
+def _confusion(store: Store, probe: str) -> dict[str, Any]:
+    """What the passport says of a probe's outcomes: `classes` and `confusion`; empty without one."""
+    found = store.query("SELECT detail FROM passport WHERE probe = ? AND family = 'binding'", [probe])
+    detail: dict[str, Any] = json.loads(found["detail"].iloc[0]) if len(found) else {}
+    return detail if "confusion" in detail else {}
+
+
+def _corrected(rows: pd.DataFrame, known: dict[str, Any], rng: np.random.Generator) -> dict[str, dict[str, Any]]:
     """By outcome: corrected, corrected_low, corrected_high, reason."""
     from promptlab.calibration import corrected_shares
 
     blank = {"corrected": None, "corrected_low": None, "corrected_high": None}
     if not len(rows):
         return {}
-    found = store.query(
-        "SELECT detail FROM passport WHERE probe = ? AND family = 'binding'", [str(rows["probe"].iloc[0])]
-    )
-    detail = json.loads(found["detail"].iloc[0]) if len(found) else {}
-    if "confusion" not in detail:
+    if not known:
         return {outcome: {**blank, "reason": "no passport"} for outcome in OUTCOMES}
+    times = rows["n"].to_numpy()
     shares = corrected_shares(
-        rows["outcome"].repeat(rows["n"]).tolist(),
-        rows["prompt_group"].repeat(rows["n"]).tolist(),
-        np.array(detail["confusion"]),
-        detail["classes"],
+        np.repeat(rows["outcome"].to_numpy(), times).tolist(),
+        np.repeat(rows["prompt_group"].to_numpy(), times).tolist(),
+        np.array(known["confusion"]),
+        known["classes"],
         rng=rng,
     )
     if shares.estimate is None or shares.low is None or shares.high is None:

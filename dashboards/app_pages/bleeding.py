@@ -88,7 +88,7 @@ other = chosen.get("other") or str(pairs.iloc[0]["other"])
 worst = rows(
     """
     SELECT image, file, prompt, seed, went, other, other_shown FROM leakage
-    WHERE study = ? AND attribute = ? AND other = ? AND leaked ORDER BY went DESC, prompt, seed LIMIT 48
+    WHERE study = ? AND attribute = ? AND other = ? AND leaked ORDER BY went DESC, prompt, seed, image LIMIT 48
     """,
     [frame.study, attribute, other],
 )

@@ -31,7 +31,7 @@ across = left.selectbox("Across", [*axes, NONE], key="x", bind="query-params")
 others = [axis for axis in [*axes, NONE] if axis != across]
 down = middle.selectbox("Down", others, key="y", bind="query-params")
 names = dict(zip(families["prompt_group"], families["prompt"], strict=True))
-family = right.selectbox("Prompt family", list(names), format_func=lambda group: names[group])
+family = right.selectbox("Prompt family", list(names), format_func=lambda group: names.get(group, group))
 cells = rows(
     """
     SELECT cell.id AS cell, cell.prompt, cell.position, cell_image.seed, image.id AS image, image.file, image.status,

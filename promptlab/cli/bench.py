@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,22 +15,30 @@ __all__ = ["bench"]
 def bench(
     what: Annotated[
         list[str] | None,
-        typer.Argument(help="all, generate, score, overhead, plan, store, start, workers.", show_default=False),
+        typer.Argument(
+            help="all, generate, score, overhead, plan, store, start, workers; dashboard (minutes, not in all).",
+            show_default=False,
+        ),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="How often each is measured; the median counts.")] = 3,
+    folder: Annotated[
+        Path | None, typer.Option(help="For dashboard: where its store is kept, and found again.", show_default=False)
+    ] = None,
+    pictures: Annotated[int, typer.Option(min=240, help="For dashboard: pictures in its store.")] = 100_000,
     json_: Annotated[bool, typer.Option("--json", help="One JSON object, for a machine.")] = False,
 ) -> None:
     """Measure promptlab against what one would write by hand, on this machine."""
     import json
     from dataclasses import asdict
 
-    from promptlab.bench import BENCHES, machine
+    from promptlab.bench import BENCHES, LONG, machine
     from promptlab.bench import bench as measure
 
-    names = list(BENCHES) if what in (None, [], ["all"]) else what or []
+    names = [name for name in BENCHES if name not in LONG] if what in (None, [], ["all"]) else what or []
     figures = []
     for name in names:
-        for figure in measure(name, repeats):
+        options = {"folder": folder, "pictures": pictures} if name == "dashboard" else {}
+        for figure in measure(name, repeats, **options):
             figures.append(figure)
             if json_:
                 continue
