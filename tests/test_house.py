@@ -25,10 +25,10 @@ FLOORS = {
     "judge_models ledger lock manifests miniature.* outcome_scores picture_folders picture_notes pictures "
     "probes.* publish reader scenes store",
     4: "analyses.* analysis analyzer attention_answer bench bench_dashboard bench_figures bench_store "
-    "bench_workers blind burn by_hand card claim_figures claims convergence cost detection distribution "
-    "effects estimate export findings gates generator imports judges leakage lint needle order passports "
-    "plan ranking rarity ratings ray_workers readings recovery report reproduce run specificity suitability "
-    "tables text_grids tracing truth tryout workers",
+    "bench_visitors bench_workers blind burn by_hand card claim_figures claims convergence cost detection "
+    "distribution effects estimate export findings gates generator imports judges leakage lint needle order "
+    "passports plan ranking rarity ratings ray_workers readings recovery report reproduce run specificity "
+    "suitability tables text_grids tracing truth tryout workers",
     5: "__main__ cli.*",
 }
 """DESIGN section 4, with every module that there is; `x.*` is the folder x."""
