@@ -66,8 +66,8 @@ pairs = rows(
 )
 seeds = [f"seed {seed}" for seed in dict.fromkeys(pairs["seed"])]
 html = {
-    (f"seed {row.seed}", "A" if row.cell == a else "B"): picture_html(row, frame.study, row.outcome or "", "medium")
-    for row in pairs.itertuples()
+    (f"seed {row.seed}", "A" if row.cell == a else "B"): picture_html(row, frame.study, outcome, "medium")
+    for row, outcome in zip(pairs.itertuples(), pairs["outcome"].fillna(""), strict=True)
 }
 if a == b:
     html |= {(seed, "B"): html[(seed, "A")] for seed in seeds}
