@@ -20,7 +20,6 @@ __all__ = [
     "Frame",
     "begin",
     "begin_anywhere",
-    "group_means",
     "kinds",
     "measures_of",
     "ranked",
@@ -182,18 +181,6 @@ def wordings(study: str) -> list[str]:
         [study],
     )
     return [str(axis) for axis in found["axis"]]
-
-
-def group_means(study: str, measure: str, axis: str) -> pd.DataFrame:
-    """Mean of a measure in each prompt family at each level: prompt_group, prompt, level, mean, n."""
-    return rows(
-        """
-        SELECT prompt_group, min(prompt) AS prompt, level, avg(value) AS mean, count(value) AS n FROM scored_by_axis
-        WHERE study = ? AND measure = ? AND axis = ? AND status = 'ok' AND value IS NOT NULL
-        GROUP BY prompt_group, level, level_position ORDER BY level_position, prompt_group LIMIT 5000
-        """,
-        [study, measure, axis],
-    )
 
 
 def ranked(study: str, measure: str, axis: str | None) -> pd.DataFrame:

@@ -28,16 +28,26 @@ __all__ = ["Visitor", "visit"]
 HOME_PAGE = "studies"
 PATIENCE = 120.0
 """Seconds after which a page counts as broken."""
+SETTLED = 150
+"""Milliseconds that a list of choices has to unfold; they are nobody's wait."""
 _WATCH = """() => {
   if (window.promptlab) return;
-  const seen = window.promptlab = {began: 0, ended: null, ran: false};
-  const app = document.querySelector('[data-testid=stApp]');
-  const click = () => { seen.began = performance.now(); seen.ended = null; seen.ran = false; };
+  const seen = window.promptlab = {};
+  const running = () => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState !== 'notRunning';
+  const now = () => performance.now();
+  const click = () => Object.assign(seen, {began: now(), moved: now(), ended: null, ran: false});
+  click();
   document.addEventListener('click', click, true);
   new MutationObserver(() => {
-    if (app.dataset.testScriptState !== 'notRunning') seen.ran = true;
-    else if (seen.ran) { seen.ended = performance.now(); seen.ran = false; }
-  }).observe(app, {attributes: true, attributeFilter: ['data-test-script-state']});
+    seen.moved = now();
+    if (running()) seen.ran = true;
+    else if (seen.ran) { seen.ended = seen.moved; seen.ran = false; }
+  }).observe(document, {subtree: true, childList: true, characterData: true, attributes: true});
+  seen.done = () => {
+    // a script may end before the page ever shows that it runs; then the last change was its last
+    if (seen.ended === null && !running() && now() - seen.moved > 500) seen.ended = seen.moved;
+    return seen.ended !== null;
+  };
 }
 """
 _READY = """() =>
@@ -149,14 +159,16 @@ class _Chromium:
             return self._waited(buttons.nth(turn % buttons.count()).click)
         one.locator("input").click()
         options = self._page.locator("[role=option][aria-selected=false]")
-        if not options.count():
+        self._page.wait_for_timeout(SETTLED)
+        there = options.count()
+        if not there:
             self._page.keyboard.press("Escape")
             return None
-        return self._waited(options.nth(turn % options.count()).click)
+        return self._waited(options.nth(turn % there).click)
 
     def _waited(self, click: Callable[[], None]) -> float:
         click()
-        self._page.wait_for_function("() => window.promptlab.ended !== null", timeout=PATIENCE * 1000)
+        self._page.wait_for_function("() => window.promptlab.done()", timeout=PATIENCE * 1000)
         return float(self._page.evaluate("() => (window.promptlab.ended - window.promptlab.began) / 1000"))
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "cell_means",
     "claims",
     "completeness",
+    "curves",
     "effects",
     "leakage",
     "leakages",
@@ -149,18 +150,31 @@ def cell_means(
 
     Where several probes give the measure, `probe` says whose word counts, as in `outcome_shares`.
     """
+    return curves(store, study, measure, by, seed, probe)[0]
+
+
+_CURVES = """
+SELECT cell.prompt_group, min(cell.prompt) AS prompt, split_part(score.probe, '-', 1) AS probe, level.level,
+    min(cell.tier) AS tier, fsum(value) AS total, count(*) AS n, bool_and(value IN (0, 1)) AS rate,
+    min(level.level_position) AS place, min(cell.id) AS first
+FROM cell
+JOIN level ON level.study = cell.study AND level.cell_id = cell.id AND level.axis = $by
+JOIN cell_image ON cell_image.study = cell.study AND cell_image.cell_id = cell.id
+JOIN image ON image.id = cell_image.image AND image.status = 'ok'
+JOIN score ON score.image = image.id AND coalesce(score.prompt_id, cell.prompt_id) = cell.prompt_id
+WHERE cell.study = $study AND cell.current AND score.measure = $measure AND score.value IS NOT NULL
+GROUP BY ALL ORDER BY place, first, probe
+"""
+"""View scored_by_axis, without the columns that nobody asks for here."""
+
+
+def curves(
+    store: Store, study: str, measure: str, by: str, seed: int = 0, probe: str | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`cell_means`, and the same of each prompt family: prompt_group, prompt, level, mean, n, by level and family."""
     import pandas as pd
 
-    rows = store.query(
-        """
-        SELECT prompt_group, split_part(probe, '-', 1) AS probe, level, min(tier) AS tier, fsum(value) AS total,
-            count(*) AS n, bool_and(value IN (0, 1)) AS rate, min(level_position) AS place, min(cell_id) AS first
-        FROM scored_by_axis WHERE study = ? AND measure = ? AND axis = ? AND status = 'ok' AND value IS NOT NULL
-        GROUP BY ALL ORDER BY place, first, probe
-        """,
-        [study, measure, by],
-    )
-    rows = said_by(rows, probe)
+    rows = said_by(store.query(_CURVES, {"study": study, "measure": measure, "by": by}), probe)
     rng = np.random.default_rng(seed)
     out = []
     for level in dict.fromkeys(rows["level"]):
@@ -168,7 +182,9 @@ def cell_means(
         interval = interval_of_totals(part["total"].tolist(), part["n"].tolist(), part["rate"].tolist(), rng=rng)
         row = {"level": level, "mean": interval.estimate, "low": interval.low, "high": interval.high}
         out.append({**row, "n": int(part["n"].sum()), "n_prompts": len(part), "tier": part["tier"].iloc[0]})
-    return pd.DataFrame(out, columns=["level", "mean", "low", "high", "n", "n_prompts", "tier"])
+    each = rows.assign(mean=rows["total"] / rows["n"]).sort_values(["place", "prompt_group"], ignore_index=True)
+    means = pd.DataFrame(out, columns=["level", "mean", "low", "high", "n", "n_prompts", "tier"])
+    return means, each[["prompt_group", "prompt", "level", "mean", "n"]]
 
 
 def effects(store: Store, study: str) -> pd.DataFrame:
