@@ -153,12 +153,17 @@ def measures_of(study: str) -> list[str]:
     return [str(name) for name in found["measure"]]
 
 
-def kinds(study: str) -> dict[str, str]:
-    """What each axis of the study is, as its file says: order, position, ladder, tokens, swap, alone; else values."""
+@st.cache_data(show_spinner=False, max_entries=20)
+def _written(text: str) -> Any:
     import yaml
 
+    return yaml.safe_load(text)
+
+
+def kinds(study: str) -> dict[str, str]:
+    """What each axis of the study is, as its file says: order, position, ladder, tokens, swap, alone; else values."""
     text = rows("SELECT text FROM study WHERE name = ?", [study])["text"]
-    written = yaml.safe_load(text.iloc[0]) if len(text) and text.iloc[0] else {}
+    written = _written(text.iloc[0]) if len(text) and text.iloc[0] else {}
     axes = rows("SELECT DISTINCT axis FROM level WHERE study = ? ORDER BY axis", [study])["axis"]
     given = written.get("axes", {}) if isinstance(written, dict) else {}
     out = {}

@@ -24,7 +24,8 @@ frame_ = ranked(frame.study, measure, None if axis == PROMPT else axis)
 if not len(frame_):
     st.info("This measure has no value for these wordings.")
     st.stop()
-meaning = rows("SELECT * FROM measure WHERE name = ?", [measure])
+meanings = rows("SELECT * FROM measure")
+meaning = meanings[meanings["name"] == measure]
 better = meaning["higher_is_better"].iloc[0] if len(meaning) else None
 unit = str(meaning["unit"].iloc[0] or "") if len(meaning) else ""
 st.caption(
@@ -54,15 +55,17 @@ bars = chart.mark_rule(color=BLUE, strokeWidth=2).encode(y=y, x="low:Q", x2="hig
 with_table((bars + points).properties(height=alt.Step(28)), frame_, f"{measure} of each wording with 95 % intervals")
 
 st.subheader("Copy it", anchor=False)
-example = rows(
+examples = rows(
     """
-    SELECT cell.prompt, cell.negative_prompt, cell.num_inference_steps AS steps, cell.guidance_scale AS cfg, cell.width,
+    SELECT DISTINCT ON (wording) CASE WHEN level.level IS NULL THEN cell.prompt ELSE level.level END AS wording,
+        cell.prompt, cell.negative_prompt, cell.num_inference_steps AS steps, cell.guidance_scale AS cfg, cell.width,
         cell.height, cell.scheduler, cell.model FROM cell
     LEFT JOIN level ON level.study = cell.study AND level.cell_id = cell.id AND level.axis = ?
-    WHERE cell.study = ? AND cell.current AND (level.level = ? OR cell.prompt = ?) ORDER BY cell.position LIMIT 1
+    WHERE cell.study = ? AND cell.current ORDER BY wording, cell.position
     """,
-    [axis, frame.study, str(best["level"]), str(best["level"])],
+    [axis, frame.study],
 )
+example = examples[examples["wording"] == str(best["level"])]
 if len(example):
     one = example.iloc[0]
     settings = ", ".join(
