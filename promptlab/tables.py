@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from promptlab.leakage import leakage, leakages
+from promptlab.leakage import leakage, leakages, leaked_pictures
 from promptlab.ranking import ranking, said_by
 from promptlab.records import OUTCOMES
 from promptlab.totals import interval_of_rates, interval_of_totals
@@ -29,6 +29,7 @@ __all__ = [
     "effects",
     "leakage",
     "leakages",
+    "leaked_pictures",
     "outcome_shares",
     "passports",
     "ranking",
@@ -76,18 +77,7 @@ def outcome_shares(
     """
     import pandas as pd
 
-    rows = store.query(
-        """
-        SELECT o.prompt_group, o.outcome, o.probe, o.levels[?] AS level, min(o.tier) AS tier, count(*) AS n,
-            min(c.position) AS first
-        FROM outcomes o JOIN cell c ON c.study = o.study AND c.id = o.cell_id
-        WHERE o.study = ? AND o.measure = 'correct' AND o.outcome IS NOT NULL
-            AND o.prompt_id IN (SELECT prompt_id FROM binding GROUP BY prompt_id HAVING count(*) = 2)
-        GROUP BY ALL ORDER BY first, o.outcome
-        """,
-        [by or "", study],
-    )
-    rows = said_by(rows, probe)
+    rows = said_by(store.query(_OUTCOMES, {"study": study, "by": by}), probe)
     known: dict[str, dict[str, Any]] = {}
     rng = np.random.default_rng(seed)
     out: list[dict[str, Any]] = []
@@ -109,6 +99,21 @@ def outcome_shares(
             row |= {"high": interval.high, "n": int(pool["n"].sum()), "n_prompts": len(groups)}
             out.append({**row, "tier": part["tier"].iloc[0] if len(part) else None, **behind.get(outcome, {})})
     return pd.DataFrame(out)
+
+
+_OUTCOMES = """
+SELECT cell.prompt_group, score.label AS outcome, score.probe, level.level, min(cell.tier) AS tier, count(*) AS n,
+    min(cell.position) AS first
+FROM cell
+LEFT JOIN level ON level.study = cell.study AND level.cell_id = cell.id AND level.axis = $by
+JOIN cell_image ON cell_image.study = cell.study AND cell_image.cell_id = cell.id
+JOIN image ON image.id = cell_image.image AND image.status = 'ok'
+JOIN score ON score.image = image.id AND coalesce(score.prompt_id, cell.prompt_id) = cell.prompt_id
+WHERE cell.study = $study AND cell.current AND score.measure = 'correct' AND score.label IS NOT NULL
+    AND cell.prompt_id IN (SELECT prompt_id FROM binding GROUP BY prompt_id HAVING count(*) = 2)
+GROUP BY ALL ORDER BY first, outcome
+"""
+"""View outcomes, without the columns that nobody asks for here."""
 
 
 def _confusion(store: Store, probe: str) -> dict[str, Any]:

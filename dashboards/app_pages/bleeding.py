@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 import streamlit as st
 from charts import BLUE, with_table
-from frame import begin, rows, table
+from frame import begin, table
 from gallery import gallery
 
 frame = begin("Bleeding map", "Which colour leaks, and to what?")
@@ -85,13 +85,7 @@ with st.expander("The same as a table"):
 chosen = (event.get("selection", {}).get("cell") or [{}])[0] if isinstance(event, dict) or hasattr(event, "get") else {}
 attribute = chosen.get("attribute") or str(pairs.iloc[0]["attribute"])
 other = chosen.get("other") or str(pairs.iloc[0]["other"])
-worst = rows(
-    """
-    SELECT image, file, prompt, seed, went, other, other_shown FROM leakage
-    WHERE study = ? AND attribute = ? AND other = ? AND leaked ORDER BY went DESC, prompt, seed, image LIMIT 48
-    """,
-    [frame.study, attribute, other],
-)
+worst = table("leaked_pictures", frame.study, attribute, other)
 st.subheader("Where it went wrong", anchor=False)
 st.text(f"Asked {attribute} of another object, and the {other} has it: {len(worst)} pictures.")
 if len(worst):
