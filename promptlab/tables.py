@@ -7,6 +7,7 @@ picture that is not ok, or not measured, is in no mean; `completeness` says how 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,7 @@ __all__ = [
     "leakage",
     "leakages",
     "leaked_pictures",
+    "many_curves",
     "outcome_shares",
     "passports",
     "ranking",
@@ -159,15 +161,16 @@ def cell_means(
 
 
 _CURVES = """
-SELECT cell.prompt_group, min(cell.prompt) AS prompt, split_part(score.probe, '-', 1) AS probe, level.level,
-    min(cell.tier) AS tier, fsum(value) AS total, count(*) AS n, bool_and(value IN (0, 1)) AS rate,
+SELECT score.measure, cell.prompt_group, min(cell.prompt) AS prompt, split_part(score.probe, '-', 1) AS probe,
+    level.level, min(cell.tier) AS tier, fsum(value) AS total, count(*) AS n, bool_and(value IN (0, 1)) AS rate,
     min(level.level_position) AS place, min(cell.id) AS first
 FROM cell
 JOIN level ON level.study = cell.study AND level.cell_id = cell.id AND level.axis = $by
 JOIN cell_image ON cell_image.study = cell.study AND cell_image.cell_id = cell.id
 JOIN image ON image.id = cell_image.image AND image.status = 'ok'
 JOIN score ON score.image = image.id AND coalesce(score.prompt_id, cell.prompt_id) = cell.prompt_id
-WHERE cell.study = $study AND cell.current AND score.measure = $measure AND score.value IS NOT NULL
+WHERE cell.study = $study AND cell.current AND list_contains($measures::VARCHAR[], score.measure)
+    AND score.value IS NOT NULL
 GROUP BY ALL ORDER BY place, first, probe
 """
 """View scored_by_axis, without the columns that nobody asks for here."""
@@ -177,9 +180,20 @@ def curves(
     store: Store, study: str, measure: str, by: str, seed: int = 0, probe: str | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`cell_means`, and the same of each prompt family: prompt_group, prompt, level, mean, n, by level and family."""
+    return many_curves(store, study, (measure,), by, seed, probe)[measure]
+
+
+def many_curves(
+    store: Store, study: str, measures: Sequence[str], by: str, seed: int = 0, probe: str | None = None
+) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
+    """`curves` of several measures, for which the pictures are read once."""
+    rows = store.query(_CURVES, {"study": study, "measures": list(measures), "by": by})
+    return {name: _curves(said_by(rows[rows["measure"] == name], probe), seed) for name in measures}
+
+
+def _curves(rows: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     import pandas as pd
 
-    rows = said_by(store.query(_CURVES, {"study": study, "measure": measure, "by": by}), probe)
     rng = np.random.default_rng(seed)
     out = []
     for level in dict.fromkeys(rows["level"]):

@@ -32,10 +32,11 @@ wanted = [
 ]
 st.subheader("What it does to the picture", anchor=False)
 chosen = st.multiselect("Measures", measures, default=wanted[:4])
+usual = table("many_curves", frame.study, tuple(wanted[:4]), axis)
 columns = st.columns(2)
 for i, measure in enumerate(chosen):
     with columns[i % 2]:
-        means = table("cell_means", frame.study, measure, axis)
+        means, _ = usual[measure] if measure in usual else table("curves", frame.study, measure, axis)
         if not empty(means, measure):
             with_table(by_level(means, axis, measure), means, f"{measure} by {axis}")
 if "p95_chroma" in wanted or "colourfulness" in wanted:
