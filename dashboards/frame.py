@@ -21,7 +21,6 @@ __all__ = [
     "Frame",
     "begin",
     "begin_anywhere",
-    "group_means",
     "how_to",
     "kinds",
     "measures_of",
@@ -35,6 +34,8 @@ __all__ = [
     "wordings",
 ]
 
+MOST = 60
+"""Wordings that are ranked: twice as many as the chart shows."""
 TIERS = {
     "T0": "T0, drawn truth: it says how far a probe can be trusted, nothing about a model.",
     "T1": "T1, the miniature: its rates say nothing about SDXL or FLUX.",
@@ -56,16 +57,27 @@ class Frame:
         return studies().set_index("study").loc[self.study]
 
 
+_states: list[str] = []
+
+
 def snapshot() -> str:
-    """Names the state of the database; another one once it was replaced. Empty where there is none."""
+    """Names the state of the database; another one once it was replaced. Empty where there is none.
+
+    With a new state all answers of the former one are let go: nobody asks for them again.
+    """
     try:
         stat = find_home().database.stat()
     except OSError:
         return ""
-    return f"{find_home().database}:{stat.st_ino}:{stat.st_mtime_ns}"
+    state = f"{find_home().database}:{stat.st_ino}:{stat.st_mtime_ns}"
+    if _states != [state]:
+        _states[:] = [state]
+        for kept in (_rows, _table, _taken_along):
+            kept.clear()
+    return state
 
 
-@st.cache_data(show_spinner=False, max_entries=300)
+@st.cache_data(show_spinner=False, max_entries=200)
 def _rows(_: str, sql: str, parameters: tuple[Any, ...]) -> pd.DataFrame:
     return Store().query(sql, list(parameters))
 
@@ -76,26 +88,32 @@ def rows(sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
 
 
 @st.cache_data(show_spinner=False, max_entries=100)
-def _table(_: str, name: str, arguments: tuple[Any, ...], options: tuple[tuple[str, Any], ...]) -> pd.DataFrame:
+def _table(_: str, name: str, arguments: tuple[Any, ...], options: tuple[tuple[str, Any], ...]) -> Any:
     from promptlab import tables
 
-    frame: pd.DataFrame = getattr(tables, name)(Store(), *arguments, **dict(options))
-    return frame
+    return getattr(tables, name)(Store(), *arguments, **dict(options))
 
 
-def table(name: str, *arguments: Any, **options: Any) -> pd.DataFrame:
-    """A table of `promptlab.tables` by its name; made once a state of the database."""
+def table(name: str, *arguments: Any, **options: Any) -> Any:
+    """A table of `promptlab.tables` by its name, or several; made once a state of the database."""
     return _table(snapshot(), name, arguments, tuple(options.items()))
 
 
 def studies() -> pd.DataFrame:
     """Every study that was run."""
-    return table("studies")
+    found: pd.DataFrame = table("studies")
+    return found
 
 
-def tiers(study: str) -> list[str]:
-    """Tiers of a study's current cells."""
-    return rows("SELECT DISTINCT tier FROM cell WHERE study = ? AND current ORDER BY tier", [study])["tier"].tolist()
+def tiers() -> dict[str, list[str | None]]:
+    """Every study that plans a picture, with the tiers of its current cells."""
+    found = rows(
+        """
+        SELECT study, list(DISTINCT tier ORDER BY tier) AS tiers FROM cell
+        WHERE current AND (study, id) IN (SELECT (study, cell_id) FROM cell_image) GROUP BY study ORDER BY study
+        """
+    )
+    return {str(study): list(some) for study, some in zip(found["study"], found["tiers"], strict=True)}
 
 
 def begin_anywhere(title: str, question: str) -> None:
@@ -109,11 +127,12 @@ def begin(title: str, question: str, *, needs_study: bool = True) -> Frame:
     begin_anywhere(title, question)
     store = Store()
     try:
-        known = studies()["study"].tolist() if snapshot() else []
+        tiers_of = tiers() if snapshot() else {}
     except PromptlabError as error:
         st.error("The database cannot be read.")
         st.text(str(error))
         st.stop()
+    known = list(tiers_of)
     if not known:
         st.info("Nothing was run here yet. A few minutes make the first study:")
         st.code("promptlab run studies/attribute_binding.yaml", language=None)
@@ -125,7 +144,7 @@ def begin(title: str, question: str, *, needs_study: bool = True) -> Frame:
     study = st.sidebar.selectbox("Study", known, index=at, help="All pages show this study.")
     st.session_state["study"] = study
     st.query_params["study"] = study
-    here = tiers(study)
+    here = tiers_of[study]
     for tier in here:
         st.sidebar.caption(TIERS.get(tier, "No tier is known."))
     return Frame(store, study, ", ".join(t or "unknown tier" for t in here))
@@ -148,16 +167,21 @@ def how_to(verb: str, study: str, more: str = "") -> None:
 
 def measures_of(study: str) -> list[str]:
     """Measures of which some picture of the study has a value."""
-    found = rows("SELECT DISTINCT measure FROM scored WHERE study = ? AND value IS NOT NULL ORDER BY measure", [study])
+    found = rows("SELECT DISTINCT measure FROM measured WHERE study = ? AND with_value > 0 ORDER BY measure", [study])
     return [str(name) for name in found["measure"]]
+
+
+@st.cache_data(show_spinner=False, max_entries=20)
+def _written(text: str) -> Any:
+    import yaml
+
+    return yaml.safe_load(text)
 
 
 def kinds(study: str) -> dict[str, str]:
     """What each axis of the study is, as its file says: order, position, ladder, tokens, swap, alone; else values."""
-    import yaml
-
     text = rows("SELECT text FROM study WHERE name = ?", [study])["text"]
-    written = yaml.safe_load(text.iloc[0]) if len(text) and text.iloc[0] else {}
+    written = _written(text.iloc[0]) if len(text) and text.iloc[0] else {}
     axes = rows("SELECT DISTINCT axis FROM level WHERE study = ? ORDER BY axis", [study])["axis"]
     given = written.get("axes", {}) if isinstance(written, dict) else {}
     out = {}
@@ -182,28 +206,10 @@ def wordings(study: str) -> list[str]:
     return [str(axis) for axis in found["axis"]]
 
 
-def group_means(study: str, measure: str, axis: str) -> pd.DataFrame:
-    """Mean of a measure in each prompt family at each level: prompt_group, prompt, level, mean, n."""
-    return rows(
-        """
-        SELECT prompt_group, min(prompt) AS prompt, level, avg(value) AS mean, count(value) AS n FROM scored_by_axis
-        WHERE study = ? AND measure = ? AND axis = ? AND status = 'ok' AND value IS NOT NULL
-        GROUP BY prompt_group, level, level_position ORDER BY level_position, prompt_group LIMIT 5000
-        """,
-        [study, measure, axis],
-    )
-
-
-@st.cache_data(show_spinner=False, max_entries=50)
-def _ranked(_: str, study: str, measure: str, axis: str | None, group: str | None) -> pd.DataFrame:
-    from promptlab import tables
-
-    return tables.ranking(Store(), study, measure, axis, group=group)
-
-
 def ranked(study: str, measure: str, axis: str | None, group: str | None = None) -> pd.DataFrame:
     """Wordings, the best first, each with how far it is behind the best: `promptlab.tables.ranking`."""
-    return _ranked(snapshot(), study, measure, axis, group)
+    found: pd.DataFrame = table("ranking", study, measure, axis, group=group, most=MOST)
+    return found
 
 
 @st.cache_data(show_spinner=False, max_entries=50)

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from promptlab import tables
 from promptlab.demo import open_demo
 from promptlab.errors import PromptlabError, nearest
-from promptlab.one_probe import chosen_probe
+from promptlab.one_probe import ids_of_one_probe
 from promptlab.pictures import path_of
 from promptlab.publish import level_text
 from promptlab.records import Level
@@ -192,23 +192,26 @@ class Loaded:
         if not 1 <= limit <= MOST or offset < 0:
             raise PromptlabError(f"limit {limit}, offset {offset}: 1 to {MOST} rows, from 0 on, are allowed")
         names = [".".join(filter(None, self._measure(m))) for m in measures or ()]
-        sorter = self._measure(order) if order else (None, None)
+        store, study = self.store, self._name()
+        sorter, sorters = None, []
+        if order:
+            by, sorter = self._measure(order)
+            sorters = ids_of_one_probe(store, study, sorter, by)
         given = {k: level_text(v) for k, v in (where or {}).items()}
         unknown = [name for name in given if name not in OWN]
         axes = [str(self._axis(name, OWN)) for name in unknown]
-        rows = self.store.query(
+        rows = store.query(
             _PICTURES,
             {
                 **{name: given.get(name) for name in OWN},
-                **{"study": self._name(), "axes": axes, "levels": [given[name] for name in axes]},
-                "said_by": self._outcome_probe(probe),
-                **{"probe": sorter[0], "measure": sorter[1], "down": descending, "most": limit, "skip": offset},
+                **{"study": study, "axes": axes, "levels": [given[name] for name in axes]},
+                "said_by": self._outcome_probes(probe),
+                **{"probes": sorters, "measure": sorter, "down": descending, "most": limit, "skip": offset},
             },
         )
         rows.insert(1, "path", [self._path(file) for file in rows.pop("file")])
-        scores = self.store.query(
-            _SCORES, {"study": self._name(), "images": rows["image"].tolist(), "cells": rows["cell_id"].tolist()}
-        )
+        here = {"study": study, "images": rows["image"].tolist(), "cells": rows["cell_id"].tolist()}
+        scores = store.query(_SCORES, here)
         wanted = sorted(set(scores["measure"])) if measures is None else names
         for name in wanted:
             part = scores[(scores["measure"] == name) | (scores["measure"].str.partition(".")[2] == name)]
@@ -236,20 +239,14 @@ class Loaded:
             raise PromptlabError(f"{self.study} has no measure {name!r}: {there}{nearest(name, known)}")
         return probe or None, measure
 
-    def _outcome_probe(self, probe: str | None) -> str:
-        """The probe whose outcomes count: `probe`, if it told any here, or the one that `outcomes` takes."""
-        rows = self.store.query(
-            """
-            SELECT DISTINCT split_part(probe, '-', 1) AS probe FROM outcomes
-            WHERE study = ? AND measure = 'correct' AND outcome IS NOT NULL ORDER BY probe
-            """,
-            [self._name()],
-        )
-        there = rows["probe"].tolist()
-        if probe is not None and probe not in there:
+    def _outcome_probes(self, probe: str | None) -> list[str]:
+        """Ids of the probe whose outcomes count: `probe`, if it told any here, or the one that `outcomes` takes."""
+        ids = ids_of_one_probe(self.store, self._name(), "correct", probe)
+        if probe is not None and not ids:
+            there = [name[:-8] for name in self.measures()["measure"] if name.endswith(".correct")]
             names = f"told by {', '.join(there)}" if there else "told by none"
             raise PromptlabError(f"{self.study} has no outcome by {probe!r}: they are {names}{nearest(probe, there)}")
-        return chosen_probe(there, probe)
+        return ids
 
     def _path(self, file: Any) -> str | None:
         return str(path_of(self.store.home, file)) if isinstance(file, str) else None
@@ -268,10 +265,10 @@ WITH wanted AS (SELECT unnest($axes::VARCHAR[]) AS axis, unnest($levels::VARCHAR
         image.file,
         (SELECT arg_max(label, probe) FROM score WHERE score.image = cell_image.image AND measure = 'correct'
             AND coalesce(score.prompt_id, cell.prompt_id) = cell.prompt_id
-            AND split_part(probe, '-', 1) = $said_by) AS outcome,
+            AND list_contains($said_by::VARCHAR[], probe)) AS outcome,
         (SELECT avg(value) FROM score WHERE score.image = cell_image.image AND measure = $measure
             AND coalesce(score.prompt_id, cell.prompt_id) = cell.prompt_id
-            AND ($probe IS NULL OR split_part(probe, '-', 1) = $probe)) AS sorter,
+            AND list_contains($probes::VARCHAR[], probe)) AS sorter,
         (SELECT map_from_entries(list({'k': axis, 'v': level} ORDER BY axis)) FROM level
             WHERE level.study = cell.study AND level.cell_id = cell.id) AS levels
     FROM cell

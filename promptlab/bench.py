@@ -7,6 +7,7 @@
     store       seconds to journal, scan and publish 100,000 pictures
     start       seconds until `promptlab --help` answers
     workers     pictures a second: two workers that share the cores, and one that has them all
+    dashboard   seconds until its pages are there and its filters answer, at 100,000 pictures; not part of `all`
 
 Speeds of two ways are taken in turns, a batch of one and the same work of the other, so that whatever else the machine
 does hits both; a figure is the median of its repeats. Only ratios say something about another machine.
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib import import_module
 from itertools import islice, product
 from pathlib import Path
@@ -28,11 +29,12 @@ from typing import Any
 
 import numpy as np
 
+from promptlab.bench_figures import Figure
 from promptlab.errors import PromptlabError, nearest
 from promptlab.records import Cell, Image, Prompt, Settings, content_id
 from promptlab.store import Store
 
-__all__ = ["BENCHES", "Figure", "bench", "machine"]
+__all__ = ["BENCHES", "LONG", "Figure", "bench", "machine"]
 
 CELLS = 100_000
 SCORED = 256
@@ -40,25 +42,6 @@ STEPS = 25
 BATCH = 16
 GRID = ((1.0, 3.0, 5.0, 7.5), ("red", "blue", "green", "yellow"), range(4))
 """Guidance scales, colours of the cup, seeds."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One measured number: what it should be, if anything, and whether it is."""
-
-    name: str
-    value: float
-    unit: str
-    goal: float | None = None
-    at_least: bool = False
-    detail: dict[str, float | str] = field(default_factory=dict)
-
-    @property
-    def met(self) -> bool | None:
-        """Whether the goal is met; None without a goal."""
-        if self.goal is None:
-            return None
-        return self.value >= self.goal if self.at_least else self.value <= self.goal
 
 
 def machine() -> dict[str, Any]:
@@ -80,12 +63,12 @@ def machine() -> dict[str, Any]:
     }
 
 
-def bench(name: str, repeats: int) -> list[Figure]:
-    """Run one benchmark. Raises PromptlabError for an unknown name."""
+def bench(name: str, repeats: int, **options: Any) -> list[Figure]:
+    """Run one benchmark, with its own `options`. Raises PromptlabError for an unknown name."""
     if name not in BENCHES:
         known = ", ".join(BENCHES)
         raise PromptlabError(f"no benchmark is called {name!r}: choose from all, {known}{nearest(name, BENCHES)}")
-    return BENCHES[name](repeats)
+    return BENCHES[name](repeats, **options)
 
 
 class _Watch:
@@ -282,7 +265,13 @@ def _workers(repeats: int) -> list[Figure]:
     return [Figure("workers", median(a / b for a, b in rates), "times as fast", detail=detail)]
 
 
-BENCHES: dict[str, Callable[[int], list[Figure]]] = {
+def _dashboard(repeats: int, **options: Any) -> list[Figure]:
+    from promptlab.bench_dashboard import dashboard_figures
+
+    return dashboard_figures(repeats, **options)
+
+
+BENCHES: dict[str, Callable[..., list[Figure]]] = {
     "generate": _generate,
     "score": _score,
     "overhead": _overhead,
@@ -290,5 +279,8 @@ BENCHES: dict[str, Callable[[int], list[Figure]]] = {
     "store": _store,
     "start": _start,
     "workers": _workers,
+    "dashboard": _dashboard,
 }
 """Benchmarks by name, in the order of `all`."""
+LONG = frozenset({"dashboard"})
+"""Those that take minutes and are no part of `all`."""

@@ -97,14 +97,17 @@ def agreement_with_measures(store: Store, study: str, made: Iterable[Choice]) ->
     import pandas as pd
 
     said = [(one.image_a, one.image_b, one.chosen) for one in made if one.chosen != "tie"]
+    out: list[dict[str, object]] = []
+    if not said:
+        return pd.DataFrame(out, columns=["measure", "agree", "low", "high", "n"])
     rows = store.query(
         """
         SELECT image, measure, avg(value) AS value, any_value(higher_is_better) AS better FROM scored
-        WHERE study = ? AND status = 'ok' AND value IS NOT NULL AND higher_is_better IS NOT NULL GROUP BY image, measure
+        WHERE study = ? AND status = 'ok' AND value IS NOT NULL AND higher_is_better IS NOT NULL
+            AND image IN (SELECT unnest(?::VARCHAR[])) GROUP BY image, measure
         """,
-        [study],
+        [study, sorted({image for a, b, _ in said for image in (a, b)})],
     )
-    out = []
     for measure, part in rows.groupby("measure"):
         value = dict(zip(part["image"], part["value"], strict=True))
         sign = 1 if bool(part["better"].iloc[0]) else -1

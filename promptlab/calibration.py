@@ -169,6 +169,19 @@ def _simplex_least_squares(confusion: Floats, said: Floats) -> Floats:
     return shares
 
 
+def _each_simplex_least_squares(confusions: Floats, said: Floats) -> Floats:
+    """The same for many (rounds, k, k) and (rounds, k): where C^T p = q has a solution p >= 0, that is it, at once."""
+    shares: Floats
+    try:
+        solved = np.linalg.solve(confusions.transpose(0, 2, 1), said[:, :, None])[:, :, 0]
+        shares = np.asarray(solved, dtype=np.float64)
+    except np.linalg.LinAlgError:
+        shares = np.full(said.shape, np.nan)
+    for i in np.flatnonzero(~(shares >= 0).all(axis=1)):
+        shares[i] = _simplex_least_squares(confusions[i], said[i])
+    return shares
+
+
 def invert_confusion(said: Floats, confusion: Floats) -> Floats | None:
     """Shares p (k,) that are so: argmin |C^T p - q|^2 with p >= 0 and sum(p) = 1; None if the smallest J is below 0.5.
 
@@ -241,7 +254,7 @@ def corrected_shares(
         return Shares(names, estimate, None, None, j, n, len(kept), n_dropped, reason)
     rows = [rng.dirichlet(row + 1 / k, size=resamples) for row in counts]
     drawn = np.concatenate([c @ said / n for c in bootstrap_counts(n, resamples, rng)])
-    rounds = [_simplex_least_squares(c, q) for c, q in zip(np.stack(rows, axis=1), drawn, strict=True)]
+    rounds = _each_simplex_least_squares(np.stack(rows, axis=1), drawn)
     tail = (1 - confidence) / 2
     low, high = np.quantile(rounds, [tail, 1 - tail], axis=0)
     _widen(low, high, said.mean(axis=0), confusion, wilson(0, n, confidence=confidence)[1])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from promptlab.one_probe import rows_of_one_probe
+from promptlab.one_probe import ids_of_one_probe
 from promptlab.stats import mean_interval
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ def crossed_means(store: Store, study: str, measure: str, by: str, split: str, s
 
     rows = store.query(
         """
-        SELECT prompt_group, probe, levels[?] AS part, level, value, tier FROM scored_by_axis
+        SELECT prompt_group, levels[?] AS part, level, value, tier FROM scored_by_axis
         WHERE study = ? AND measure = ? AND axis = ? AND status = 'ok' AND value IS NOT NULL AND levels[?] IS NOT NULL
+            AND list_contains(?::VARCHAR[], probe)
         ORDER BY level_position, cell_id, seed, probe, target
         """,
-        [split, study, measure, by, split],
+        [split, study, measure, by, split, ids_of_one_probe(store, study, measure)],
     )
-    rows = rows_of_one_probe(rows)
     rng = np.random.default_rng(seed)
     out = []
     for (part, level), some in rows.groupby(["part", "level"], sort=False):

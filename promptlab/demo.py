@@ -1,6 +1,6 @@
-"""The finished demo study that ships: `data/demo` of a clone, or inside the installed package.
+"""The finished demo study and the dashboard that ship: in a clone, or inside the installed package.
 
-It holds journals and pictures; the database is built where there is room to write.
+The demo holds journals and pictures; the database is built where there is room to write.
 """
 
 from __future__ import annotations
@@ -8,9 +8,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from promptlab.errors import PromptlabError
 from promptlab.store import Store
 
-__all__ = ["demo_folder", "open_demo"]
+__all__ = ["dashboard_script", "demo_folder", "open_demo"]
 
 
 def demo_folder() -> Path | None:
@@ -33,3 +34,12 @@ def open_demo(to: Path) -> Store | None:
     store = Store(to)
     store.publish()
     return store
+
+
+def dashboard_script() -> Path:
+    """`dashboards/app.py` of a clone, or inside the installed package. Raises PromptlabError where neither is."""
+    package = Path(__file__).resolve().parent
+    for folder in (package.parent / "dashboards", package / "_shipped" / "dashboards"):
+        if (folder / "app.py").is_file():
+            return folder / "app.py"
+    raise PromptlabError("the dashboard is not here: install promptlab-t2i or clone the repository again")

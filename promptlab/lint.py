@@ -19,16 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from promptlab.backends.capabilities import capability, open_reader
 from promptlab.backends.folders import MINIATURES, resolve
+from promptlab.clip_states import pooled_states
 from promptlab.errors import PromptlabError
 from promptlab.grammar import claim, read_claims
 from promptlab.miniature.lexicon import check_words
 from promptlab.records import Phrase
+from promptlab.tokens import open_tokens
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from promptlab.store import Store
 
 __all__ = ["EncoderReading", "Lint", "Word", "advice", "lint", "verdicts"]
@@ -143,6 +145,10 @@ def _embedder(folder: Path) -> Any:
     config = json.loads((folder / "text_encoder" / "config.json").read_text("utf-8"))
     if not any(name.startswith("CLIPText") for name in config.get("architectures") or ()):
         return None
+    quick = pooled_states(folder / "text_encoder")
+    if quick is not None:
+        tokens, most = open_tokens(folder / "tokenizer"), int(config.get("max_position_embeddings", 77))
+        return lambda texts: np.stack([_unit(quick(tokens.ids(text, most))) for text in texts])
     import torch
     from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -157,6 +163,11 @@ def _embedder(folder: Path) -> Any:
         return torch.nn.functional.normalize(states, dim=-1).double().numpy()
 
     return embed
+
+
+def _unit(state: np.ndarray) -> np.ndarray:
+    unit: np.ndarray = state.astype(np.float64) / np.linalg.norm(state.astype(np.float64))
+    return unit
 
 
 def verdicts(store: Store) -> dict[str, str]:

@@ -40,6 +40,10 @@ def numbers_of(values: Values, name: str) -> Floats:
 
 def positions_of(labels: Groups) -> tuple[tuple[Hashable, ...], NDArray[np.intp]]:
     """Distinct labels in order of appearance, and the place of each given label among them, (n,)."""
+    if isinstance(labels, np.ndarray) and labels.dtype.kind in "iu":
+        names, first, where = np.unique(labels, return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        return tuple(names[order].tolist()), np.argsort(order)[where]
     places: dict[Hashable, int] = {}
     index = np.array([places.setdefault(label, len(places)) for label in labels], dtype=np.intp)
     if any(label is None or label != label for label in places):

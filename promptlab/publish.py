@@ -29,6 +29,22 @@ __all__ = ["STORAGE", "build", "publish", "rows"]
 
 STORAGE = "v1.5.0"
 
+OUTDATED = """
+INSERT INTO outdated
+WITH used AS (
+    SELECT run.study, fact.name, arg_max(fact.value, run.id) AS probe FROM fact JOIN run ON run.id = fact.run
+    WHERE starts_with(fact.name, 'probe.') GROUP BY ALL
+)
+SELECT used.study, there.probe FROM used
+JOIN (SELECT DISTINCT probe FROM score) there ON there.probe <> used.probe
+    AND 'probe.' || split_part(there.probe, '-', 1) = used.name
+ORDER BY ALL
+"""
+MEASURED = """
+INSERT INTO measured SELECT study, probe, measure, count(*), count(value), count(label) FROM scored
+GROUP BY ALL ORDER BY ALL
+"""
+
 Row = dict[str, Any]
 
 _TYPES = {
@@ -86,6 +102,8 @@ def build(path: Path, ledger: Ledger) -> None:
             }
             connection.from_arrow(arrow.table(columns)).insert_into(table)
         connection.execute(package.joinpath("views.sql").read_text("utf-8"))
+        connection.execute(OUTDATED)
+        connection.execute(MEASURED)
         connection.execute("CHECKPOINT")
 
 

@@ -106,6 +106,7 @@ def run_study(
     ):
         ids = [probe.id for probe in probes]  # a probe whose model is missing says so before anything is made
         log.info("run %s of %s, probes %s", run.id, study.name, ", ".join(ids) or "none")
+        run.fact({"probe": {probe.name: probe.id for probe in probes}})
         plan = plan_study(study, store, max_cells, retry=retry, make=make)
         check_paid(plan.cost)
         summary = Summary(plan, measures={m.name: m for probe in probes for m in probe.measures})

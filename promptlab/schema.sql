@@ -210,6 +210,23 @@ CREATE TABLE effect (
     run VARCHAR
 );
 
+-- What was measured of the pictures of a study's current cells, so that nobody has to count. Key: study, probe, measure.
+CREATE TABLE measured (
+    study VARCHAR,
+    probe VARCHAR,
+    measure VARCHAR,
+    scores BIGINT,             -- rows of view scored
+    with_value BIGINT,         -- of these, with a value
+    with_label BIGINT          -- of these, with a label
+);
+
+-- Ids of probes whose scores the views leave out: the study's last run used another version, or other options, of the
+-- same probe, and of one picture one answer counts. Their scores stay in table score. Key: study, probe.
+CREATE TABLE outdated (
+    study VARCHAR,
+    probe VARCHAR
+);
+
 -- The journals from which this file was built, and how far each was read. Key: file.
 CREATE TABLE journal (
     file VARCHAR,              -- <study>/<run>.jsonl

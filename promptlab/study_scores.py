@@ -157,7 +157,7 @@ def kept_prompts(data: StudyScores) -> pd.DataFrame:
     rows = rows[rows["model"].isin(tokens)]
     settings = rows.drop(columns=["prompt", "seed", "pixels"]).astype(str).to_numpy().tolist()
     kept = [
-        f"{rest} {tokens[model].kept(prompt)}"
+        f"{rest} {tokens[model].ids(prompt)}"
         for model, prompt, rest in zip(rows["model"], rows["prompt"], settings, strict=True)
     ]
     return rows.assign(kept=kept)[["kept", "seed", "pixels"]]

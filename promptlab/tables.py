@@ -7,15 +7,17 @@ picture that is not ok, or not measured, is in no mean; `completeness` says how 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from promptlab.crossed import crossed_means
-from promptlab.leakage import leakage
-from promptlab.one_probe import rows_of_one_probe
+from promptlab.leakage import leakage, leakages, leaked_pictures
+from promptlab.one_probe import ids_of_one_probe
+from promptlab.ranking import ranking
 from promptlab.records import OUTCOMES
-from promptlab.stats import mean_interval, paired_effect
+from promptlab.totals import interval_of_rates, interval_of_totals
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,8 +29,12 @@ __all__ = [
     "claims",
     "completeness",
     "crossed_means",
+    "curves",
     "effects",
     "leakage",
+    "leakages",
+    "leaked_pictures",
+    "many_curves",
     "outcome_shares",
     "passports",
     "ranking",
@@ -76,53 +82,68 @@ def outcome_shares(
     """
     import pandas as pd
 
-    rows = store.query(
-        """
-        SELECT o.prompt_group, o.seed, o.outcome, o.probe, o.tier, o.levels[?] AS level, c.position
-        FROM outcomes o JOIN cell c ON c.study = o.study AND c.id = o.cell_id
-        WHERE o.study = ? AND o.measure = 'correct' AND o.outcome IS NOT NULL
-            AND (SELECT count(*) FROM binding WHERE binding.prompt_id = o.prompt_id) = 2
-        ORDER BY c.position
-        """,
-        [by or "", study],
-    )
-    rows = rows_of_one_probe(rows, probe)
+    probes = ids_of_one_probe(store, study, "correct", probe)
+    rows = store.query(_OUTCOMES, {"study": study, "by": by, "probes": probes})
+    known = _confusion(store, probes)
     rng = np.random.default_rng(seed)
     out: list[dict[str, Any]] = []
     for level in dict.fromkeys(rows["level"]) if by else [None]:
         part = rows if level is None else rows[rows["level"] == level]
-        behind = _corrected(store, part, rng)
+        behind = _corrected(part, known, rng)
         for outcome in (*OUTCOMES, "accuracy"):
             pool = part
             if outcome == "accuracy":
                 pool = part[part["outcome"].isin(["correct", "swap", "leak", "other"])]
             hit = pool["outcome"] == ("correct" if outcome == "accuracy" else outcome)
-            groups = pool["prompt_group"].tolist()
-            interval = mean_interval(hit.astype(float).tolist(), groups, rng=rng, resamples=2000)
+            # prompts in the order of the plan: the same random numbers resample the same prompts
+            groups = pool.assign(hits=pool["n"].where(hit, 0)).groupby("prompt_group", sort=False)[["hits", "n"]].sum()
+            interval = interval_of_rates(groups["hits"].to_numpy(), groups["n"].to_numpy(), rng=rng)
             row = {"level": level, "outcome": outcome, "share": interval.estimate, "low": interval.low}
-            row |= {"high": interval.high, "n": len(pool), "n_prompts": len(set(groups))}
+            row |= {"high": interval.high, "n": int(pool["n"].sum()), "n_prompts": len(groups)}
             out.append({**row, "tier": part["tier"].iloc[0] if len(part) else None, **behind.get(outcome, {})})
     return pd.DataFrame(out)
 
 
-def _corrected(store: Store, rows: pd.DataFrame, rng: np.random.Generator) -> dict[str, dict[str, Any]]:
+_OUTCOMES = """
+SELECT cell.prompt_group, score.label AS outcome, level.level, min(cell.tier) AS tier, count(*) AS n,
+    min(cell.position) AS first
+FROM cell
+LEFT JOIN level ON level.study = cell.study AND level.cell_id = cell.id AND level.axis = $by
+JOIN cell_image ON cell_image.study = cell.study AND cell_image.cell_id = cell.id
+JOIN image ON image.id = cell_image.image AND image.status = 'ok'
+JOIN score ON score.image = image.id AND coalesce(score.prompt_id, cell.prompt_id) = cell.prompt_id
+WHERE cell.study = $study AND cell.current AND score.measure = 'correct' AND score.label IS NOT NULL
+    AND list_contains($probes::VARCHAR[], score.probe)
+    AND cell.prompt_id IN (SELECT prompt_id FROM binding GROUP BY prompt_id HAVING count(*) = 2)
+GROUP BY ALL ORDER BY first, outcome
+"""
+"""View outcomes, without the columns that nobody asks for here."""
+
+
+def _confusion(store: Store, probes: list[str]) -> dict[str, Any]:
+    """What the passport says of a probe's outcomes: `classes` and `confusion`; empty without one."""
+    found = store.query(
+        "SELECT detail FROM passport WHERE list_contains(?::VARCHAR[], probe) AND family = 'binding'", [probes]
+    )
+    detail: dict[str, Any] = json.loads(found["detail"].iloc[0]) if len(found) else {}
+    return detail if "confusion" in detail else {}
+
+
+def _corrected(rows: pd.DataFrame, known: dict[str, Any], rng: np.random.Generator) -> dict[str, dict[str, Any]]:
     """By outcome: corrected, corrected_low, corrected_high, reason."""
     from promptlab.calibration import corrected_shares
 
     blank = {"corrected": None, "corrected_low": None, "corrected_high": None}
     if not len(rows):
         return {}
-    found = store.query(
-        "SELECT detail FROM passport WHERE probe = ? AND family = 'binding'", [str(rows["probe"].iloc[0])]
-    )
-    detail = json.loads(found["detail"].iloc[0]) if len(found) else {}
-    if "confusion" not in detail:
+    if not known:
         return {outcome: {**blank, "reason": "no passport"} for outcome in OUTCOMES}
+    times = rows["n"].to_numpy()
     shares = corrected_shares(
-        rows["outcome"].tolist(),
-        rows["prompt_group"].tolist(),
-        np.array(detail["confusion"]),
-        detail["classes"],
+        np.repeat(rows["outcome"].to_numpy(), times).tolist(),
+        np.repeat(rows["prompt_group"].to_numpy(), times).tolist(),
+        np.array(known["confusion"]),
+        known["classes"],
         rng=rng,
     )
     if shares.estimate is None or shares.low is None or shares.high is None:
@@ -140,86 +161,55 @@ def cell_means(
 
     Where several probes give the measure, `probe` says whose word counts, as in `outcome_shares`.
     """
+    return curves(store, study, measure, by, seed, probe)[0]
+
+
+_CURVES = """
+SELECT score.measure, cell.prompt_group, min(cell.prompt) AS prompt, level.level,
+    min(cell.tier) AS tier, fsum(value) AS total, count(*) AS n, bool_and(value IN (0, 1)) AS rate,
+    min(level.level_position) AS place, min(cell.id) AS first
+FROM cell
+JOIN level ON level.study = cell.study AND level.cell_id = cell.id AND level.axis = $by
+JOIN cell_image ON cell_image.study = cell.study AND cell_image.cell_id = cell.id
+JOIN image ON image.id = cell_image.image AND image.status = 'ok'
+JOIN score ON score.image = image.id AND coalesce(score.prompt_id, cell.prompt_id) = cell.prompt_id
+WHERE cell.study = $study AND cell.current AND score.value IS NOT NULL
+    AND (score.measure, score.probe) IN (SELECT unnest($measures::VARCHAR[]), unnest($probes::VARCHAR[]))
+GROUP BY ALL ORDER BY place, first
+"""
+"""View scored_by_axis, without the columns that nobody asks for here."""
+
+
+def curves(
+    store: Store, study: str, measure: str, by: str, seed: int = 0, probe: str | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`cell_means`, and the same of each prompt family: prompt_group, prompt, level, mean, n, by level and family."""
+    return many_curves(store, study, (measure,), by, seed, probe)[measure]
+
+
+def many_curves(
+    store: Store, study: str, measures: Sequence[str], by: str, seed: int = 0, probe: str | None = None
+) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
+    """`curves` of several measures, for which the pictures are read once."""
+    told = [(name, one) for name in measures for one in ids_of_one_probe(store, study, name, probe)]
+    asked = {"study": study, "by": by, "measures": [name for name, _ in told], "probes": [one for _, one in told]}
+    rows = store.query(_CURVES, asked)
+    return {name: _curves(rows[rows["measure"] == name], seed) for name in measures}
+
+
+def _curves(rows: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     import pandas as pd
 
-    rows = store.query(
-        """
-        SELECT prompt_group, probe, levels[?] AS level, value, tier, level_position
-        FROM scored_by_axis WHERE study = ? AND measure = ? AND axis = ? AND status = 'ok' AND value IS NOT NULL
-        ORDER BY level_position, cell_id, seed, probe, target
-        """,
-        [by, study, measure, by],
-    )
-    rows = rows_of_one_probe(rows, probe)
     rng = np.random.default_rng(seed)
     out = []
     for level in dict.fromkeys(rows["level"]):
         part = rows[rows["level"] == level]
-        groups = part["prompt_group"].tolist()
-        interval = mean_interval(part["value"].tolist(), groups, rng=rng, resamples=2000)
+        interval = interval_of_totals(part["total"].tolist(), part["n"].tolist(), part["rate"].tolist(), rng=rng)
         row = {"level": level, "mean": interval.estimate, "low": interval.low, "high": interval.high}
-        out.append({**row, "n": len(part), "n_prompts": len(set(groups)), "tier": part["tier"].iloc[0]})
-    return pd.DataFrame(out, columns=["level", "mean", "low", "high", "n", "n_prompts", "tier"])
-
-
-def ranking(
-    store: Store,
-    study: str,
-    measure: str,
-    axis: str | None = None,
-    seed: int = 0,
-    probe: str | None = None,
-    group: str | None = None,
-) -> pd.DataFrame:
-    """Wordings by a measure, the best first: levels of `axis`, or whole prompts (the 200 best) if None.
-
-    Where several probes give the measure, `probe` says whose word counts, as in `outcome_shares`. `group` is a prompt
-    family: of its pictures alone; None takes all.
-
-    Columns: level, mean, low, high, n, n_prompts, tier, and behind, behind_low, behind_high: how far it is behind the
-    best, over pictures that differ in nothing else (same prompt family, seed and other levels). Of whole prompts the
-    seeds are resampled, so an interval speaks of that prompt alone.
-    """
-    import pandas as pd
-
-    rows = store.query(
-        """
-        SELECT prompt_group, probe, prompt, seed, value, tier, levels[?] AS level, higher_is_better,
-            concat_ws('|', seed, target, list_filter(map_entries(levels), lambda e: e.key <> ?)::VARCHAR) AS pair,
-            concat_ws('|', seed, target, guidance_scale, num_inference_steps, model, negative_prompt) AS setting
-        FROM scored WHERE study = ? AND measure = ? AND status = 'ok' AND value IS NOT NULL
-            AND prompt_group = coalesce(?, prompt_group)
-        ORDER BY cell_id, seed, probe, target
-        """,
-        [axis or "", axis or "", study, measure, group],
-    )
-    columns = ["level", "mean", "low", "high", "n", "n_prompts", "tier", "behind", "behind_low", "behind_high"]
-    if axis is None:
-        rows["level"], rows["prompt_group"], rows["pair"] = rows["prompt"], rows["seed"], rows["setting"]
-    rows = rows_of_one_probe(rows[rows["level"].notna()], probe)
-    if not len(rows):
-        return pd.DataFrame(columns=columns)
-    ascending = bool((rows["higher_is_better"] == False).all())  # noqa: E712 - NULL is no False
-    means = rows.groupby("level")["value"].mean().sort_values(ascending=ascending).head(200)
-    best = rows[rows["level"] == means.index[0]]
-    rng = np.random.default_rng(seed)
-    out = []
-    for level in means.index:
-        part = rows[rows["level"] == level]
-        interval = mean_interval(part["value"].tolist(), part["prompt_group"].tolist(), rng=rng, resamples=2000)
-        row = {"level": level, "mean": interval.estimate, "low": interval.low, "high": interval.high, "n": len(part)}
-        row |= {
-            "n_prompts": part["prompt"].nunique() if axis is None else interval.n_groups,
-            "tier": part["tier"].iloc[0],
-        }
-        if level != means.index[0]:
-            a, b = (arm.groupby(["prompt_group", "pair"])["value"].mean() for arm in (best, part))
-            both = a.rename("value_best").to_frame().join(b, how="inner").reset_index()
-            values = both["value_best"].tolist(), both["value"].tolist()
-            gap = paired_effect(*values, both["prompt_group"].tolist(), both["pair"].tolist(), rng=rng, resamples=2000)
-            row |= {"behind": gap.estimate, "behind_low": gap.low, "behind_high": gap.high}
-        out.append(row)
-    return pd.DataFrame(out, columns=columns)
+        out.append({**row, "n": int(part["n"].sum()), "n_prompts": len(part), "tier": part["tier"].iloc[0]})
+    each = rows.assign(mean=rows["total"] / rows["n"]).sort_values(["place", "prompt_group"], ignore_index=True)
+    means = pd.DataFrame(out, columns=["level", "mean", "low", "high", "n", "n_prompts", "tier"])
+    return means, each[["prompt_group", "prompt", "level", "mean", "n"]]
 
 
 def effects(store: Store, study: str) -> pd.DataFrame:

@@ -108,11 +108,12 @@ class Tokens:
         before, after = self._frame
         return len(self._tokenizer.encode(before + text + after, add_special_tokens=self._marked).ids)
 
-    def kept(self, text: str, limit: int = 77) -> tuple[int, ...]:
-        """Ids of what an encoder of `limit` tokens reads of a text, but for its end mark."""
+    def ids(self, text: str, limit: int = 77) -> list[int]:
+        """Ids of a text with frame and marks, at most `limit`: cut before the mark of the end, as an encoder does."""
         before, after = self._frame
-        ids = self._tokenizer.encode(before + text + after, add_special_tokens=self._marked).ids
-        return tuple(ids[: limit - 1] if self._marked else ids[:limit])
+        ids: list[int] = self._tokenizer.encode(before + text + after, add_special_tokens=self._marked).ids
+        end = self.marks - self.start
+        return ids if len(ids) <= limit else [*ids[: limit - end], *ids[len(ids) - end :]]
 
     def filler(self, count: int, phrases: str = FILLER) -> str | None:
         """Neutral text of exactly `count` tokens, or None where these phrases cannot make it."""

@@ -22,6 +22,7 @@ JOIN image ON image.id = cell_image.image
 JOIN score ON score.image = image.id AND coalesce(score.prompt_id, cell.prompt_id) = cell.prompt_id
 LEFT JOIN cell_levels ON cell_levels.study = cell.study AND cell_levels.cell_id = cell.id
 LEFT JOIN measure ON measure.name = score.measure
+ANTI JOIN outdated ON outdated.study = cell.study AND outdated.probe = score.probe
 WHERE cell.current;
 
 -- The same, one row for each axis as well, to group by any axis or to put its number on a scale.

@@ -224,3 +224,17 @@ def test_a_weak_probe_corrects_nothing() -> None:
 def test_corrected_shares_refuses(labels: Any, groups: Any, calibration: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         corrected_shares(labels, groups, np.array(calibration), ("a", "b"), rng=rng())
+
+
+def test_many_rounds_at_once_are_those_one_by_one() -> None:
+    from promptlab.calibration import _each_simplex_least_squares, _simplex_least_squares
+
+    rng = np.random.default_rng(5)
+    confusions = rng.dirichlet(np.ones(4), size=(60, 4)) * 0.4 + np.eye(4) * 0.6
+    confusions[0] = 0.25  # tells nothing, and has no inverse
+    said = rng.dirichlet(np.full(4, 0.4), size=60)  # some of which no shares at all can have made
+    slow = [_simplex_least_squares(c, q) for c, q in zip(confusions[1:], said[1:], strict=True)]
+    assert sum(float(one.min()) == 0 for one in slow) > 5
+    quick = _each_simplex_least_squares(confusions[1:], said[1:])
+    assert quick == pytest.approx(np.array(slow), abs=1e-9)
+    assert np.isfinite(_each_simplex_least_squares(confusions, said)).all()

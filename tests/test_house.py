@@ -19,18 +19,18 @@ FLOORS = {
     0: "promptlab records errors identity",
     1: "agreement articles axes byte_pairs calibration chat_templates colour crash diversity geometry grammar "
     "heatmaps human hypotheses lengths levels listed manipulations mistakes mixed pairing plugins power "
-    "progress prompt_lists prompts redaction resampling roc runlog samplers simulations stats tokens verdicts "
-    "vqa yaml_strict",
+    "progress prompt_lists prompts redaction resampling roc runlog samplers simulations stats tokens totals "
+    "verdicts vqa yaml_strict",
     2: "grid init_study study study_checks study_contrasts study_overrides study_probes",
-    3: "backends.* bound_words clip clip_files decoding demo detections doctor durable handover home journal "
-    "judge_models ledger lock manifests miniature.* outcome_scores picture_folders picture_notes pictures "
-    "probes.* publish reader scenes store",
-    4: "analyses.* analysis analyzer attention_answer bench bench_checks bench_gpu bench_models bench_shapes "
-    "bench_timing bench_workers blind burn by_hand card claim_figures claims convergence cost crossed detection "
-    "distribution effects estimate export findings gates generator imports judges leakage lint mixed_effects "
-    "needle one_probe order passports plan rarity ratings ray_workers readings recovery report reproduce "
-    "retrace run specificity study_findings study_scores suitability tables text_grids tracing truth tryout "
-    "winner workers",
+    3: "backends.* bound_words clip clip_files clip_states decoding demo detections doctor durable handover home "
+    "journal judge_models ledger lock manifests miniature.* outcome_scores picture_folders picture_notes "
+    "pictures probes.* publish reader scenes store",
+    4: "analyses.* analysis analyzer attention_answer bench bench_checks bench_dashboard bench_figures bench_gpu "
+    "bench_models bench_shapes bench_store bench_timing bench_visitors bench_workers blind burn by_hand card "
+    "claim_figures claims convergence cost crossed detection distribution effects estimate export findings "
+    "gates generator imports judges leakage lint mixed_effects needle one_probe order passports plan ranking "
+    "rarity ratings ray_workers readings recovery report reproduce retrace run specificity study_findings "
+    "study_scores suitability tables text_grids tracing truth tryout winner workers",
     5: "__main__ cli.*",
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import promptlab
+from promptlab import tables
 from promptlab.human import Judgement, read_annotations
 from promptlab.prompt_lists import read_list
 from promptlab.ratings import import_ratings
@@ -119,3 +120,16 @@ def test_the_human_table_of_geneval(tmp_path: Path) -> None:
     assert len(rows) > 5 and rows["n"].sum() == n and set(rows["tier"]) == {"T2"}
     outcomes = found.outcomes().set_index("outcome")
     assert outcomes.loc["neglect", "low"] < outcomes.loc["neglect", "share"] < outcomes.loc["neglect", "high"]
+
+
+def test_pictures_of_a_leak(planted: Store) -> None:
+    """Those that the view shows, the other alone first; any other object is as good as the one there is."""
+    red = tables.leaked_pictures(planted, "planted", "red", "chair")
+    assert red[["seed", "went", "other", "other_shown"]].to_numpy().tolist() == [
+        [1, "other", "chair", "red"],
+        [2, "both", "chair", "red"],
+    ]
+    assert red.equals(tables.leaked_pictures(planted, "planted", "red"))
+    assert len(tables.leaked_pictures(planted, "planted", "red", most=1)) == 1
+    assert not len(tables.leaked_pictures(planted, "planted", "red", "cup"))
+    assert not len(tables.leaked_pictures(planted, "planted", "red", probe="human"))

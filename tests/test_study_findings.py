@@ -132,8 +132,8 @@ def test_what_is_cut_off_changes_no_pixel(home: Path) -> None:
 def test_what_is_kept_ends_at_the_limit() -> None:
     tokens = open_tokens(shipped_folder() / "pipeline" / "tokenizer")
     long = "a red cup " * 40
-    assert tokens.kept(long) == tokens.kept(long + "and a dog") != tokens.kept("a dog " + long)
-    assert tokens.kept("a red cup") != tokens.kept("a red cup and") and len(tokens.kept(long)) == 76
+    assert tokens.ids(long) == tokens.ids(long + "and a dog") != tokens.ids("a dog " + long)
+    assert tokens.ids("a red cup") != tokens.ids("a red cup and") and len(tokens.ids(long)) == 77
 
 
 def test_pictures_are_compared_under_the_same_settings_alone(home: Path) -> None:

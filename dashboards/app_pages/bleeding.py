@@ -5,18 +5,19 @@ from __future__ import annotations
 import altair as alt
 import streamlit as st
 from charts import BLUE, ORANGE, with_table
-from frame import begin, rows, table
+from frame import begin, table
 from gallery import gallery
 from listing import listing
 
 WENT = {"other": "on the other alone", "both": "on both"}
 frame = begin("Bleeding map", "Which colour leaks, and to what?")
-found = table("leakage", frame.study)
+all_of_it = table("leakages", frame.study)
+found = all_of_it["attribute"]
 if not len(found):
     st.info("No picture of this study has two objects whose colours a probe could tell. This study has many:")
     st.code("promptlab run studies/attribute_binding.yaml", language=None)
     st.stop()
-whole = table("leakage", frame.study, by=None).iloc[0]
+whole = all_of_it[None].iloc[0]
 st.caption(
     f"Pictures in which both objects were found, {frame.tier}. Leaked: the other object has the "
     "colour that was asked of this one. Expected: how often a thing shows that colour where nobody asked for it. "
@@ -51,7 +52,7 @@ with_table(
 st.caption("Blue: measured, with its 95 % interval over prompts. Orange: expected without any leak.")
 
 st.header("Colour by colour, noun by noun", anchor=False)
-pairs = table("leakage", frame.study, by="pair")
+pairs = all_of_it["pair"]
 few = 4
 shown = pairs[pairs["n"] >= few]
 st.caption(
@@ -106,15 +107,10 @@ attribute = left.selectbox(
 )
 ANY = "any object"
 nouns = sorted(str(name) for name in pairs[pairs["attribute"] == attribute]["other"].unique())
+if st.session_state.get("other") not in (None, ANY, *nouns):  # chosen for another colour
+    st.session_state["other"] = ANY
 other = right.selectbox("The other object, which has it", [ANY, *nouns], key="other", bind="query-params")
-worst = rows(
-    """
-    SELECT image, file, prompt, seed, went, other, other_shown FROM leakage
-    WHERE study = ? AND attribute = ? AND other = coalesce(?, other) AND leaked
-    ORDER BY went DESC, prompt, seed LIMIT 48
-    """,
-    [frame.study, attribute, None if other == ANY else other],
-)
+worst = table("leaked_pictures", frame.study, attribute, None if other == ANY else other)
 st.text(
     f"Asked {attribute} of one object, and {other if other == ANY else 'the ' + other} beside it has it: "
     f"{len(worst)} pictures. First those where it is on the other alone, then those where it is on both."

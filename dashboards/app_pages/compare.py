@@ -28,10 +28,17 @@ names = {
     row.cell: f"{row.prompt}  (w = {row.guidance_scale:g})" if row.guidance_scale == row.guidance_scale else row.prompt
     for row in cells.itertuples()
 }
+
+
+def named(cell: str) -> str:
+    """A cell by its prompt and guidance."""
+    return names.get(cell, cell)
+
+
 left, right = st.columns(2)
-a = left.selectbox("A", list(names), index=0, format_func=names.get, key="a", bind="query-params")
+a = left.selectbox("A", list(names), index=0, format_func=named, key="a", bind="query-params")
 other = next((i for i, prompt in enumerate(cells["prompt"]) if prompt != cells["prompt"].iloc[0]), 1)
-b = right.selectbox("B", list(names), index=other, format_func=names.get, key="b", bind="query-params")
+b = right.selectbox("B", list(names), index=other, format_func=named, key="b", bind="query-params")
 keys = list(names)
 
 

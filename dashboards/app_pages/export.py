@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from urllib.parse import urlencode, urlsplit
 
+import pandas as pd
 import streamlit as st
-from frame import begin, rows, table
+from frame import begin, table
 
 from promptlab.analysis import load
 from promptlab.export import csv_text
@@ -20,6 +23,11 @@ def report() -> bytes:
     from promptlab.report import report_html
 
     return report_html(frame.store, frame.study).encode("utf-8")
+
+
+def csv(made: Callable[[], pd.DataFrame]) -> bytes:
+    """A CSV in which no cell is a formula, made when it is asked for."""
+    return csv_text(made()).encode("utf-8", "replace")
 
 
 with st.container(border=True):
@@ -42,31 +50,23 @@ with st.container(border=True):
     )
     here = urlsplit(st.context.url or "http://127.0.0.1:8501")
     st.code(f"{here.scheme}://{here.netloc}/winning?{urlencode({'study': frame.study})}", language=None)
-outcomes = rows(
-    """
+OUTCOMES = """
     SELECT study, prompt, seed, guidance_scale, num_inference_steps, outcome, tier, image, file FROM outcomes
     WHERE study = ? AND measure = 'correct' ORDER BY prompt, seed LIMIT 100000
-    """,
-    [frame.study],
-)
-means = rows(
     """
+MEANS = """
     SELECT cell_id, prompt, model, tier, guidance_scale, num_inference_steps, measure, target, avg(value) AS mean,
         count(value) AS n FROM scored WHERE study = ? AND status = 'ok' GROUP BY ALL ORDER BY ALL LIMIT 100000
-    """,
-    [frame.study],
-)
-for what, data, name in (
-    ("Mean of every measure in every cell", means, "means"),
-    ("Outcome of every picture", outcomes, "outcomes"),
-    ("Contrasts with intervals", table("effects", frame.study), "effects"),
+    """
+for what, made, name in (
+    ("Mean of every measure in every cell", partial(frame.store.query, MEANS, [frame.study]), "means"),
+    ("Outcome of every picture", partial(frame.store.query, OUTCOMES, [frame.study]), "outcomes"),
+    ("Contrasts with intervals", partial(table, "effects", frame.study), "effects"),
 ):
     with st.container(border=True):
         st.header(what, anchor=False)
-        st.caption(f"{len(data):,} {'row' if len(data) == 1 else 'rows'}, CSV in UTF-8")
-        st.download_button(
-            "Download", csv_text(data).encode("utf-8", "replace"), f"{frame.study}_{name}.csv", "text/csv", key=name
-        )
+        st.caption("CSV in UTF-8, made when it is asked for; at most 100,000 rows")
+        st.download_button("Download", partial(csv, made), f"{frame.study}_{name}.csv", "text/csv", key=name)
 st.header("Whole tables", anchor=False)
 st.caption("Parquet with every column, and a CSV without formulas, by command:")
 st.code(f"promptlab export {frame.study} --to exported", language=None)

@@ -39,7 +39,9 @@ across = left.selectbox("Across", [*axes, NONE], format_func=named, key="x", bin
 others = [axis for axis in [*axes, NONE] if axis != across]
 down = middle.selectbox("Down", others, format_func=named, key="y", bind="query-params")
 names = dict(zip(families["prompt_group"], families["prompt"], strict=True))
-family = right.selectbox("Prompt family", list(names), format_func=names.get, key="family", bind="query-params")
+family = right.selectbox(
+    "Prompt family", list(names), format_func=lambda group: names.get(group, group), key="family", bind="query-params"
+)
 cells = rows(
     """
     SELECT cell.id AS cell, cell.prompt, cell.position, cell_image.seed, image.id AS image, image.file, image.status,
@@ -64,11 +66,8 @@ for axis, column in zip(fixed, st.columns(max(1, len(fixed))), strict=False):
     if chosen is not None:
         wide = wide[wide[axis] == chosen]
 measures = rows(
-    """
-    SELECT DISTINCT measure FROM scored
-    WHERE study = ? AND prompt_group = ? AND (value IS NOT NULL OR label IS NOT NULL) ORDER BY measure
-    """,
-    [frame.study, family],
+    "SELECT DISTINCT measure FROM measured WHERE study = ? AND with_value + with_label > 0 ORDER BY measure",
+    [frame.study],
 )["measure"].tolist()
 default = measures.index("correct") if "correct" in measures else 0
 measure = None

@@ -34,10 +34,11 @@ wanted = [
 st.header("What it does to the picture", anchor=False)
 st.caption(f"Means over pictures with 95 % intervals over prompts, {frame.tier}.")
 chosen = st.pills("Measures", measures, default=wanted[:4], selection_mode="multi", key="measures", bind="query-params")
+usual = table("many_curves", frame.study, tuple(wanted[:4]), axis)
 columns = st.columns(2)
 for i, measure in enumerate(chosen):
     with columns[i % 2]:
-        means = table("cell_means", frame.study, measure, axis)
+        means, _ = usual[measure] if measure in usual else table("curves", frame.study, measure, axis)
         if not empty(means, measure):
             with_table(by_level(means, axis, measure), means, f"{measure} by {axis}")
 if "p95_chroma" in wanted or "colourfulness" in wanted:
@@ -47,14 +48,20 @@ if "p95_chroma" in wanted or "colourfulness" in wanted:
 st.header("The same prompt and seed", anchor=False)
 strip = rows(
     """
-    SELECT level.level, level.level_position AS place, cell.prompt, cell_image.seed, image.id AS image, image.file
-    FROM cell JOIN level ON level.study = cell.study AND level.cell_id = cell.id AND level.axis = ?
-    JOIN cell_image ON cell_image.study = cell.study AND cell_image.cell_id = cell.id
+    WITH arm AS (
+        SELECT cell.id, cell.study, cell.prompt, cell.position, level.level, level.level_position AS place
+        FROM cell JOIN level ON level.study = cell.study AND level.cell_id = cell.id AND level.axis = ?
+        WHERE cell.study = ? AND cell.current
+    ), whole AS (  -- the first prompts that have every level
+        SELECT prompt FROM arm GROUP BY prompt
+        HAVING count(DISTINCT level) = (SELECT max(place) + 1 FROM arm) ORDER BY min(position) LIMIT 40
+    )
+    SELECT arm.level, arm.place, arm.prompt, cell_image.seed, image.id AS image, image.file
+    FROM arm JOIN whole USING (prompt)
+    JOIN cell_image ON cell_image.study = arm.study AND cell_image.cell_id = arm.id
     JOIN image ON image.id = cell_image.image AND image.file IS NOT NULL
-    WHERE cell.study = ? AND cell.current
-    QUALIFY count(DISTINCT level.level) OVER (PARTITION BY cell.prompt, cell_image.seed) =
-        max(level.level_position) OVER () + 1
-    ORDER BY cell.position, cell_image.seed, place LIMIT 240
+    QUALIFY count(DISTINCT arm.level) OVER (PARTITION BY arm.prompt, cell_image.seed) = max(arm.place) OVER () + 1
+    ORDER BY arm.position, cell_image.seed, arm.place LIMIT 240
     """,
     [axis, frame.study],
 )

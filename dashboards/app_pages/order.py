@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 import streamlit as st
 from charts import BLUE, by_level, empty, with_table
-from frame import begin, group_means, kinds, measures_of, table
+from frame import begin, kinds, measures_of, table
 from listing import listing, worded
 
 frame = begin("Word order", "Does it matter what I name first?")
@@ -19,11 +19,11 @@ axis = left.selectbox("Axis", axes, key="axis", bind="query-params")
 measures = measures_of(frame.study)
 default = next((i for i, name in enumerate(measures) if name == "accuracy"), 0)
 measure = right.selectbox("Measure", measures, index=default, key="measure", bind="query-params")
-means = table("cell_means", frame.study, measure, axis)
+means, lines = table("curves", frame.study, measure, axis)
 st.caption(f"{frame.tier}; 95 % intervals over prompts. Arms differ in the order of words alone, seeds are shared.")
 if not empty(means, measure):
     with_table(by_level(means, axis, measure), means, f"{measure} by {axis}")
-lines = group_means(frame.study, measure, axis)
+lines = lines.head(5000)
 if len(lines):
     st.header("Prompt by prompt", anchor=False)
     st.caption("A line is one prompt family, averaged over seeds. Parallel lines: the order does the same to all.")

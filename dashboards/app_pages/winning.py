@@ -51,7 +51,8 @@ frame_ = ranked(frame.study, measure, None if axis == PROMPT else axis, None if 
 if not len(frame_):
     st.info("This measure has no value for these wordings.")
     st.stop()
-meaning = rows("SELECT * FROM measure WHERE name = ?", [measure])
+meanings = rows("SELECT * FROM measure")
+meaning = meanings[meanings["name"] == measure]
 better = meaning["higher_is_better"].iloc[0] if len(meaning) else None
 unit = str(meaning["unit"].iloc[0] or "") if len(meaning) else ""
 st.caption(

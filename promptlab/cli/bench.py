@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,12 +21,17 @@ def bench(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            help="all, generate, score, overhead, plan, store, start, workers; or gpu and, to leave others out, its "
-            "parts (speed, loop, guidance, study, memory) and shapes (sd15, sdxl, sd35, flux).",
+            help="all, generate, score, overhead, plan, store, start, workers; dashboard (minutes, not in all); or gpu "
+            "and, to leave others out, its parts (speed, loop, guidance, study, memory) and shapes (sd15, sdxl, sd35, "
+            "flux).",
             show_default=False,
         ),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="How often each is measured; the median counts.")] = 3,
+    folder: Annotated[
+        Path | None, typer.Option(help="For dashboard: where its store is kept, and found again.", show_default=False)
+    ] = None,
+    pictures: Annotated[int, typer.Option(min=240, help="For dashboard: pictures in its store.")] = 100_000,
     json_: Annotated[bool, typer.Option("--json", help="One JSON object, for a machine.")] = False,
     dry: Annotated[bool, typer.Option("--dry", help="gpu: tiny, on the CPU; so it is without CUDA.")] = False,
 ) -> None:
@@ -33,16 +39,17 @@ def bench(
     import json
     from dataclasses import asdict
 
-    from promptlab.bench import BENCHES, machine
+    from promptlab.bench import BENCHES, LONG, machine
     from promptlab.bench import bench as measure
 
     if what and what[0] == "gpu":
         _gpu(what[1:], dry, json_)
         return
-    names = list(BENCHES) if what in (None, [], ["all"]) else what or []
+    names = [name for name in BENCHES if name not in LONG] if what in (None, [], ["all"]) else what or []
     figures = []
     for name in names:
-        for figure in measure(name, repeats):
+        options = {"folder": folder, "pictures": pictures} if name == "dashboard" else {}
+        for figure in measure(name, repeats, **options):
             figures.append(figure)
             if not json_:
                 _show(figure)

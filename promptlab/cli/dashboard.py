@@ -13,18 +13,7 @@ import typer
 from promptlab.cli.options import HomeOption
 from promptlab.cli.say import console
 
-__all__ = ["dashboard", "dashboard_script"]
-
-
-def dashboard_script() -> Path:
-    """`dashboards/app.py` of a clone, or inside the installed package. Raises PromptlabError where neither is."""
-    from promptlab.errors import PromptlabError
-
-    package = Path(__file__).resolve().parent.parent
-    for folder in (package.parent / "dashboards", package / "_shipped" / "dashboards"):
-        if (folder / "app.py").is_file():
-            return folder / "app.py"
-    raise PromptlabError("the dashboard is not here: install promptlab-t2i or clone the repository again")
+__all__ = ["dashboard"]
 
 
 def dashboard(
@@ -35,7 +24,7 @@ def dashboard(
     """Look at the results in a browser: pictures, curves, outcomes, on this machine alone. Ctrl-C ends it."""
     import tempfile
 
-    from promptlab.demo import open_demo
+    from promptlab.demo import dashboard_script, open_demo
     from promptlab.home import find_home
 
     where = find_home(home)
