@@ -214,11 +214,11 @@ def ranked(study: str, measure: str, axis: str | None, group: str | None = None)
 
 @st.cache_data(show_spinner=False, max_entries=50)
 def _taken_along(_: str, study: str, measure: str, axis: str | None, group: str | None) -> Any:
-    from promptlab.analysis import load
+    from promptlab.analysis import Loaded
     from promptlab.winner import PROGRAMS, winner, written
 
-    found = load(study)
-    won = winner(found, measure, axis, group)
+    found = Loaded(Store(), study)
+    won = winner(found, measure, axis, group, ranked(study, measure, axis, group))
     texts: list[tuple[str | None, tuple[str, ...]]] = []
     for program in PROGRAMS:
         try:

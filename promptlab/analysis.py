@@ -115,11 +115,11 @@ class Loaded:
         """What was measured: measure (probe.measure), n (scores that have a value), description, unit, bounds."""
         return self.store.query(
             """
-            SELECT split_part(probe, '-', 1) || '.' || scored.measure AS measure, count(value) AS n,
-                any_value(description) AS description, any_value(scored.unit) AS unit, any_value(scored.lower) AS lower,
-                any_value(scored.upper) AS upper, any_value(scored.higher_is_better) AS higher_is_better
-            FROM scored LEFT JOIN measure ON measure.name = scored.measure
-            WHERE study = ? AND status = 'ok' GROUP BY 1 ORDER BY 1
+            SELECT split_part(probe, '-', 1) || '.' || measured.measure AS measure, sum(with_value)::BIGINT AS n,
+                any_value(description) AS description, any_value(unit) AS unit, any_value(lower) AS lower,
+                any_value(upper) AS upper, any_value(higher_is_better) AS higher_is_better
+            FROM measured LEFT JOIN measure ON measure.name = measured.measure
+            WHERE study = ? GROUP BY 1 ORDER BY 1
             """,
             [self._name()],
         )
@@ -161,10 +161,10 @@ class Loaded:
         frame.insert(1, "number", [_number(level) for level in frame["level"]])
         return frame
 
-    def ranking(self, measure: str, axis: str | None = None, group: str | None = None) -> pd.DataFrame:
+    def ranking(self, measure: str, axis: str | None = None, group: str | None = None, most: int = 200) -> pd.DataFrame:
         """Which wording wins: see `tables.ranking`. By levels of `axis`, or whole prompts; `group`: of one family."""
         probe, name = self._measure(measure)
-        return tables.ranking(self.store, self._name(), name, self._axis(axis), probe=probe, group=group)
+        return tables.ranking(self.store, self._name(), name, self._axis(axis), probe=probe, group=group, most=most)
 
     def pictures(
         self,

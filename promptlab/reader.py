@@ -66,7 +66,10 @@ def query(path: Path, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = 
         except duckdb.Error as error:
             if isinstance(error, DAMAGED):
                 raise
-            raise StoreError(f"the query cannot be answered: {str(error).splitlines()[0]}") from error
+            why = str(error).splitlines()[0]
+            if isinstance(error, duckdb.CatalogException):
+                why += " (if an older promptlab built this database, `promptlab publish` builds it anew)"
+            raise StoreError(f"the query cannot be answered: {why}") from error
 
 
 def _unreadable(path: Path, error: duckdb.Error) -> StoreError:

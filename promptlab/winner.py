@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from promptlab.errors import PromptlabError
 from promptlab.handover import AXES, Written, a1111, comfyui
+from promptlab.one_probe import ids_of_one_probe
 from promptlab.samplers import Sampler, named_elsewhere
 
 if TYPE_CHECKING:
@@ -61,22 +62,28 @@ class Winner:
         return f"{said}; {shown} of the next: {gap:.3g} [{low:.3g}, {high:.3g}], paired"
 
 
-def winner(found: Loaded, measure: str | None = None, axis: str | None = None, group: str | None = None) -> Winner:
+def winner(
+    found: Loaded,
+    measure: str | None = None,
+    axis: str | None = None,
+    group: str | None = None,
+    ranked: pd.DataFrame | None = None,
+) -> Winner:
     """The winner by `measure` (accuracy, else correct, if not given) among levels of `axis`, or whole prompts.
 
-    `group` is a prompt family: of its pictures alone. Raises PromptlabError for an unknown measure or axis, and where
-    nothing was measured.
+    `group` is a prompt family: of its pictures alone. `ranked` is that ranking, where it is known already. Raises
+    PromptlabError for an unknown measure or axis, and where nothing was measured.
     """
     known = {name.partition(".")[2] for name in found.measures()["measure"]}
     chosen = measure or next((name for name in ("accuracy", "correct") if name in known), None)
     if chosen is None:
         there = f"it has {', '.join(sorted(known))}" if known else "nothing was measured; promptlab score measures"
         raise PromptlabError(f"say by which --measure {found.study} is ranked: {there}")
-    rows = found.ranking(chosen, axis, group)
+    rows = found.ranking(chosen, axis, group, most=2) if ranked is None else ranked
     if not len(rows):
         raise PromptlabError(f"{found.study} has no value of {chosen} to rank by")
     place = {str(name): value if value == value else None for name, value in rows.iloc[0].to_dict().items()}
-    recipe, run = _best(found, chosen.rpartition(".")[2], axis, str(place["level"]), group)
+    recipe, run = _best(found, chosen, axis, str(place["level"]), group)
     told = found.sql("SELECT name, value FROM fact WHERE run = ?", [run])
     facts: dict[str, str] = dict(zip(told["name"], told["value"], strict=True))
     sampler = _sampler(facts, recipe.get("scheduler"))
@@ -114,9 +121,12 @@ def _lead(rows: pd.DataFrame) -> tuple[float, float | None, float | None] | None
     return gap, None if low != low else low, None if high != high else high
 
 
-def _best(found: Loaded, measure: str, axis: str | None, level: str, group: str | None) -> tuple[dict[str, Any], str]:
-    """Recipe and run of the best picture at a level."""
-    rows = found.sql(_BEST, {"study": found.study, "measure": measure, "axis": axis, "level": level, "group": group})
+def _best(found: Loaded, asked: str, axis: str | None, level: str, group: str | None) -> tuple[dict[str, Any], str]:
+    """Recipe and run of the best picture at a level, by the probe that ranks."""
+    probe, _, measure = asked.rpartition(".")
+    here = {"study": found.study, "measure": measure, "axis": axis, "level": level, "group": group}
+    probes = ids_of_one_probe(found.store, str(found.study), measure, probe or None)
+    rows = found.sql(_BEST, here | {"probes": probes})
     recipe: dict[str, Any] = json.loads(rows["recipe"].iloc[0])
     return recipe, str(rows["run"].iloc[0])
 
@@ -136,18 +146,17 @@ def _family(found: Loaded, recipe: dict[str, Any]) -> list[str]:
 
 _BEST = """
 SELECT image.recipe, image.run
-FROM scored
-JOIN cell ON cell.study = scored.study AND cell.id = scored.cell_id
-JOIN image ON image.id = scored.image
-LEFT JOIN measure ON measure.name = scored.measure
-WHERE scored.study = $study AND scored.measure = $measure AND scored.status = 'ok' AND scored.value IS NOT NULL
-    AND CASE WHEN $axis IS NULL THEN scored.prompt ELSE scored.levels[$axis] END = $level
-    AND cell.prompt_group = coalesce($group, cell.prompt_group)
-GROUP BY image.recipe, image.run, cell.position, scored.seed, split_part(scored.probe, '-', 1)
-ORDER BY CASE split_part(scored.probe, '-', 1) WHEN 'binding' THEN 0 WHEN 'human' THEN 1 ELSE 2 END,
-    split_part(scored.probe, '-', 1),
-    CASE WHEN any_value(measure.higher_is_better) = false THEN avg(scored.value) ELSE -avg(scored.value) END,
-    cell.position, scored.seed
+FROM cell
+LEFT JOIN level ON level.study = cell.study AND level.cell_id = cell.id AND level.axis = $axis
+JOIN cell_image ON cell_image.study = cell.study AND cell_image.cell_id = cell.id
+JOIN image ON image.id = cell_image.image AND image.status = 'ok'
+JOIN score ON score.image = image.id AND coalesce(score.prompt_id, cell.prompt_id) = cell.prompt_id
+WHERE cell.study = $study AND cell.current AND cell.prompt_group = coalesce($group, cell.prompt_group)
+    AND CASE WHEN $axis IS NULL THEN cell.prompt ELSE level.level END = $level
+    AND score.measure = $measure AND score.value IS NOT NULL AND list_contains($probes::VARCHAR[], score.probe)
+GROUP BY image.recipe, image.run, cell.position, cell_image.seed
+ORDER BY avg(score.value) * CASE WHEN (SELECT higher_is_better FROM measure WHERE name = $measure) = false
+    THEN 1 ELSE -1 END, cell.position, cell_image.seed
 LIMIT 1
 """
 
