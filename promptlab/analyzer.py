@@ -58,7 +58,7 @@ def _made(cell: Cell, text: str) -> _Made:
     return cell.backend, cell.model, text, cell.settings
 
 
-class _Family:
+class Family:
     """All shots by key, and who is related to whom; a picture that several cells ask the same about counts once."""
 
     def __init__(self, shots: Iterable[Shot]) -> None:
@@ -99,10 +99,12 @@ class _Family:
         return [key for key in self.shots if not old(key)]
 
 
-def missing(probe: Probe, shots: Iterable[Shot], done: Container[Key] = frozenset()) -> list[Shot]:
+def missing(
+    probe: Probe, shots: Iterable[Shot], done: Container[Key] = frozenset(), settled: Container[Key] = frozenset()
+) -> list[Shot]:
     """The shots that `analyze` would have the probe judge; each key once."""
-    family = _Family(shots)
-    return [family.shots[key] for key in family.missing(probe, done)]
+    family = Family(shots)
+    return [family.shots[key] for key in family.missing(probe, done) if key not in settled]
 
 
 def evenly(shots: Sequence[Shot], n: int) -> list[Shot]:
@@ -127,6 +129,7 @@ def analyze(
     load: Callable[[str], Pixels],
     *,
     done: Container[Key] = frozenset(),
+    settled: Container[Key] = frozenset(),
     batch: int = BATCH,
     model: Callable[[Shot], Model | None] | None = None,
 ) -> Iterator[list[Score]]:
@@ -136,30 +139,38 @@ def analyze(
         shots: pictures that exist and are ok, in the order of the plan (seeds of a cell together).
         load: pixels of an image id, uint8 (height, width, 3).
         done: what the probe has scored.
+        settled: what it is not asked again in any case, new relatives or not.
         model: what drew a shot, for probes that need it.
 
     Raises:
         PromptlabError: the probe cannot work at all.
     """
-    family = _Family(shots)
-    todo = family.missing(probe, done)
-    shelf = _Shelf(load)
-    for keys in _apart(todo, batch):
-        looks: list[Look] = []
-        for key in keys:
-            try:
-                looks.append(_look(probe, family, key, shelf))
-            except Exception as error:
-                crashed = _crashed(probe, key[0], "its picture cannot be read", error)
-                yield [replace(score, prompt=key[1]) for score in crashed]
-        if model is not None and "model" in probe.needs:
-            looks = [replace(look, model=model(family.shots[look.image_id, look.prompt.id])) for look in looks]
-        scores = _judged(probe, looks)
-        for look in looks:
-            yield [replace(score, prompt=look.prompt.id) for score in scores[look.image_id]]
+    family = Family(shots)
+    todo = [key for key in family.missing(probe, done) if key not in settled]
+    shelf = Shelf(load)
+    for keys in apart(todo, batch):
+        yield from judge(probe, family, keys, shelf, model)
 
 
-def _apart(keys: Sequence[Key], size: int) -> Iterator[list[Key]]:
+def judge(
+    probe: Probe, family: Family, keys: Sequence[Key], shelf: Shelf, model: Callable[[Shot], Model | None] | None = None
+) -> Iterator[list[Score]]:
+    """All scores of each of `keys`, no picture of which comes twice; what came to grief first. Raises as `analyze`."""
+    looks: list[Look] = []
+    for key in keys:
+        try:
+            looks.append(_look(probe, family, key, shelf))
+        except Exception as error:
+            crashed = _crashed(probe, key[0], "its picture cannot be read", error)
+            yield [replace(score, prompt=key[1]) for score in crashed]
+    if model is not None and "model" in probe.needs:
+        looks = [replace(look, model=model(family.shots[look.image_id, look.prompt.id])) for look in looks]
+    scores = _judged(probe, looks)
+    for look in looks:
+        yield [replace(score, prompt=look.prompt.id) for score in scores[look.image_id]]
+
+
+def apart(keys: Sequence[Key], size: int) -> Iterator[list[Key]]:
     """Batches in which no picture comes twice: a probe names what it judged by the picture alone."""
     batch: dict[str, Key] = {}
     for key in keys:
@@ -171,7 +182,7 @@ def _apart(keys: Sequence[Key], size: int) -> Iterator[list[Key]]:
         yield list(batch.values())
 
 
-def _look(probe: Probe, family: _Family, key: Key, shelf: _Shelf) -> Look:
+def _look(probe: Probe, family: Family, key: Key, shelf: Shelf) -> Look:
     def bare(one: Key) -> Look:
         cell, seed = family.shots[one]
         return Look(one[0], shelf[one[0]], cell.prompt, cell.settings, seed)
@@ -180,7 +191,7 @@ def _look(probe: Probe, family: _Family, key: Key, shelf: _Shelf) -> Look:
     return replace(bare(key), twin=bare(twins[0]) if twins else None, siblings=tuple(bare(other) for other in siblings))
 
 
-class _Shelf:
+class Shelf:
     """Pixels by image id; those used longest ago go first."""
 
     def __init__(self, load: Callable[[str], Pixels]) -> None:

@@ -32,7 +32,8 @@ from promptlab.errors import ModelError
 
 __all__ = ["SHIPPED", "Clip", "Length", "checkpoint_of", "cosine", "identity", "load_clip", "sha256"]
 
-BATCH = 64
+ROWS = 8
+"""Rows of every call of a model, the last call padded: a vector's bits do not depend on what is encoded with it."""
 MAX_CACHED = 20_000
 Unit = NDArray[np.float32]
 _Content = tuple[tuple[int, ...], bytes]
@@ -79,9 +80,9 @@ class Clip:
             raise ValueError(f"pictures are uint8 (n, height, width, 3), given {pixels.dtype} {pixels.shape}")
         vectors = []
         with torch.inference_mode():
-            for start in range(0, len(pixels), BATCH):
-                ready = self._prepared(pixels[start : start + BATCH])
-                vectors.append(self._model.encode_image(ready, normalize=True).float().numpy())
+            for start in range(0, len(pixels), ROWS):
+                ready = self._prepared(pixels[start : start + ROWS])
+                vectors.append(self._model.encode_image(_padded(ready), normalize=True)[: len(ready)].float().numpy())
         return np.concatenate(vectors) if vectors else np.zeros((0, self._dimension), np.float32)
 
     def _prepared(self, pixels: NDArray[np.uint8]) -> Any:
@@ -123,10 +124,10 @@ class Clip:
             self._known.clear()
             new = list(dict.fromkeys(texts))
         with torch.inference_mode():
-            for start in range(0, len(new), BATCH):
-                some = new[start : start + BATCH]
+            for start in range(0, len(new), ROWS):
+                some = new[start : start + ROWS]
                 tokens = self._tokenizer([self._prefix + text for text in some])
-                vectors = self._model.encode_text(tokens, normalize=True).float().numpy()
+                vectors = self._model.encode_text(_padded(tokens), normalize=True)[: len(some)].float().numpy()
                 self._known.update(zip(some, vectors, strict=True))
         if not texts:
             return np.zeros((0, self._dimension), np.float32)
@@ -150,6 +151,13 @@ class Clip:
     @property
     def _dimension(self) -> int:
         return int(self.provenance["dimension"])
+
+
+def _padded(rows: Any) -> Any:
+    """ROWS rows of a tensor that has as many or fewer, the last one repeated."""
+    import torch
+
+    return torch.cat([rows, rows[-1:].expand(ROWS - len(rows), *rows.shape[1:])])
 
 
 def _digest(picture: NDArray[np.uint8]) -> bytes:

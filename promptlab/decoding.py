@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -55,9 +57,7 @@ def read_bytes(path: Path) -> bytes:
 def decode(data: bytes, path: Path) -> Picture:
     """The picture in `data`, the bytes of the file `path`; see `read_guarded`."""
     try:
-        # The lock is for the warning filters, which belong to the whole process.
-        with _opening, warnings.catch_warnings():
-            warnings.simplefilter("error", Pillow.DecompressionBombWarning)
+        with nullcontext() if _claims_little(data) else _alarmed():
             image = Pillow.open(io.BytesIO(data), formats=FORMATS)
         with image:
             width, height = image.size
@@ -83,3 +83,21 @@ def decode(data: bytes, path: Path) -> Picture:
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError and more
         why = str(error) or type(error).__name__
         raise StoreError(f"{path} is no whole {', '.join(FORMATS)} picture: {why}") from error
+
+
+def _claims_little(data: bytes) -> bool:
+    """Whether this is a PNG that says it is within the limit: of such, Pillow warns of nothing."""
+    width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
+    return data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR" and width * height <= MAX_PIXELS
+
+
+@contextmanager
+def _alarmed() -> Iterator[None]:
+    """Inside, Pillow's warning of large files is an error.
+
+    Filters of warnings belong to the whole process: hence the lock, and hence our own pictures, which are read in a
+    thread beside a backend that has filters of its own, do without.
+    """
+    with _opening, warnings.catch_warnings():
+        warnings.simplefilter("error", Pillow.DecompressionBombWarning)
+        yield

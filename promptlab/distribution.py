@@ -72,7 +72,8 @@ def workforce(workers: int | None, ray: str | None) -> Iterator[Workforce | None
         with cluster(ray) as there:
             count = workers or there.workers
             threads = 1 if there.gpus else threads_each(there.cpus, count)
-            yield Workforce(f"ray {ray}", count, threads, 1, partial(RaySeat, gpu=bool(there.gpus)))
+            seat = partial(RaySeat, cpus=there.reserved(threads), gpu=bool(there.gpus))
+            yield Workforce(f"ray {ray}", count, threads, 1, seat)
     elif workers is None or workers == 1:
         yield None
     else:

@@ -23,17 +23,23 @@ __all__ = ["Cluster", "RaySeat", "cluster"]
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster that this process is connected to: its living nodes, and the CPUs and GPUs of all of them."""
+    """A cluster that this process is connected to: its living nodes, the CPUs and GPUs of all of them, and the CPUs of
+    the node that has most."""
 
     address: str
     nodes: int
     cpus: int
     gpus: int
+    widest: int = 1
 
     @property
     def workers(self) -> int:
         """One a GPU; without any, one a node."""
         return self.gpus or max(1, self.nodes)
+
+    def reserved(self, threads: int) -> int:
+        """CPUs to reserve for a worker of so many threads: never more than a node has, or it would wait for ever."""
+        return min(threads, self.widest)
 
 
 @contextmanager
@@ -58,16 +64,17 @@ def cluster(address: str) -> Iterator[Cluster]:
         ) from error
     try:
         there = ray.cluster_resources()
-        nodes = sum(bool(node["Alive"]) for node in ray.nodes())
-        yield Cluster(address, nodes, int(there.get("CPU", 1)), int(there.get("GPU", 0)))
+        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        widest = max((int(node.get("CPU", 0)) for node in alive), default=1)
+        yield Cluster(address, len(alive), int(there.get("CPU", 1)), int(there.get("GPU", 0)), widest)
     finally:
         ray.shutdown()
 
 
 class RaySeat(Seat):
-    """A worker in an actor of the cluster that this process is connected to."""
+    """A worker in an actor of the cluster that this process is connected to; `cpus` are reserved for it."""
 
-    def __init__(self, order: Order, index: int, gpu: bool) -> None:
+    def __init__(self, order: Order, index: int, cpus: int, gpu: bool) -> None:
         import ray
 
         super().__init__(index)
@@ -79,7 +86,7 @@ class RaySeat(Seat):
             ray.exceptions.OutOfMemoryError,
         )
         actor: Any = ray.remote(Worker)
-        needs = {"num_cpus": order.threads, "num_gpus": int(gpu)}
+        needs = {"num_cpus": cpus, "num_gpus": int(gpu)}
         self._actor = actor.options(**needs, scheduling_strategy="SPREAD", max_restarts=0).remote(order, index)
 
     def _ask(self, method: str, *arguments: Any) -> Any:

@@ -2,6 +2,8 @@
 
     Study --plan--> missing pictures --generator(backend)--> Images --analyzer(probes)--> Scores --effects--> answers
 
+Where drawing leaves the processor idle, pictures are scored as they come (`promptlab.beside`).
+
 The store is the only memory, so running again fills in what is missing: after a crash, after an edit of the study,
 after a new probe. The one room that knows all the others; it knows no model and no probe by name.
 """
@@ -10,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,9 +21,9 @@ from itertools import groupby
 from typing import Any
 
 from promptlab import pictures, plugins
-from promptlab.analyzer import BATCH, Shot, analyze, evenly, missing
 from promptlab.backends import Backend, Job
 from promptlab.backends.prices import Purse
+from promptlab.beside import Beside
 from promptlab.cost import check_paid
 from promptlab.distribution import Workforce, workforce
 from promptlab.effects import contrast_effects
@@ -33,9 +35,9 @@ from promptlab.probes import Probe
 from promptlab.progress import Progress, Silent
 from promptlab.records import ContrastEffect, Image, Measure, Passport, Status
 from promptlab.runlog import log, logging_to
+from promptlab.scoring import Scoring
 from promptlab.store import Run, Store
 from promptlab.study import Study
-from promptlab.tracing import Models
 
 __all__ = ["Progress", "Silent", "Summary", "run_study"]
 
@@ -45,16 +47,22 @@ PUBLISH_SECONDS = 15.0
 _VERSIONS = ("torch", "diffusers", "transformers", "open_clip_torch", "duckdb", "numpy", "pillow")
 
 
+Begin = Callable[[Mapping[str, Any]], None]
+"""Told what draws says of itself, once it is ready."""
+
+
 @dataclass
 class Summary:
     """What a run did: pictures made by status, scores, effects and what they measure, seconds by stage.
 
+    Of the scores, so many were found `meanwhile`, while pictures were made; they cost the stage of scoring nothing.
     `stopped` says why pictures were left unmade, as where a budget had no room for them.
     """
 
     plan: Plan
     made: Counter[Status] = field(default_factory=Counter)
     scores: int = 0
+    meanwhile: int = 0
     effects: tuple[ContrastEffect, ...] = ()
     measures: dict[str, Measure] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -80,6 +88,7 @@ def run_study(
     workers: int | None = None,
     ray: str | None = None,
     compile: str | None = None,
+    overlap: bool | None = None,
 ) -> Summary:
     """Run `study` into `store` until nothing is missing.
 
@@ -91,6 +100,7 @@ def run_study(
         make: whether missing pictures are made; False only measures what is there.
         workers: processes that make pictures, one a GPU; with `ray`, actors. One, or None, is this process itself.
         compile: auto, on or off: whether a backend that can compiles its model; its own default if None.
+        overlap: whether pictures are scored while others are made; if None, where that takes nothing from the making.
         ray: address of a Ray cluster whose machines share the store's home; without `workers`, one actor a GPU.
 
     Raises:
@@ -113,10 +123,12 @@ def run_study(
         run.plan(plan.cells, study.seeds, tier_of)
         publish = _Publisher(store)
         given = {name: value for name, value in (("batch_size", batch_size), ("compile", compile)) if value}
-        generating = partial(_generate, plan, store, run, progress, publish, summary, given, workers, ray)
+        scoring = Scoring(plan, store, run, progress, publish, probes)
+        beside = scoring.beside(overlap) if make else None
+        generating = partial(_generate, plan, store, run, progress, publish, summary, given, workers, ray, beside)
         for stage, work in (
             *((("generate", generating),) if make else ()),
-            ("score", partial(_score, plan, store, run, progress, publish, summary, probes)),
+            ("score", scoring.finish),
             ("passports", partial(_passports, store, run, progress, probes, passports_n)),
         ):
             began = time.monotonic()
@@ -124,6 +136,7 @@ def run_study(
             summary.seconds[stage] = time.monotonic() - began
             log.info("%s: %.1f s", stage, summary.seconds[stage])
         publish(now=True)
+        summary.scores, summary.meanwhile = scoring.found, scoring.meanwhile
         summary.effects = contrast_effects(store, study)
         run.add(*summary.effects)
         log.info("pictures %s, scores %d", dict(summary.made), summary.scores)
@@ -156,8 +169,9 @@ def _generate(
     given: dict[str, Any],
     workers: int | None,
     ray: str | None,
+    beside: Beside | None,
 ) -> None:
-    if not plan.missing:
+    if not plan.missing or beside is None:
         return
 
     def source(job: tuple[Any, int]) -> tuple[str, str]:
@@ -167,7 +181,7 @@ def _generate(
     purse = Purse(plan.cost.budget) if plan.cost else None
     paid: dict[str, Any] = {"purse": purse, "price": plan.study.price_per_image} if purse else {}
     progress.stage("pictures", len(plan.missing))
-    with workforce(workers, ray) as crew:
+    with closing(beside), workforce(workers, ray) as crew:
         for (name, model), asked in groupby(sorted(plan.missing, key=source), key=source):
             options: dict[str, Any] = {"model": model} | given | paid
             jobs = [Job.of(*job) for job in asked]
@@ -181,14 +195,16 @@ def _generate(
                 progress.say(f"the backend {name} works in one process")
             make = partial(_together, together, progress) if together else _alone
             try:
-                with closing(make(name, options, jobs, store, run)) as images:
+                with closing(make(name, options, jobs, store, run, beside.begin)) as images:
                     for image in images:
                         run.add(image)
                         summary.made[image.status] += 1
                         if image.status != "ok":
                             log.warning("picture %s: %s, %s", image.id, image.status, image.reason)
                         progress.step()
+                        beside.add(image)
                         publish()
+                beside.rest()  # the next model may change what scores depend on while it loads
             except IncompleteError as error:  # what was made is measured; the rest stays missing
                 summary.stopped = str(error)
                 log.warning("%s", error)
@@ -197,18 +213,29 @@ def _generate(
         progress.say(f"about ${purse.spent:.2f} spent of ${purse.cap or 0:.2f}")
 
 
-def _alone(name: str, options: dict[str, Any], jobs: list[Job], store: Store, run: Run) -> Generator[Image, None, None]:
+def _alone(
+    name: str, options: dict[str, Any], jobs: list[Job], store: Store, run: Run, begin: Begin
+) -> Generator[Image, None, None]:
     """Make `jobs` in this process."""
     backend: Backend = plugins.load("backend", name, **options)
     try:
-        run.fact({name: backend.provenance()})
+        provenance = backend.provenance()
+        run.fact({name: provenance})
+        begin(provenance)
         yield from generate(backend, jobs, partial(_save, store), pictures.is_degenerate)
     finally:
         backend.close()
 
 
 def _together(
-    crew: Workforce, progress: Progress, name: str, options: dict[str, Any], jobs: list[Job], store: Store, run: Run
+    crew: Workforce,
+    progress: Progress,
+    name: str,
+    options: dict[str, Any],
+    jobs: list[Job],
+    store: Store,
+    run: Run,
+    begin: Begin,
 ) -> Generator[Image, None, None]:
     """Make `jobs` with workers. What a worker says of itself otherwise than the first one is a fact of the run too."""
     told: dict[str, Any] = {}
@@ -218,6 +245,7 @@ def _together(
         other = {key: value for key, value in provenance.items() if told.get(key) != value}
         run.fact({f"{name}.worker{index}": other} if told else {name: provenance})
         told.update({} if told else provenance)
+        begin(provenance)
 
     def lost(message: str) -> None:
         log.warning(message)
@@ -229,48 +257,6 @@ def _together(
 def _save(store: Store, pixels: Any, recipe: dict[str, Any]) -> tuple[str, str]:
     store.home.check_space()
     return pictures.save(pixels, store.home, recipe)
-
-
-def _score(
-    plan: Plan, store: Store, run: Run, progress: Progress, publish: _Publisher, summary: Summary, probes: list[Probe]
-) -> None:
-    images = store.images()
-    planned = [Shot(cell, seed) for cell in plan.cells for seed in cell.seeds(plan.study.seeds)]
-    seen = {key for key, image in images.items() if image.status == "ok" and image.file}
-
-    def load(image: str) -> Any:
-        return pictures.load(store.home, images[image].file or "")
-
-    with closing(Models()) as models:
-        for probe in probes:
-            traced = "model" in probe.needs
-            asked = evenly(planned, getattr(probe, "pictures", len(planned))) if traced else planned
-            shots = [shot for shot in asked if shot.image in seen]
-            done = {(image, prompt) for _, image, prompt in store.scores(probe.id)}
-            todo = missing(probe, shots, done)
-            run.add(*probe.measures)
-            if not todo:
-                continue
-            progress.stage(f"probe {probe.name}", len(todo))
-            # one journal line a batch of pictures would be lost whole; one a picture, with one fsync for many, is not
-            # what is traced costs as much as making it, so it is kept one by one
-            found = analyze(probe, shots, load, done=done, batch=1 if traced else BATCH, model=models.of)
-            for scores in _batched(found, 1 if traced else 32):
-                run.add(*(score for one in scores for score in one))
-                summary.scores += sum(map(len, scores))
-                progress.step(len(scores))
-                publish()
-
-
-def _batched(items: Iterable[Any], size: int) -> Iterable[list[Any]]:
-    batch: list[Any] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _passports(store: Store, run: Run, progress: Progress, probes: list[Probe], n: int) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from judges import random_clip
 
-from promptlab.clip import SHIPPED, Clip, Length, checkpoint_of, identity, load_clip
+from promptlab.clip import ROWS, SHIPPED, Clip, Length, checkpoint_of, identity, load_clip
 from promptlab.errors import ModelError
 
 TEXTS = ["a red cup and a blue chair", "a dog", "A Blue  cup", "", "a red cup, " * 60]
@@ -81,7 +81,7 @@ def test_a_batch_is_one_by_one() -> None:
     pixels = noise(128, 128, 67)
     together = model().images(pixels)
     alone = np.concatenate([model().images(pixels[i : i + 1]) for i in (0, 63, 64, 66)])
-    assert together[[0, 63, 64, 66]] == pytest.approx(alone, abs=1e-5)
+    assert np.array_equal(together[[0, 63, 64, 66]], alone), "bits depend on what else is in the batch"
 
 
 def test_pictures_of_any_size_come_back_by_name() -> None:
@@ -103,7 +103,7 @@ def test_a_picture_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = noise(128, 128, 2, seed=7)
     first = clip.pictures({"a": one, "b": other, "c": one.copy()})
     again = clip.pictures({"x": other, "y": one})
-    assert asked == [2] and np.array_equal(first["a"], first["c"])
+    assert asked == [ROWS] and np.array_equal(first["a"], first["c"])
     assert np.array_equal(first["a"], again["y"]) and np.array_equal(first["b"], again["x"])
 
 
@@ -141,7 +141,7 @@ def test_a_text_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clip._model, "encode_text", counted)
     first = clip.texts(["a new text", "another", "a new text"])
     again = clip.texts(["another", "a new text"])
-    assert asked == [2] and np.array_equal(first[[1, 0]], again) and np.array_equal(first[0], first[2])
+    assert asked == [ROWS] and np.array_equal(first[[1, 0]], again) and np.array_equal(first[0], first[2])
 
 
 @pytest.mark.parametrize("words", [0, 1, 74, 75, 76, 200])

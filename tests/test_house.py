@@ -26,11 +26,11 @@ FLOORS = {
     "journal judge_models ledger lock manifests miniature.* outcome_scores picture_folders picture_notes "
     "pictures probes.* publish reader scenes store",
     4: "analyses.* analysis analyzer attention_answer bench bench_checks bench_dashboard bench_figures bench_gpu "
-    "bench_models bench_shapes bench_store bench_timing bench_visitors bench_workers blind burn by_hand card "
-    "claim_figures claims convergence cost crossed detection distribution effects estimate export findings "
+    "bench_models bench_shapes bench_store bench_timing bench_visitors bench_workers beside blind burn by_hand "
+    "card claim_figures claims convergence cost crossed detection distribution effects estimate export findings "
     "gates generator imports judges leakage lint mixed_effects needle one_probe order passports plan ranking "
-    "rarity ratings ray_workers readings recovery report reproduce retrace run specificity study_findings "
-    "study_scores suitability tables text_grids tracing truth tryout winner workers",
+    "rarity ratings ray_workers readings recovery report reproduce retrace run scoring specificity "
+    "study_findings study_scores suitability tables text_grids tracing truth tryout winner workers",
     5: "__main__ cli.*",
 }
 

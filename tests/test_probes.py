@@ -58,8 +58,7 @@ def scored(name: str) -> dict[Key, Score]:
 def same(a: dict[Key, Score], b: dict[Key, Score]) -> None:
     assert a.keys() == b.keys()
     for key in a:
-        assert (a[key].value is None) == (b[key].value is None), key
-        assert a[key].value == pytest.approx(b[key].value, abs=2e-5), key
+        assert a[key].value == b[key].value, f"{key}: not the same to the last bit"
         assert (a[key].label, a[key].reason) == (b[key].label, b[key].reason), key
 
 

@@ -193,7 +193,7 @@ def test_a_traced_model_is_closed_when_a_probe_cannot_go_on(tmp_path: Path, monk
     def refuse(*_: object) -> None:
         raise ModelError("the judge is gone")
 
-    monkeypatch.setattr("promptlab.run.Models", Open)
+    monkeypatch.setattr("promptlab.scoring.Models", Open)
     run(tmp_path / "fine")
     assert Open.closed == 1
     monkeypatch.setattr("promptlab.probes.exposure.Exposure.score", refuse)

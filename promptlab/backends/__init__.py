@@ -20,7 +20,10 @@ from numpy.typing import NDArray
 
 from promptlab.records import Binding, Cell, Settings, Source, Status
 
-__all__ = ["Backend", "Job", "Made"]
+__all__ = ["ELSEWHERE", "Backend", "Job", "Made"]
+
+ELSEWHERE = "elsewhere"
+"""The device, in its provenance, of a backend that does not draw on this machine."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from promptlab.backends import Job, Made
+from promptlab.backends import ELSEWHERE, Job, Made
 from promptlab.backends.prices import Purse, list_price
 from promptlab.backends.systems import Again, Failed, Refused, Shut, System, gemini, openai
 from promptlab.errors import IncompleteError, ModelError, StoreError
@@ -105,6 +105,7 @@ class Hosted:
         return {
             "backend": self.name,
             "model": self.model,
+            "device": ELSEWHERE,
             "seeds": "repeats: the system takes no seed",
             "versions": {package: metadata.version(package)},
         }

@@ -30,9 +30,10 @@ def show_answer(study: Study, store: Store, summary: Summary) -> None:
     from promptlab import tables
 
     made = sum(summary.made.values())
+    meanwhile = f"{summary.meanwhile} of them meanwhile; " if summary.meanwhile else ""
     console.print(
         f"\n{made} pictures made ({duration(summary.seconds.get('generate', 0))}), {summary.scores} scores "
-        f"({duration(summary.seconds.get('score', 0))}); {summary.plan.made} pictures were there"
+        f"({meanwhile}{duration(summary.seconds.get('score', 0))}); {summary.plan.made} pictures were there"
     )
     axis = "guidance_scale" if any(dict(c.levels).get("guidance_scale") for c in summary.plan.cells) else None
     shares = tables.outcome_shares(store, study.name, axis)

@@ -131,6 +131,12 @@ def run(
     workers: Annotated[int | None, typer.Option(min=1, max=1024, help="Processes that make pictures.")] = None,
     ray: Annotated[str | None, typer.Option(help="Make them on a Ray cluster: auto, or HOST:PORT.")] = None,
     compile_: CompileOption = None,
+    overlap: Annotated[
+        bool | None,
+        typer.Option(
+            "--overlap/--no-overlap", help="Measure while making; else where it takes nothing from the making."
+        ),
+    ] = None,
 ) -> None:
     """Make what is missing of a study, measure it, and say what came out. Run again to go on or to add."""
     from promptlab.cli.answer import show_answer
@@ -158,6 +164,7 @@ def run(
             workers=workers,
             ray=ray,
             compile=compile_,
+            overlap=overlap,
         )
     show_answer(loaded, store, summary)
     if summary.failed or summary.stopped:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Found", "build_parser", "group_blocks", "load_parser", "parse"]
 
+ROWS = 8
+"""Pictures of every call, the last call padded: what is read in a picture does not depend on its company."""
 MIN_CELLS = 9
 """Smaller groups of blocks are no thing (9 blocks: 12x12 pixels)."""
 
@@ -114,9 +116,10 @@ def parse(images: np.ndarray, parser: Any) -> list[tuple[Found, ...]]:
     out: list[tuple[Found, ...]] = []
     where = next(parser.parameters()).device
     with torch.no_grad():
-        for start in range(0, len(images), 64):
-            batch = torch.tensor(images[start : start + 64], device=where)
-            logits = parser(batch.permute(0, 3, 1, 2).float() / 127.5 - 1).float()
+        for start in range(0, len(images), ROWS):
+            some = images[start : start + ROWS]
+            batch = torch.tensor(np.concatenate([some, some[-1:].repeat(ROWS - len(some), 0)]), device=where)
+            logits = parser(batch.permute(0, 3, 1, 2).float() / 127.5 - 1)[: len(some)].float()
             nouns = logits[:, : 1 + len(LABELS)].softmax(1).cpu().numpy()
             colours = logits[:, 1 + len(LABELS) :].softmax(1).cpu().numpy()
             out += [group_blocks(n, c) for n, c in zip(nouns, colours, strict=True)]

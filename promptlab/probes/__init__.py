@@ -3,13 +3,14 @@
 A probe gets `Look`s: a picture with the prompt that asked for it and how it was made. What it `needs` besides is given
 where it exists: the *twin*, made from the prompt with two attributes exchanged (`Prompt.swapped`) at the same settings
 and seed, the *siblings*, the same cell at the other seeds, and the *model* that drew it, ready to be asked again. Since
-that costs as much as drawing, a probe that needs the model has `pictures`: how many of a study it is shown.
+that costs as much as drawing, a probe that needs the model has `pictures`: how many of a study it is shown. One whose
+judge runs on a GPU where there is one says `accelerated = True`.
 
 The laws, which hold for every probe and are tested on all of them:
 
     - every look gets at least one score, of a declared measure, under the probe's `id`;
     - a value lies within its measure's bounds; what cannot be measured is None with a reason, never NaN or a guess;
-    - how looks are batched and ordered changes nothing;
+    - how looks are batched and ordered changes nothing, to the last bit (a model's calls have one number of rows);
     - a name of a measure means one thing over all probes: names are keys of one table. Probes that answer the same
       question (which outcome of binding?) share its measures.
 

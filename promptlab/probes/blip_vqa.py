@@ -52,6 +52,7 @@ class BlipVqa:
     version = 1
     measures = (*OWN, *WHOLE)
     needs: frozenset[Need] = frozenset()
+    accelerated = True
 
     def __init__(self, model: str = MODEL, image_size: int = 480) -> None:
         self._model, self._size = model, image_size

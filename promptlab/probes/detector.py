@@ -43,6 +43,7 @@ class Detector:
     version = 1
     measures = (*WHOLE, *NOUN_AND_COLOUR)
     needs: frozenset[Need] = frozenset()
+    accelerated = True
 
     def __init__(self, model: str = MODEL, threshold: float = 0.25, least: float = 0.4) -> None:
         self._model, self._threshold, self._least = model, threshold, least

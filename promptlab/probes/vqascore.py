@@ -51,6 +51,7 @@ class VqaScore:
         Measure("vqascore_contrast", "as asked minus as exchanged", "", -1, 1, True, "promptlab.probes.vqascore"),
     )
     needs: frozenset[Need] = frozenset()
+    accelerated = True
 
     def __init__(self, model: str = MODEL, template: str = TEMPLATE, answer: str = ANSWER) -> None:
         if "{text}" not in template:
