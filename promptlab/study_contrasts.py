@@ -11,6 +11,7 @@ from promptlab.axes import SETTINGS, Axis, settle
 from promptlab.lengths import Ladder
 from promptlab.levels import Range, Values, Zip
 from promptlab.listed import Prompts
+from promptlab.manipulations import Paraphrase
 from promptlab.mistakes import Mistake, allowed, shown
 from promptlab.records import Level
 from promptlab.study_probes import check_probes
@@ -29,8 +30,8 @@ def fillings(name: str, axis: Axis) -> tuple[str, ...]:
     """The columns of an axis that fill slots of the prompt."""
     if isinstance(axis, Zip):
         return tuple(column for column in axis.names() if column not in (*SETTINGS, "model"))
-    plain = isinstance(axis, Values | Range)
-    return (name,) if isinstance(axis, Ladder | Prompts) or (plain and name not in (*SETTINGS, "model")) else ()
+    plain = isinstance(axis, Values | Range) and name not in (*SETTINGS, "model")
+    return (name,) if plain or isinstance(axis, Ladder | Prompts | Paraphrase) else ()
 
 
 def unit_axes(study: Study) -> tuple[str, ...]:

@@ -46,6 +46,8 @@ SINGLE = [
     ("match: words", "match: word", "did you mean 'words'?"),
     ("control: true", "control: 1", "true or false"),
     ("control: true", "contrl: true", "did you mean 'control'?"),
+    ("order: {order: [first, second]}", "wording: {paraphrase: [a, b]}", "nothing in the prompt uses {wording}"),
+    ("time: [night, noon]", "time: {paraphrase: [night, night]}", "level 'night' stands twice"),
     ("order: {order: [first, second]}", "order: {order: [first, secnd]}", "did you mean 'second'?"),
     ("order: {order: [first, second]}", "order: {order: [first, first]}", "stands twice"),
     ("order: {order: [first, second]}", "seed: {order: [first, second]}", "there is the key seeds"),
