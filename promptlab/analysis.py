@@ -29,6 +29,7 @@ from promptlab import tables
 from promptlab.demo import open_demo
 from promptlab.errors import PromptlabError, nearest
 from promptlab.one_probe import ids_of_one_probe
+from promptlab.picture_queries import PICTURES, SCORES
 from promptlab.pictures import path_of
 from promptlab.publish import level_text
 from promptlab.records import Level
@@ -144,6 +145,20 @@ class Loaded:
 
         return findings(self.store, self._name(), where)
 
+    def geometry(
+        self, model: str = "miniature", grids: Sequence[str] | None = None, checkpoint: str | None = None
+    ) -> pd.DataFrame:
+        """What a text encoder arranges phrases by, whatever the study: see `promptlab.model_tables.geometry`."""
+        from promptlab.model_tables import geometry
+
+        return geometry(model, grids, checkpoint)
+
+    def vae_detail(self) -> pd.DataFrame:
+        """What the miniature's autoencoder keeps of bars, by width: see `promptlab.model_tables.vae_detail`."""
+        from promptlab.model_tables import vae_detail
+
+        return vae_detail()
+
     def outcomes(self, by: str | None = None, probe: str | None = None) -> pd.DataFrame:
         """Shares of the outcomes of binding, by axis: see `tables.outcome_shares`."""
         return tables.outcome_shares(self.store, self._name(), self._axis(by), probe=probe)
@@ -201,7 +216,7 @@ class Loaded:
         unknown = [name for name in given if name not in OWN]
         axes = [str(self._axis(name, OWN)) for name in unknown]
         rows = store.query(
-            _PICTURES,
+            PICTURES,
             {
                 **{name: given.get(name) for name in OWN},
                 **{"study": study, "axes": axes, "levels": [given[name] for name in axes]},
@@ -211,7 +226,7 @@ class Loaded:
         )
         rows.insert(1, "path", [self._path(file) for file in rows.pop("file")])
         here = {"study": study, "images": rows["image"].tolist(), "cells": rows["cell_id"].tolist()}
-        scores = store.query(_SCORES, here)
+        scores = store.query(SCORES, here)
         wanted = sorted(set(scores["measure"])) if measures is None else names
         for name in wanted:
             part = scores[(scores["measure"] == name) | (scores["measure"].str.partition(".")[2] == name)]
@@ -257,41 +272,3 @@ def _number(level: str | None) -> float | None:
         return None if level is None else float(level)
     except ValueError:
         return None
-
-
-_PICTURES = """
-WITH wanted AS (SELECT unnest($axes::VARCHAR[]) AS axis, unnest($levels::VARCHAR[]) AS level), here AS (
-    SELECT cell.*, cell_image.seed, cell_image.image, coalesce(image.status, 'missing') AS status, image.reason,
-        image.file,
-        (SELECT arg_max(label, probe) FROM score WHERE score.image = cell_image.image AND measure = 'correct'
-            AND coalesce(score.prompt_id, cell.prompt_id) = cell.prompt_id
-            AND list_contains($said_by::VARCHAR[], probe)) AS outcome,
-        (SELECT avg(value) FROM score WHERE score.image = cell_image.image AND measure = $measure
-            AND coalesce(score.prompt_id, cell.prompt_id) = cell.prompt_id
-            AND list_contains($probes::VARCHAR[], probe)) AS sorter,
-        (SELECT map_from_entries(list({'k': axis, 'v': level} ORDER BY axis)) FROM level
-            WHERE level.study = cell.study AND level.cell_id = cell.id) AS levels
-    FROM cell
-    JOIN cell_image ON cell_image.study = cell.study AND cell_image.cell_id = cell.id
-    LEFT JOIN image ON image.id = cell_image.image
-    WHERE cell.current AND cell.study = $study AND NOT EXISTS (
-        SELECT 1 FROM wanted WHERE NOT EXISTS (
-            SELECT 1 FROM level WHERE level.study = cell.study AND level.cell_id = cell.id
-                AND level.axis = wanted.axis AND level.level = wanted.level))
-)
-SELECT image, file, status, reason, outcome, id AS cell_id, prompt_group, prompt, negative_prompt, levels, seed, model,
-    tier, guidance_scale, num_inference_steps, height, width, scheduler
-FROM here
-WHERE ($status IS NULL OR status = $status) AND ($outcome IS NULL OR outcome = $outcome)
-    AND ($seed IS NULL OR seed::VARCHAR = $seed) AND ($prompt_group IS NULL OR prompt_group = $prompt_group)
-ORDER BY CASE WHEN $down THEN -sorter ELSE sorter END NULLS LAST, position, seed
-LIMIT $most OFFSET $skip
-"""
-
-_SCORES = """
-SELECT cell_id, image, split_part(probe, '-', 1) || '.' || measure AS measure, avg(value) AS value
-FROM scored
-WHERE study = $study AND status = 'ok' AND value IS NOT NULL AND list_contains($images::VARCHAR[], image)
-    AND list_contains($cells::VARCHAR[], cell_id)
-GROUP BY ALL
-"""

@@ -5,6 +5,7 @@
     pair: {zip: [{noun: cup, colour: red}, ...]}    several names vary together; also {zip: {noun: [..], colour: [..]}}
     order: {order: [first, second]}                 every permutation of what stands in these slots
     place: {position: {of: style, among: [...]}}    one phrase at each place, the others in their order
+    wording: {paraphrase: [a photo of, a picture of]}               the same in other words, in the slot {wording}
     details: {ladder: [shiny, on a table]}          the first 0, 1, 2, ... details in the slot {details};
                                                     with `control: true` beside filler as long (`details_arm`)
     length: {tokens: {to: [20, 77], needle: first, at: 9}}          padded to N tokens, the needle at token k
@@ -26,13 +27,14 @@ from promptlab.errors import nearest
 from promptlab.lengths import Ladder, TokenLength
 from promptlab.levels import SETTINGS, Axis, Point, Range, Values, Zip, settle
 from promptlab.listed import Prompts
-from promptlab.manipulations import Alone, Order, Position, Swap
+from promptlab.manipulations import Alone, Order, Paraphrase, Position, Swap
 from promptlab.mistakes import Mistake, shown
 
 __all__ = ["KINDS", "SETTINGS", "AnyAxis", "Axis", "Point", "settle"]
 
 KINDS: dict[str, type[Axis]] = {
-    axis.kind: axis for axis in (Values, Range, Zip, Order, Position, Ladder, TokenLength, Swap, Alone, Prompts)
+    axis.kind: axis
+    for axis in (Values, Range, Zip, Order, Position, Paraphrase, Ladder, TokenLength, Swap, Alone, Prompts)
 }
 
 
@@ -67,6 +69,7 @@ AnyAxis = Annotated[
     | Annotated[Zip, Tag("<zip>")]
     | Annotated[Order, Tag("<order>")]
     | Annotated[Position, Tag("<position>")]
+    | Annotated[Paraphrase, Tag("<paraphrase>")]
     | Annotated[Ladder, Tag("<ladder>")]
     | Annotated[TokenLength, Tag("<tokens>")]
     | Annotated[Swap, Tag("<swap>")]

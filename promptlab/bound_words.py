@@ -1,6 +1,6 @@
 """Colour words and nouns of two objects, where they lie in a prompt and where their objects lie in a picture.
 
-What the probes `attention` and `ablation` share: both compare what words do with what the scene parser finds.
+What the probes `attention`, `ablation` and `padding` share: they compare what words do with what the parser finds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from promptlab.miniature.parser import Found
 from promptlab.records import Phrase, Prompt
 from promptlab.scenes import plain_noun
 
-__all__ = ["Words", "bound_words", "mask_on", "thing_of"]
+__all__ = ["Words", "bound_words", "has_its_colour", "mask_on", "thing_of"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,12 @@ def thing_of(words: Words, others: Sequence[Words], found: Sequence[Found]) -> F
     if any(plain_noun(one.noun.text) == noun for one in others if one.object != words.object):
         return None
     return max((thing for thing in found if thing.noun == noun), key=lambda thing: thing.area, default=None)
+
+
+def has_its_colour(words: Words, others: Sequence[Words], found: Sequence[Found]) -> bool:
+    """Whether an object is there, in the colour that its prompt asks for."""
+    thing = thing_of(words, others, found)
+    return thing is not None and words.colour is not None and thing.colour == words.colour.text.lower()
 
 
 def mask_on(mask: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.float64]:

@@ -40,6 +40,7 @@ axes:                       # every combination of levels is a cell of the grid
   #     - {first_noun: car, first_colour: green}
   # order: {order: [first, second]}       # every order of what stands in these slots
   # place: {position: {of: light, among: [first, second, light]}}
+  # wording: {paraphrase: [a photo of, a picture of]}               # {wording} in the template; no new prompt family
   # details: {ladder: [shiny, on a table], control: true}           # {details} in the template; filler as control
   # length: {tokens: {to: [20, 77], needle: first}}                 # padded to so many tokens
   # objects: {alone: [first, second]}     # together, and each object alone

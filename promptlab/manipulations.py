@@ -1,7 +1,7 @@
 """Kinds of axes that rearrange a prompt and leave its content alone: cells of one prompt family differ in them.
 
-Word order, the place of one phrase, exchanged attributes, and objects asked for alone. Those that
-change a prompt's length are in `promptlab.lengths`.
+Word order, the place of one phrase, other wordings of the same, exchanged attributes, and objects asked for alone.
+Those that change a prompt's length are in `promptlab.lengths`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ import math
 from collections.abc import Iterator
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 from typing_extensions import override  # typing has it from Python 3.12 on
 
 from promptlab.levels import Axis, Count, Mentions, Name, Names, Point
 from promptlab.mistakes import Mistake, Record
-from promptlab.prompts import Draft, PromptSpec, slots
+from promptlab.prompts import Draft, PromptSpec, Text, slots
 from promptlab.tokens import Tokens
 
-__all__ = ["Alone", "Order", "Position", "Swap"]
+__all__ = ["Alone", "Order", "Paraphrase", "Position", "Swap"]
+
+Wording = Annotated[Text, StringConstraints(pattern=r"\S")]
 
 
 class Order(Record, Axis):
@@ -85,6 +87,28 @@ class Position(Record, Axis):
             raise Mistake(("position", "at"), f"given place {k}; allowed: 1 to {len(move.among)}")
         rest = [other for other in slots(spec.template) if other in move.among and other != move.of]
         _stand(draft, spec, (*rest[: k - 1], move.of, *rest[k - 1 :]))
+
+
+class Paraphrase(Record, Axis):
+    """Wordings that mean the same, in the slot of the axis' name. Levels are the wordings.
+
+    What changes between them is the noise that any other change of words is held against.
+    """
+
+    kind: ClassVar[str] = "paraphrase"
+    paraphrase: Annotated[tuple[Wording, ...], Field(min_length=2, max_length=50)]
+
+    @override
+    def count(self) -> int:
+        return len(self.paraphrase)
+
+    @override
+    def points(self, name: str) -> Iterator[Point]:
+        return (((name, wording),) for wording in self.paraphrase)
+
+    @override
+    def apply(self, name: str, point: Point, draft: Draft, tokens: Tokens | None, spec: PromptSpec) -> None:
+        draft.fills[name] = str(point[0][1])
 
 
 class Swap(Record, Axis):

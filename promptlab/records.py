@@ -31,6 +31,7 @@ __all__ = [
     "Image",
     "Level",
     "Measure",
+    "Part",
     "Passport",
     "Phrase",
     "Prompt",
@@ -44,6 +45,9 @@ __all__ = [
 
 Level = str | int | float | bool | None
 """One value of an axis."""
+
+Part = Literal["words", "end", "padding", "all"]
+"""A part of what an encoder makes of a prompt: its words, its end mark, the padding behind, or all three."""
 
 Status = Literal["ok", "nsfw_blocked", "nan", "degenerate", "oom", "refused", "error", "invalid_image"]
 STATUSES: tuple[Status, ...] = (

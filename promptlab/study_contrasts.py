@@ -5,14 +5,15 @@ A contrast pairs cells of one prompt family, so it cannot run along an axis that
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from promptlab.axes import SETTINGS, Axis, settle
 from promptlab.lengths import Ladder
 from promptlab.levels import Range, Values, Zip
 from promptlab.listed import Prompts
+from promptlab.manipulations import Paraphrase
 from promptlab.mistakes import Mistake, allowed, shown
-from promptlab.records import Level
+from promptlab.records import Level, Part
 from promptlab.study_probes import check_probes
 from promptlab.yaml_strict import Route
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_LEVELS", "check_contrasts", "fillings", "levels_of", "unit_axes"]
 
+PARTS: dict[str, tuple[str, ...]] = {"ablation": ("elsewhere",), "padding": get_args(Part)}
+"""Probes whose targets read "what is taken out > where", and what can stand there beside names of the prompt."""
 MOST_LEVELS = 20_000
 """Axes with more levels are not listed to check names against; the grid's own limit refuses them."""
 
@@ -29,8 +32,8 @@ def fillings(name: str, axis: Axis) -> tuple[str, ...]:
     """The columns of an axis that fill slots of the prompt."""
     if isinstance(axis, Zip):
         return tuple(column for column in axis.names() if column not in (*SETTINGS, "model"))
-    plain = isinstance(axis, Values | Range)
-    return (name,) if isinstance(axis, Ladder | Prompts) or (plain and name not in (*SETTINGS, "model")) else ()
+    plain = isinstance(axis, Values | Range) and name not in (*SETTINGS, "model")
+    return (name,) if plain or isinstance(axis, Ladder | Prompts | Paraphrase) else ()
 
 
 def unit_axes(study: Study) -> tuple[str, ...]:
@@ -116,3 +119,19 @@ def _contrast(study: Study, contrast: Contrast, route: Route) -> None:
         raise Mistake((*route, "levels"), "both levels are the same")
     for column, level in contrast.where.items():
         _column_level(study, (*route, "where", column), column, level, key=column not in columns)
+    if contrast.target is not None:
+        names = _targets(study)
+        parts = PARTS.get(contrast.probe, ())
+        for piece in contrast.target.split(" > ") if parts else [contrast.target]:
+            if piece not in names and piece not in parts:
+                message = f"{shown(contrast.target)} is no object or phrase of the prompt{allowed(piece, names)}"
+                raise Mistake((*route, "target"), message)
+
+
+def _targets(study: Study) -> tuple[str, ...]:
+    """Names that scores can be about: objects first, then phrases and slots, those of prompt lists among them."""
+    axes = study.axes.items()
+    listed = [item.prompt for _, axis in axes if isinstance(axis, Prompts) for item in axis.listed]
+    objects = [*study.prompt.objects, *(one.object for prompt in listed for one in prompt.bindings)]
+    phrases = [*study.prompt.phrases, *(slot for name, axis in axes for slot in fillings(name, axis))]
+    return tuple(dict.fromkeys([*objects, *phrases, *(one.name for prompt in listed for one in prompt.phrases)]))

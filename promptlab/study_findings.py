@@ -3,10 +3,12 @@
     axis                              findings
     guidance_scale                    burn vector and burn point, and where the curve of chroma bends
     an order of two objects           primacy, colour by position, share of area, side
+    any order, and a paraphrase       distance of pictures between orders, less that between paraphrases
     NAME and NAME_at (tokens)         recall before and beyond the limit: step, slope, area; equality of cut prompts
     NAME and NAME_arm (a ladder)      slope per detail, less that of the filler
     num_inference_steps               steps from which on the loss of `correct` stays below a margin, and are enough
     two objects in a prompt           compounding: both right, against what independent objects would give
+    any, traced                       attention, ablation and padding: the figures of `promptlab.attention_answer`
     one coloured object (miniature)   slope of "there, in its colour" on how often training showed the pair
 
 A picture's several targets are averaged, and so are cells of one prompt that differ in other axes, unless `where` holds
@@ -22,7 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from promptlab import burn, convergence, needle, order, rarity, specificity
+from promptlab import burn, convergence, needle, order, order_distances, rarity, specificity
+from promptlab.attention_answer import attention_figures
+from promptlab.errors import PromptlabError
 from promptlab.findings import Finding
 from promptlab.records import Level
 from promptlab.stats import Effect
@@ -64,10 +68,9 @@ def findings(store: Store, study: str, where: Mapping[str, Level] | None = None,
     data = study_scores(store, study, where)
     tier = ", ".join(sorted(set(data.rows["tier"].dropna())))
     rng = np.random.default_rng(seed)
-    found = [
-        row for make in (_burn, _order, _needle, _ladder, _steps, _compounding, _rarity) for row in make(data, rng)
-    ]
-    return pd.DataFrame([{**row, "tier": tier} for row in found], columns=list(COLUMNS))
+    makers = (_burn, _order, _needle, _ladder, _steps, _compounding, _rarity, _sensitivity, _attention)
+    found = [row for make in makers for row in make(data, rng)]
+    return pd.DataFrame([{"tier": tier, **row} for row in found], columns=list(COLUMNS))
 
 
 def _row(name: str, module: str, axis: str, measure: str, found: Finding | Effect) -> dict[str, Any]:
@@ -232,3 +235,23 @@ def _rarity(data: StudyScores, rng: np.random.Generator) -> Iterator[dict[str, A
     slope, gap = (partial(ask, scores, rng=rng) for ask in (rarity.rarity_slope, rarity.held_out_gap))
     yield _tried("log odds for ten times the examples", "rarity", "", "binding.colour", slope)
     yield _tried("never seen, less seen", "rarity", "", "binding.colour", gap)
+
+
+def _sensitivity(data: StudyScores, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+    name = "order sensitivity"
+    for one in order_distances.compared(data.store, data.study, data.where):
+        said = {"finding": name, "module": "order", "axis": one.axis, "measure": one.measure, "reason": one.reason}
+        if one.scores is not None:
+            said = _tried(name, "order", one.axis, one.measure, partial(order.sensitivity, one.scores, rng=rng))
+        yield {"tier": one.tier, **said}
+
+
+def _attention(data: StudyScores, _: np.random.Generator) -> Iterator[dict[str, Any]]:
+    try:
+        figures = attention_figures(data.store, data.study, where=data.where)
+    except PromptlabError:  # no picture was traced
+        return
+    for one in figures:
+        found = {name: getattr(one.found, name) for name in ("estimate", "low", "high", "n", "n_dropped", "method")}
+        named = {"finding": f"{one.says}; chance {one.chance:g}", "module": "attention_answer", "axis": ""}
+        yield {**named, "measure": one.measure, **found, "n_prompts": one.found.n_groups, "reason": one.found.reason}

@@ -1,7 +1,7 @@
 """The model behind a picture, for probes that ask it again; and the maps of a prompt's words, for people.
 
     shot --Models.of--> Model --attend--> attention to phrases      word_maps: the same for a prompt and a seed
-                              --without-> the picture less a phrase
+                              --without-> the picture less a phrase, or less a part of the text states
 
 One model is open at a time, and none before it is asked.
 """
@@ -20,9 +20,10 @@ from promptlab import plugins
 from promptlab.analyzer import Shot
 from promptlab.backends import Job
 from promptlab.backends.attention import attend, token_places, without
+from promptlab.backends.text_parts import part_places
 from promptlab.errors import PromptlabError, UntraceableError
 from promptlab.probes import Model
-from promptlab.records import Cell, Phrase, Prompt, Settings
+from promptlab.records import Cell, Part, Phrase, Prompt, Settings
 
 __all__ = ["Models", "WordMaps", "content_words", "word_maps"]
 
@@ -92,6 +93,11 @@ class _Drawn:
         there = token_places(backend, self.shot.cell.prompt, [p for p in phrases if p is not None])
         found = iter(there)
         return without(backend, job, [[] if p is None else next(found) for p in phrases])
+
+    def without_parts(self, parts: Sequence[Part | None]) -> list[NDArray[np.uint8]]:
+        """See `Model.without_parts`."""
+        backend, job = self._job()
+        return without(backend, job, [[] if p is None else part_places(backend, job.prompt, p) for p in parts])
 
 
 def content_words(text: str) -> tuple[Phrase, ...]:

@@ -107,6 +107,10 @@ class Watched:
         seeds = [0 if phrase is None else phrase.start for phrase in phrases]
         return [np.random.default_rng(seed).integers(0, 256, self._shape, np.uint8) for seed in seeds]
 
+    def without_parts(self, parts: Any) -> Any:
+        seeds = [0 if part is None else len(part) for part in parts]
+        return [np.random.default_rng(seed).integers(0, 256, self._shape, np.uint8) for seed in seeds]
+
 
 def some_looks() -> list[Look]:
     """Looks of many kinds: one and two objects, with a twin, with siblings, and of sizes no judge was made for."""

@@ -30,6 +30,7 @@ EXAMPLES: dict[str, Any] = {
     "zip": {"zip": [{"noun": "cup", "colour": "red"}, {"noun": "car", "colour": "blue"}]},
     "order": {"order": ["first", "second"]},
     "position": {"position": {"of": "tail", "among": ["lead", "first", "second", "tail"]}},
+    "paraphrase": {"paraphrase": ["a photo of", "a picture of"]},
     "ladder": {"ladder": ["shiny", "on a table"], "control": True},
     "tokens": {"tokens": {"to": [40, 100], "needle": "second", "at": [20, 30]}},
     "swap": {"swap": ["first", "second"]},
@@ -210,6 +211,13 @@ def test_lengths_that_cannot_be(given: dict[str, Any], message: str, tokens: Tok
         texts({"tokens": given}, tokens)
 
 
+def test_paraphrases_fill_their_slot_and_stay_in_the_family() -> None:
+    spec = PromptSpec.model_validate({**SPEC.model_dump(mode="json"), "template": "{x} {first} and {second}"})
+    said = texts(EXAMPLES["paraphrase"], spec=spec)
+    assert said == [f"{lead} a red cup and a blue chair" for lead in ("a photo of", "a picture of")]
+    assert axis(EXAMPLES["paraphrase"]).manipulates
+
+
 def test_swap_and_alone() -> None:
     assert levels(EXAMPLES["swap"]) == ["as_written", "swapped"]
     assert texts(EXAMPLES["swap"])[1] == "at night, a blue cup and a red chair, glossy"
@@ -245,6 +253,8 @@ def test_swap_and_alone() -> None:
         {"zip": 5},
         {"position": {"of": "a"}},
         {"position": {"of": "a", "among": ["a", "b"], "at": [0]}},
+        {"paraphrase": ["a photo of"]},
+        {"paraphrase": ["a photo of", " "]},
         {"ladder": []},
         {"ladder": [""]},
         {"ladder": ["a"], "control": "yes"},

@@ -28,9 +28,10 @@ FLOORS = {
     4: "analyses.* analysis analyzer attention_answer bench bench_checks bench_dashboard bench_figures bench_gpu "
     "bench_models bench_shapes bench_store bench_timing bench_visitors bench_workers beside blind burn by_hand "
     "card claim_figures claims convergence cost crossed detection distribution effects estimate export findings "
-    "gates generator imports judges leakage lint mixed_effects needle one_probe order passports plan ranking "
-    "rarity ratings ray_workers readings recovery report reproduce retrace run scoring specificity "
-    "study_findings study_scores suitability tables text_grids tracing truth tryout winner workers",
+    "gates generator imports judges leakage lint mixed_effects model_tables needle one_probe order "
+    "order_distances passports picture_queries plan ranking rarity ratings ray_workers readings recovery report "
+    "reproduce retrace run scoring specificity study_findings study_scores suitability tables text_grids "
+    "tracing truth tryout winner workers",
     5: "__main__ cli.*",
 }
 

@@ -46,6 +46,8 @@ SINGLE = [
     ("match: words", "match: word", "did you mean 'words'?"),
     ("control: true", "control: 1", "true or false"),
     ("control: true", "contrl: true", "did you mean 'control'?"),
+    ("order: {order: [first, second]}", "wording: {paraphrase: [a, b]}", "nothing in the prompt uses {wording}"),
+    ("time: [night, noon]", "time: {paraphrase: [night, night]}", "level 'night' stands twice"),
     ("order: {order: [first, second]}", "order: {order: [first, secnd]}", "did you mean 'second'?"),
     ("order: {order: [first, second]}", "order: {order: [first, first]}", "stands twice"),
     ("order: {order: [first, second]}", "seed: {order: [first, second]}", "there is the key seeds"),
@@ -82,6 +84,8 @@ SINGLE = [
     ("- {name: clip_contrast, prefix: seen}", "- {name: clip_contrast, prefx: seen}", "did you mean 'prefix'?"),
     ("- {name: clip_contrast, prefix: seen}", "- {name: ablation, pictures: 0}", "at least 1"),
     ("- {name: clip_contrast, prefix: seen}", "- {name: ablation, pictures: many}", "cannot take these options"),
+    ("measure: binding.correct", "measure: binding.correct\n    target: frist", "did you mean 'first'?"),
+    ("measure: binding.correct", "measure: binding.correct\n    target: first > second", "no object or phrase"),
     ("measure: binding.correct", "measure: binding.corect", "did you mean 'correct'?"),
     ("measure: binding.correct", "measure: binding.saturation", "no measure 'saturation'; allowed: correct, swap"),
     ("measure: binding.correct", "measure: bindng.correct", "did you mean 'binding'?"),
@@ -224,3 +228,31 @@ def test_two_thousand_mutations_end_in_a_study_or_a_place() -> None:
             assert int(head[2]) >= 1
             outcomes["error"] += 1
     assert min(outcomes.values()) > 200
+
+
+ASKED = """\
+name: asked
+question: Whose scores count?
+prompt: {template: "{lead} {first} and {second}", phrases: {lead: a photo of},
+  objects: {first: {noun: cup, colour: red}, second: {noun: chair, colour: blue}}}
+axes: {guidance_scale: [1, 5]}
+probes: [binding, clip_phrases, ablation, padding]
+contrasts: [{name: more, measure: MEASURE, axis: guidance_scale, levels: [5, 1], target: TARGET}]
+"""
+
+
+def test_targets_are_what_scores_are_about() -> None:
+    def asked(measure: str, target: str) -> str:
+        return ASKED.replace("MEASURE", measure).replace("TARGET", target)
+
+    for measure, target in (
+        ("binding.noun", "second"),
+        ("clip_phrases.phrase_cosine", "lead"),
+        ("ablation.ablation_loss", "first > second"),
+        ("ablation.ablation_change", "first > elsewhere"),
+        ("padding.part_change", "padding"),
+        ("padding.part_loss", "words > first"),
+    ):
+        assert parse_study(asked(measure, target)).contrasts[0].target == target
+    for measure, target in (("binding.noun", "padding"), ("padding.part_loss", "words > frist")):
+        assert "x.yaml:7:" in (said := fails(asked(measure, target))) and "allowed: first, second, lead" in said

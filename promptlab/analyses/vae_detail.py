@@ -17,7 +17,7 @@ from promptlab.miniature.shipped import shipped_folder
 from promptlab.miniature.world import COLOURS
 from promptlab.store import Store
 
-__all__ = ["bars", "kept", "load", "rests_on"]
+__all__ = ["bars", "kept", "load", "rests_on", "round_trip"]
 
 WIDTHS = (1, 2, 4, 8, 16)
 FINE, COARSE = 2, 8
@@ -46,7 +46,8 @@ def kept(before: np.ndarray, after: np.ndarray) -> float:
     return float((a * b).sum() / (a * a).sum())
 
 
-def _measure(_: Store) -> Finding:
+def round_trip() -> tuple[list[str], dict[int, list[float]]]:
+    """Names of the units, and what each keeps of its contrast by width of bars, 1 where all."""
     import torch
     from diffusers import AutoencoderKL
 
@@ -62,10 +63,12 @@ def _measure(_: Store) -> Finding:
             y = vae.decode(vae.encode(x).latent_dist.mean).sample.clamp(-1, 1)
         back = ((y + 1) * 127.5).permute(0, 2, 3, 1).double().numpy()
         curve[width] = [kept(one, two) for one, two in zip(drawn, back, strict=True)]
-    values = {
-        f"{a} and {b}, {'upright' if upright else 'level'}": fine - coarse
-        for (a, b, upright), fine, coarse in zip(units, curve[FINE], curve[COARSE], strict=True)
-    }
+    return [f"{a} and {b}, {'upright' if upright else 'level'}" for a, b, upright in units], curve
+
+
+def _measure(_: Store) -> Finding:
+    units, curve = round_trip()
+    values = {unit: fine - coarse for unit, fine, coarse in zip(units, curve[FINE], curve[COARSE], strict=True)}
     detail = {"kept_by_bar_width": {str(width): round(float(np.mean(k)), 4) for width, k in curve.items()}}
     return Finding(
         f"contrast kept of bars {FINE} pixels wide, less that of {COARSE}",

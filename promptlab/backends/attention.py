@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from promptlab.backends.diffusion import Diffusion
 
-__all__ = ["Maps", "attend", "token_places", "without"]
+__all__ = ["Maps", "attend", "layout_of", "token_places", "without"]
 
 Layout = Literal["cross", "image first", "text first"]
 LAYOUTS: dict[str, tuple[Layout, tuple[str, ...]]] = {
@@ -86,7 +86,7 @@ class _Recorder:
     """Weights of one call of the pipeline: `rows` conditional rows, the last of each attention's batch."""
 
     def __init__(self, backend: Diffusion, shape: Shape, rows: int, tokens: int) -> None:
-        self.layout = _layout(backend)[0]
+        self.layout = layout_of(backend)[0]
         able = backend.able
         unit = able.factor if self.layout == "cross" else able.multiple
         self.grid = shape.height // unit, shape.width // unit
@@ -211,9 +211,9 @@ def _on_grid(weights: Tensor, grid: tuple[int, int]) -> Tensor:
     return maps if (height, width) == grid else torch.nn.functional.interpolate(maps, grid, mode="bilinear")
 
 
-def _layout(backend: Diffusion) -> tuple[Layout, tuple[str, ...]]:
-    name = backend.able.family.pipeline
-    if name not in LAYOUTS:
+def layout_of(backend: Diffusion) -> tuple[Layout, tuple[str, ...]]:
+    """See `LAYOUTS`. Raises UntraceableError for a family that is not among them."""
+    if (name := backend.able.family.pipeline) not in LAYOUTS:
         known = ", ".join(LAYOUTS)
         raise UntraceableError(f"attention of {name} is not split into text and image yet: that of {known} is")
     return LAYOUTS[name]
@@ -227,7 +227,7 @@ def token_places(backend: Diffusion, prompt: Prompt, phrases: Sequence[Phrase]) 
     places: list[list[int]] = [[] for _ in phrases]
     offset = 0
     named = [replace(phrase, name=f"{MARK}{i}") for i, phrase in enumerate(phrases)]
-    wanted = _layout(backend)[1]
+    wanted = layout_of(backend)[1]
     for tokenizer in wanted:
         for reader in backend.able.readers:
             if reader.tokenizer != tokenizer:
@@ -247,7 +247,7 @@ def attend(backend: Diffusion, jobs: Sequence[Job]) -> dict[str, tuple[Made, Map
 
     Raises UntraceableError where the model's attention cannot be split or a picture was not made from its prompt.
     """
-    _layout(backend)
+    layout_of(backend)
     seen: dict[tuple[Shape, Row], Maps] = {}
 
     @contextmanager
@@ -282,7 +282,7 @@ def without(backend: Diffusion, job: Job, places: Sequence[Sequence[int]]) -> li
 
     All come from batches of one shape, so an empty item gives the picture to compare with. Raises UntraceableError.
     """
-    _layout(backend)
+    layout_of(backend)
     own, empty = backend.texts.rows([job.prompt, ""])
     jobs = []
     for i, place in enumerate(places):

@@ -32,19 +32,10 @@ def geometry(
 
     from rich.table import Table
 
-    from promptlab.errors import PromptlabError, nearest
-    from promptlab.text_grids import GRIDS, encoder, measure_grid, measure_primacy
+    from promptlab.model_tables import reports as measured
+    from promptlab.text_grids import measure_primacy
 
-    names = grid or (["colours", "poses"] if model.startswith("miniature") else ["colours", "verbs"])
-    for name in names:
-        if name not in GRIDS:
-            raise PromptlabError(f"no grid is called {name!r}: choose from {', '.join(GRIDS)}{nearest(name, GRIDS)}")
-    kinds = ("pooled", "noun") if encoder(model, checkpoint).at_noun else ("pooled",)
-    reports = [
-        measure_grid(model, name, at, checkpoint=checkpoint, permutations=permutations)  # type: ignore[arg-type]
-        for name in names
-        for at in kinds
-    ]
+    reports = measured(model, grid, checkpoint, permutations)
     order = measure_primacy(model, checkpoint=checkpoint)
     if json_:
         print_json({"model": model, "grids": [asdict(one) for one in reports], "primacy": order})

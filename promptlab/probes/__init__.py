@@ -27,7 +27,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from promptlab.records import Measure, Phrase, Prompt, Score, Settings, content_id
+from promptlab.records import Measure, Part, Phrase, Prompt, Score, Settings, content_id
 
 __all__ = ["Look", "Model", "Need", "Probe", "probe_id"]
 
@@ -35,7 +35,7 @@ Need = Literal["twin", "siblings", "model"]
 
 
 class Model(Protocol):
-    """The model that drew a picture, with its settings and seed. Both raise UntraceableError where it cannot be."""
+    """The model that drew a picture, with its settings and seed. All raise UntraceableError where it cannot be."""
 
     def attend(self, phrases: Sequence[Phrase]) -> NDArray[np.float32]:
         """Attention to each phrase: (4, phrases, h, w), all steps, then early, middle, late (NaN where there is none).
@@ -46,6 +46,10 @@ class Model(Protocol):
 
     def without(self, phrases: Sequence[Phrase | None]) -> list[NDArray[np.uint8]]:
         """The picture once for each, without that phrase; None takes nothing out. uint8 (height, width, 3)."""
+        ...
+
+    def without_parts(self, parts: Sequence[Part | None]) -> list[NDArray[np.uint8]]:
+        """The same, without a part of the text states: see `promptlab.records.Part`."""
         ...
 
 

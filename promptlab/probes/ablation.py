@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from promptlab.bound_words import Words, bound_words, mask_on, thing_of
+from promptlab.bound_words import Words, bound_words, has_its_colour, mask_on, thing_of
 from promptlab.colour import rgb_to_lab
 from promptlab.errors import UntraceableError
 from promptlab.miniature.parser import Found
@@ -103,20 +103,13 @@ class Ablation(Traced):
 
     def _losses(self, look: Look, objects: Sequence[Words], pictures: Sequence[NDArray[np.uint8]]) -> Iterator[Score]:
         scenes = self._scenes.read({str(i): picture for i, picture in enumerate(pictures)})
-        right = [
-            {one.object: _has_its_colour(thing_of(one, objects, found), one) for one in objects}
-            for found in scenes.values()
-        ]
+        right = [{one.object: has_its_colour(one, objects, found) for one in objects} for found in scenes.values()]
         for i, one in enumerate(objects):
             loss = {name: float(right[0][name]) - float(right[i + 1][name]) for name in right[0]}
             for name, value in loss.items():
                 yield Score(look.image_id, self.id, "ablation_loss", f"{one.object} > {name}", value)
             contrast = loss[one.object] - loss[objects[1 - i].object]
             yield Score(look.image_id, self.id, "ablation_loss_contrast", one.object, contrast)
-
-
-def _has_its_colour(thing: Found | None, asked: Words) -> bool:
-    return thing is not None and asked.colour is not None and thing.colour == asked.colour.text.lower()
 
 
 def load(pictures: int = 24, parser: str | Path | None = None) -> Ablation:
