@@ -74,11 +74,13 @@ def winner(
     `group` is a prompt family: of its pictures alone. `ranked` is that ranking, where it is known already. Raises
     PromptlabError for an unknown measure or axis, and where nothing was measured.
     """
-    known = {name.partition(".")[2] for name in found.measures()["measure"]}
-    chosen = measure or next((name for name in ("accuracy", "correct") if name in known), None)
+    chosen = measure
     if chosen is None:
-        there = f"it has {', '.join(sorted(known))}" if known else "nothing was measured; promptlab score measures"
-        raise PromptlabError(f"say by which --measure {found.study} is ranked: {there}")
+        known = {name.partition(".")[2] for name in found.measures()["measure"]}
+        chosen = next((name for name in ("accuracy", "correct") if name in known), None)
+        if chosen is None:
+            there = f"it has {', '.join(sorted(known))}" if known else "nothing was measured; promptlab score measures"
+            raise PromptlabError(f"say by which --measure {found.study} is ranked: {there}")
     rows = found.ranking(chosen, axis, group, most=2) if ranked is None else ranked
     if not len(rows):
         raise PromptlabError(f"{found.study} has no value of {chosen} to rank by")
