@@ -28,6 +28,7 @@ STYLE = """<style>
 .pl-wrap {overflow-x: auto}
 .pl-grid {border-collapse: separate; border-spacing: 8px}
 .pl-grid th {font-weight: 600; font-size: 0.85rem; text-align: left; max-width: 150px; overflow-wrap: anywhere}
+.pl-grid th:first-child {min-width: 110px}
 .pl-grid td {vertical-align: top; width: 176px; min-width: 110px}
 .pl-grid figure {margin: 0}
 .pl-tag {display: inline-block; border-left: 5px solid var(--c); padding-left: 5px}

@@ -65,4 +65,4 @@ def listing(frame: pd.DataFrame, names: Mapping[str, str] | None = None, **colum
         settings[column] = number if real else st.column_config.Column(label)
         if not pd.api.types.is_numeric_dtype(shown[column]) and shown[column].isna().any():
             shown = shown.assign(**{column: shown[column].astype(object).where(shown[column].notna(), "")})
-    st.dataframe(shown, hide_index=True, width="stretch", column_config={**settings, **columns})
+    st.dataframe(shown, hide_index=True, width="stretch", column_config={**settings, **columns}, placeholder="-")

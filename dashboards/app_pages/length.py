@@ -51,8 +51,8 @@ def cut(chart: Any) -> Any:
     marks = marks.groupby("at", as_index=False)["what"].agg(", ".join)
     base = alt.Chart(marks).encode(x="at:Q", tooltip=alt.Tooltip("what:N", title="limit"))
     line = base.mark_rule(strokeDash=[4, 4], color=ORANGE, strokeWidth=2)
-    name = base.mark_text(align="left", dx=5, baseline="top", color=ORANGE, fontSize=12).encode(
-        y=alt.value(4), text="what:N"
+    name = base.mark_text(align="center", baseline="bottom", color=ORANGE, fontSize=12).encode(
+        y=alt.value(-5), text="what:N"
     )
     st.caption(f"The dashed line is the cut: words behind it reach no encoder ({'; '.join(marks['what'])} tokens).")
     return alt.layer(chart, line, name).properties(height=320)
@@ -67,6 +67,7 @@ at, arm = f"{axis}_at", f"{axis}_arm"
 if tokens and at in axes:
     st.header("Where in the prompt it stands", anchor=False)
     lines = table("crossed_means", frame.study, measure, at, axis)
+    lines = lines.sort_values("part", key=pd.to_numeric, kind="stable", ignore_index=True)
     lines["part"] = lines["part"] + " tokens long"
     with_table(
         cut(curves(lines, "token at which it begins", axis, measure)), lines, f"{measure} by the place of a thing"

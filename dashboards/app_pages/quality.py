@@ -10,7 +10,7 @@ frame = begin("Data quality", "What is not in the averages, and why?")
 done = table("completeness", frame.study)
 one = frame.facts
 columns = st.columns(3)
-columns[0].metric("count in the averages", f"{int(one['ok']):,} of {int(one['planned']):,} pictures")
+columns[0].metric("pictures in the averages", f"{int(one['ok']):,} of {int(one['planned']):,}")
 columns[1].metric("failed", f"{int(one['failed']):,}", help="made, but blank, NaN, refused or broken")
 columns[2].metric("missing", f"{int(one['missing']):,}")
 listing(done)
