@@ -32,7 +32,7 @@ from promptlab.errors import ModelError
 
 __all__ = ["SHIPPED", "Clip", "Length", "checkpoint_of", "cosine", "identity", "load_clip", "sha256"]
 
-ROWS = 8
+ROWS = 16
 """Rows of every call of a model, the last call padded: a vector's bits do not depend on what is encoded with it."""
 MAX_CACHED = 20_000
 Unit = NDArray[np.float32]
