@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import altair as alt
 import pandas as pd
 import streamlit as st
+from altair.utils import schemapi
 from listing import listing, worded
 
 __all__ = [
@@ -16,6 +19,7 @@ __all__ = [
     "OUTCOME_COLOURS",
     "by_level",
     "curves",
+    "drawn",
     "empty",
     "outcomes",
     "shown",
@@ -59,9 +63,29 @@ def empty(frame: pd.DataFrame, measure: str) -> bool:
     return not len(frame)
 
 
-def with_table(chart: Any, frame: pd.DataFrame, alt_text: str, **columns: Any) -> None:
+alt.theme.enable("none")  # Streamlit has its own
+alt.data_transformers.disable_max_rows()
+Spec = dict[str, Any]
+
+
+def drawn(chart: Callable[..., Any]) -> Callable[..., Spec]:
+    """The chart that a function makes, as Vega-Lite: once for the same numbers, since that costs as much as a query.
+
+    Held against Vega-Lite's schema unless Altair is told not to (`app.py`).
+    """
+
+    @st.cache_data(show_spinner=False, max_entries=40)
+    @wraps(chart)
+    def spec(*given: Any, **named: Any) -> Spec:
+        made: Spec = chart(*given, **named).to_dict(validate=schemapi.DEBUG_MODE)
+        return made
+
+    return spec
+
+
+def with_table(chart: Spec, frame: pd.DataFrame, alt_text: str, **columns: Any) -> None:
     """A chart, and below it the same numbers as a table."""
-    st.altair_chart(chart, width="stretch", alt=alt_text)
+    st.vega_lite_chart(spec=chart, width="stretch", alt=alt_text)
     with st.expander("The same as a table"):
         listing(frame, **columns)
 
@@ -74,10 +98,12 @@ def _levels(levels: pd.Series, axis: str) -> Any:
     return alt.X("level:N", title=worded(axis), sort=None, axis=alt.Axis(labelAngle=0, labelLimit=260))
 
 
-def curves(frame: pd.DataFrame, axis: str, split: str, measure: str) -> Any:
+@drawn
+def curves(frame: pd.DataFrame, axis: str, split: str, measure: str, limits: pd.DataFrame | None = None) -> Any:
     """Mean and 95 % interval along `axis`, a line, a colour and a shape for each level of `split`.
 
-    Columns part, level, mean, low, high, n. The first axis is a scale where its levels are numbers.
+    Columns part, level, mean, low, high, n. The first axis is a scale where its levels are numbers. `limits` as in
+    `by_level`.
     """
     data = frame.copy()
     numbers = pd.to_numeric(data["level"], errors="coerce")
@@ -106,17 +132,20 @@ def curves(frame: pd.DataFrame, axis: str, split: str, measure: str) -> Any:
     lines = base.mark_line(opacity=0.6).encode(y=y)
     bars = base.mark_rule(strokeWidth=2, opacity=0.7).encode(y="low:Q", y2="high:Q")
     points = base.mark_point(filled=True, size=110, opacity=1).encode(y=y, shape=shape)
-    return alt.layer(lines, bars, points).properties(height=320)
+    return alt.layer(lines, bars, points, *_across(limits)).properties(height=320)
 
 
-def by_level(frame: pd.DataFrame, axis: str, measure: str, *, bounds: tuple[Any, Any] = (None, None)) -> Any:
-    """Mean and 95 % interval by level; a line where the levels are numbers. Columns level, mean, low, high, n."""
+@drawn
+def by_level(frame: pd.DataFrame, axis: str, measure: str, limits: pd.DataFrame | None = None) -> Any:
+    """Mean and 95 % interval by level; a line where the levels are numbers. Columns level, mean, low, high, n.
+
+    `limits` (at, what) are lines across, each with its name.
+    """
     data = frame.copy()
     numbers = pd.to_numeric(data["level"], errors="coerce")
     numeric = bool(numbers.notna().all())
     data["level"] = numbers if numeric else data["level"]
-    low, high = bounds
-    scale = alt.Scale(domain=[low, high]) if low is not None and high is not None else alt.Scale(zero=False)
+    scale = alt.Scale(zero=False)
     x = _levels(data["level"], axis)
     tooltip = [
         alt.Tooltip(f"{name}:{kind}", format=".3f") for name, kind in (("mean", "Q"), ("low", "Q"), ("high", "Q"))
@@ -129,9 +158,20 @@ def by_level(frame: pd.DataFrame, axis: str, measure: str, *, bounds: tuple[Any,
     layers = [bars, points]
     if numeric:
         layers.insert(0, base.mark_line(color=BLUE, opacity=0.5).encode(y=y))
-    return alt.layer(*layers).properties(height=320)
+    return alt.layer(*layers, *_across(limits)).properties(height=320)
 
 
+def _across(limits: pd.DataFrame | None) -> list[Any]:
+    """A dashed line at each limit, and its name above it."""
+    if limits is None:
+        return []
+    base = alt.Chart(limits).encode(x="at:Q", tooltip=alt.Tooltip("what:N", title="limit"))
+    line = base.mark_rule(strokeDash=[4, 4], color=ORANGE, strokeWidth=2)
+    name = base.mark_text(align="center", baseline="bottom", color=ORANGE, fontSize=12)
+    return [line, name.encode(y=alt.value(-5), text="what:N")]
+
+
+@drawn
 def outcomes(frame: pd.DataFrame, axis: str) -> Any:
     """Stacked shares of the outcomes, one bar a level. Columns level, outcome, share, low, high, n."""
     names = list(OUTCOME_COLOURS)

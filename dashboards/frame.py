@@ -1,12 +1,14 @@
 """What every page stands in: the store, the study that the address names, its tier, and the question at the top.
 
-Queries are read-only, one short connection each, and kept until the database is replaced.
+Queries are read-only, of one connection a run of a page (`pages.py`), and their answers are kept until the database is
+replaced.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +17,25 @@ import streamlit as st
 
 from promptlab.errors import PromptlabError
 from promptlab.home import find_home
+from promptlab.reader import opened_once
 from promptlab.store import Store
 
 __all__ = [
     "Frame",
     "begin",
     "begin_anywhere",
+    "for_program",
     "how_to",
     "kinds",
     "measures_of",
+    "part",
     "ranked",
     "rows",
     "snapshot",
     "studies",
     "table",
-    "taken_along",
     "tiers",
+    "won",
     "wordings",
 ]
 
@@ -72,7 +77,7 @@ def snapshot() -> str:
     state = f"{find_home().database}:{stat.st_ino}:{stat.st_mtime_ns}"
     if _states != [state]:
         _states[:] = [state]
-        for kept in (_rows, _table, _taken_along):
+        for kept in (_rows, _table, _won, _for_program):
             kept.clear()
     return state
 
@@ -150,6 +155,18 @@ def begin(title: str, question: str, *, needs_study: bool = True) -> Frame:
     return Frame(store, study, ", ".join(t or "unknown tier" for t in here))
 
 
+def part(run: Callable[..., None]) -> Callable[..., None]:
+    """A part of a page that its own filters run again without the rest, over one connection."""
+
+    @st.fragment
+    @wraps(run)
+    def alone(*arguments: Any) -> None:
+        with opened_once():
+            run(*arguments)
+
+    return alone
+
+
 def how_to(verb: str, study: str, more: str = "") -> None:
     """The command for a study, with the file that it was written in where that is found: `promptlab run FILE`."""
     import re
@@ -213,22 +230,30 @@ def ranked(study: str, measure: str, axis: str | None, group: str | None = None)
 
 
 @st.cache_data(show_spinner=False, max_entries=50)
-def _taken_along(_: str, study: str, measure: str, axis: str | None, group: str | None) -> Any:
+def _won(_: str, study: str, measure: str, axis: str | None, group: str | None) -> Any:
     from promptlab.analysis import Loaded
-    from promptlab.winner import PROGRAMS, winner, written
+    from promptlab.winner import winner
 
-    found = Loaded(Store(), study)
-    won = winner(found, measure, axis, group, ranked(study, measure, axis, group))
-    texts: list[tuple[str | None, tuple[str, ...]]] = []
-    for program in PROGRAMS:
-        try:
-            said = written(found, won, program)
-            texts.append((said.text, said.unsaid))
-        except PromptlabError as error:
-            texts.append((None, (str(error),)))
-    return won.recipe, texts
+    return winner(Loaded(Store(), study), measure, axis, group, ranked(study, measure, axis, group))
 
 
-def taken_along(study: str, measure: str, axis: str | None, group: str | None = None) -> Any:
-    """The winner's recipe; for A1111 and ComfyUI its text (None where there can be none) and what that leaves out."""
-    return _taken_along(snapshot(), study, measure, axis, group)
+def won(study: str, measure: str, axis: str | None, group: str | None = None) -> Any:
+    """The winner of such a ranking, with its best picture's recipe: `promptlab.winner.Winner`."""
+    return _won(snapshot(), study, measure, axis, group)
+
+
+@st.cache_data(show_spinner=False, max_entries=50)
+def _for_program(_: str, winner: Any, program: str) -> tuple[str | None, tuple[str, ...]]:
+    from promptlab.analysis import Loaded
+    from promptlab.winner import written
+
+    try:
+        said = written(Loaded(Store(), winner.study), winner, program)
+    except PromptlabError as error:
+        return None, (str(error),)
+    return said.text, said.unsaid
+
+
+def for_program(winner: Any, program: str) -> tuple[str | None, tuple[str, ...]]:
+    """A winner's text for one of `promptlab.winner.PROGRAMS`, None where there is none; and what it leaves out."""
+    return _for_program(snapshot(), winner, program)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import streamlit as st
 
+from promptlab.reader import opened_once
+
 PAGES = Path(__file__).with_name("app_pages")
 SECTIONS = {
     "Look": [
@@ -45,4 +47,5 @@ navigation = st.navigation(
     },
     expanded=True,
 )
-navigation.run()
+with opened_once():
+    navigation.run()

@@ -1,4 +1,4 @@
-"""Reading the database: one short connection a query, read-only, with the door to the outside shut.
+"""Reading the database, read-only and with the door to the outside shut: a connection a query, or one for many.
 
 A connection is in memory and attaches the file: opened by its path, DuckDB would give a second connection of this
 process the file that the first one holds, even after a newer one was put in its place.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pandas as pd
 
 from promptlab.errors import StoreError
 
-__all__ = ["connect", "query"]
+__all__ = ["connect", "opened_once", "query"]
 
 # A path cannot be a bound parameter of ATTACH in DuckDB 1.5; quotes in it are doubled.
 ATTACH = "ATTACH '{}' AS promptlab (READ_ONLY)"
@@ -26,8 +27,12 @@ SHUT = (
     "SET enable_external_access = false",
 )
 DAMAGED = (duckdb.IOException, duckdb.InternalException, duckdb.FatalException, duckdb.SerializationException)
+USE = "USE promptlab"
 LIMIT = "SET max_execution_time = 60000"
 """Milliseconds; DuckDB 2 and later."""
+
+_File = tuple[Path, int, int]
+"""Path, inode and time of change: another one once a publish put a newer file there."""
 
 
 @contextmanager
@@ -38,21 +43,32 @@ def connect(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """
     if not path.is_file():
         raise StoreError(f"there is no database at {path}; `promptlab run STUDY` or `promptlab rebuild` makes it")
-    with duckdb.connect(":memory:") as connection:
-        try:
-            connection.execute(ATTACH.format(str(path).replace("'", "''")))
-            connection.execute("USE promptlab")
-            for setting in SHUT:
-                connection.execute(setting)
-            with suppress(duckdb.CatalogException):
-                connection.execute(LIMIT)
-            connection.execute("SET lock_configuration = true")
-        except duckdb.Error as error:
-            raise _unreadable(path, error) from error
+    kept = _KEPT.get()
+    with _open(path) if kept is None else kept.cursor(path) as connection:
         try:
             yield connection
         except DAMAGED as error:
+            if kept is not None:
+                kept.close()
             raise _unreadable(path, error) from error
+
+
+@contextmanager
+def opened_once() -> Iterator[None]:
+    """Within, in this thread, `connect` and `query` open a database once for all, and anew when it was replaced.
+
+    For many short queries, of which the opening would take most of the time. Within another, it does nothing.
+    """
+    if _KEPT.get() is not None:
+        yield
+        return
+    kept = _Kept()
+    before = _KEPT.set(kept)
+    try:
+        yield
+    finally:
+        _KEPT.reset(before)
+        kept.close()
 
 
 def query(path: Path, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> pd.DataFrame:
@@ -70,6 +86,49 @@ def query(path: Path, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = 
             if isinstance(error, duckdb.CatalogException):
                 why += " (if an older promptlab built this database, `promptlab publish` builds it anew)"
             raise StoreError(f"the query cannot be answered: {why}") from error
+
+
+class _Kept:
+    """The database that was opened last, and which file that was."""
+
+    def __init__(self) -> None:
+        self._open: tuple[_File, duckdb.DuckDBPyConnection] | None = None
+
+    def cursor(self, path: Path) -> duckdb.DuckDBPyConnection:
+        """A connection of its own, with its own temporary tables, to the file that is at `path` now."""
+        stat = path.stat()
+        file = (path, stat.st_ino, stat.st_mtime_ns)
+        if self._open is None or self._open[0] != file:
+            self.close()
+            self._open = file, _open(path)
+        cursor = self._open[1].cursor()
+        cursor.execute(USE)
+        return cursor
+
+    def close(self) -> None:
+        """Let go of it; the next cursor opens it again."""
+        if self._open is not None:
+            self._open[1].close()
+            self._open = None
+
+
+_KEPT: ContextVar[_Kept | None] = ContextVar("kept", default=None)
+
+
+def _open(path: Path) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(":memory:")
+    try:
+        connection.execute(ATTACH.format(str(path).replace("'", "''")))
+        connection.execute(USE)
+        for setting in SHUT:
+            connection.execute(setting)
+        with suppress(duckdb.CatalogException):
+            connection.execute(LIMIT)
+        connection.execute("SET lock_configuration = true")
+    except duckdb.Error as error:
+        connection.close()
+        raise _unreadable(path, error) from error
+    return connection
 
 
 def _unreadable(path: Path, error: duckdb.Error) -> StoreError:

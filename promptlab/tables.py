@@ -164,20 +164,27 @@ def cell_means(
     return curves(store, study, measure, by, seed, probe)[0]
 
 
+# Added up by cell before the cells' texts come in: those are long, and the pictures many.
 _CURVES = """
-SELECT score.measure, cell.prompt_group, min(cell.prompt) AS prompt, level.level,
-    min(cell.tier) AS tier, fsum(value) AS total, count(*) AS n, bool_and(value IN (0, 1)) AS rate,
+WITH seen AS (
+    SELECT cell_image.cell_id, score.prompt_id, score.measure, fsum(score.value) AS total, count(*) AS n,
+        bool_and(score.value IN (0, 1)) AS rate
+    FROM score
+    JOIN cell_image ON cell_image.study = $study AND cell_image.image = score.image
+    JOIN image ON image.id = score.image AND image.status = 'ok'
+    WHERE score.value IS NOT NULL
+        AND (score.measure, score.probe) IN (SELECT unnest($measures::VARCHAR[]), unnest($probes::VARCHAR[]))
+    GROUP BY ALL
+)
+SELECT seen.measure, cell.prompt_group, min(cell.prompt) AS prompt, level.level, min(cell.tier) AS tier,
+    fsum(seen.total) AS total, sum(seen.n)::BIGINT AS n, bool_and(seen.rate) AS rate,
     min(level.level_position) AS place, min(cell.id) AS first
 FROM cell
 JOIN level ON level.study = cell.study AND level.cell_id = cell.id AND level.axis = $by
-JOIN cell_image ON cell_image.study = cell.study AND cell_image.cell_id = cell.id
-JOIN image ON image.id = cell_image.image AND image.status = 'ok'
-JOIN score ON score.image = image.id AND coalesce(score.prompt_id, cell.prompt_id) = cell.prompt_id
-WHERE cell.study = $study AND cell.current AND score.value IS NOT NULL
-    AND (score.measure, score.probe) IN (SELECT unnest($measures::VARCHAR[]), unnest($probes::VARCHAR[]))
+JOIN seen ON seen.cell_id = cell.id AND coalesce(seen.prompt_id, cell.prompt_id) = cell.prompt_id
+WHERE cell.study = $study AND cell.current
 GROUP BY ALL ORDER BY place, first
 """
-"""View scored_by_axis, without the columns that nobody asks for here."""
 
 
 def curves(

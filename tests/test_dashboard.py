@@ -45,6 +45,30 @@ def test_a_page_without_results_says_what_to_run(name: str, tmp_path: Path, monk
         assert test.info and "promptlab run" in test.code[0].value
 
 
+@pytest.mark.parametrize(("tab", "mark"), {"A1111": "Steps: ", "ComfyUI": '"class_type"', "YAML": "settings: "}.items())
+def test_the_winner_is_written_for_the_tab_that_is_open(
+    tab: str, mark: str, shown: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = page("winning", shown, monkeypatch, study="drawn", **{"as": tab})
+    assert not test.exception
+    there = [one for one in ("Steps: ", '"class_type"') if any(one in code.value for code in test.code)]
+    assert there == [mark] * (tab != "YAML") and any(mark in code.value for code in test.code)
+
+
+def test_a_chart_is_held_against_its_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(PAGES.parent))
+    import altair as alt
+    import pandas as pd
+    from altair.utils.schemapi import SchemaValidationError
+    from charts import drawn  # type: ignore[import-not-found]
+
+    def spoiled(data: pd.DataFrame) -> alt.Chart:
+        return alt.Chart(data).mark_point(size="large").encode(x="a:Q")
+
+    with pytest.raises(SchemaValidationError):
+        drawn(spoiled)(pd.DataFrame({"a": [1.0]}))
+
+
 def test_prompts_stand_in_no_markdown(shown: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a study says reaches a page as text, as a cell, or escaped: never where Markdown or HTML is read."""
     for name in NAMES:

@@ -3,13 +3,58 @@
 from __future__ import annotations
 
 import altair as alt
+import pandas as pd
 import streamlit as st
-from charts import BLUE, ORANGE, with_table
-from frame import begin, table
+from charts import BLUE, ORANGE, drawn, with_table
+from frame import begin, part, table
 from gallery import gallery
 from listing import listing
 
 WENT = {"other": "on the other alone", "both": "on both"}
+
+
+@drawn
+def by_colour(found: pd.DataFrame) -> alt.LayerChart:
+    """A row for each colour: its leaked share with the interval, and what was expected."""
+    base = alt.Chart(found)
+    y = alt.Y("attribute:N", sort=None, title="colour asked of one object")
+    title = "share of pictures where the other object has it"
+    x = alt.X("leaked:Q", title=title, axis=alt.Axis(format="%", tickCount=6))
+    shares = [alt.Tooltip(f"{name}:Q", format=".0%") for name in ("leaked", "low", "high", "expected")]
+    tooltip = ["attribute", *shares, "n"]
+    chart = (
+        base.mark_rule(color=BLUE, strokeWidth=2).encode(y=y, x="low:Q", x2="high:Q")
+        + base.mark_point(filled=True, size=90, color=BLUE, opacity=1).encode(y=y, x=x, tooltip=tooltip)
+        + base.mark_tick(color=ORANGE, thickness=3).encode(y=y, x="expected:Q", tooltip=tooltip)
+    )
+    return chart.properties(height=alt.Step(26))
+
+
+@drawn
+def colour_map(pairs: pd.DataFrame) -> alt.LayerChart:
+    """A cell for each colour and each other object; one that is clicked becomes the selection "cell"."""
+    pick = alt.selection_point(name="cell", fields=["attribute", "other"])
+    heat = alt.Chart(pairs).encode(
+        x=alt.X("other:N", title="the other object", axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("attribute:N", title="colour asked of one object"),
+    )
+    colour = alt.Color(
+        "leaked:Q",
+        scale=alt.Scale(scheme="cividis", domain=[0, 1]),
+        legend=alt.Legend(format="%", title="leaked", tickCount=5),
+    )
+    boxes = heat.mark_rect(stroke="gray", strokeWidth=0.3).encode(
+        color=colour,
+        opacity=alt.condition(pick, alt.value(1), alt.value(0.45)),
+        tooltip=["attribute", "other", alt.Tooltip("leaked:Q", format=".0%"), "n", "n_prompts"],
+    )
+    numbers = heat.mark_text(fontSize=11).encode(
+        text=alt.Text("leaked:Q", format=".0%"),
+        color=alt.condition("datum.leaked > 0.55", alt.value("black"), alt.value("white")),
+    )
+    return alt.layer(boxes.add_params(pick), numbers).properties(height=alt.Step(30))
+
+
 frame = begin("Bleeding map", "Which colour leaks, and to what?")
 all_of_it = table("leakages", frame.study)
 found = all_of_it["attribute"]
@@ -33,22 +78,7 @@ st.caption(
     f"[{whole['low']:.0%}, {whole['high']:.0%}], expected {whole['expected']:.0%}."
 )
 st.header("By colour", anchor=False)
-base = alt.Chart(found)
-y = alt.Y("attribute:N", sort=None, title="colour asked of one object")
-x = alt.X("leaked:Q", title="share of pictures where the other object has it", axis=alt.Axis(format="%", tickCount=6))
-tooltip = [
-    "attribute",
-    *(alt.Tooltip(f"{name}:Q", format=".0%") for name in ("leaked", "low", "high", "expected")),
-    "n",
-]
-chart = (
-    base.mark_rule(color=BLUE, strokeWidth=2).encode(y=y, x="low:Q", x2="high:Q")
-    + base.mark_point(filled=True, size=90, color=BLUE, opacity=1).encode(y=y, x=x, tooltip=tooltip)
-    + base.mark_tick(color=ORANGE, thickness=3).encode(y=y, x="expected:Q", tooltip=tooltip)
-)
-with_table(
-    chart.properties(height=alt.Step(26)), found, "leaked share by colour with 95 % intervals and what was expected"
-)
+with_table(by_colour(found), found, "leaked share by colour with 95 % intervals and what was expected")
 st.caption("Blue: measured, with its 95 % interval over prompts. Orange: expected without any leak.")
 
 st.header("Colour by colour, noun by noun", anchor=False)
@@ -57,25 +87,6 @@ few = 4
 shown = pairs[pairs["n"] >= few]
 st.caption(
     f"Choose a cell to see its pictures. Only cells of at least {few} pictures; a cell of few pictures is a hint."
-)
-pick = alt.selection_point(name="cell", fields=["attribute", "other"])
-heat = alt.Chart(shown).encode(
-    x=alt.X("other:N", title="the other object", axis=alt.Axis(labelAngle=0)),
-    y=alt.Y("attribute:N", title="colour asked of one object"),
-)
-colour = alt.Color(
-    "leaked:Q",
-    scale=alt.Scale(scheme="cividis", domain=[0, 1]),
-    legend=alt.Legend(format="%", title="leaked", tickCount=5),
-)
-boxes = heat.mark_rect(stroke="gray", strokeWidth=0.3).encode(
-    color=colour,
-    opacity=alt.condition(pick, alt.value(1), alt.value(0.45)),
-    tooltip=["attribute", "other", alt.Tooltip("leaked:Q", format=".0%"), "n", "n_prompts"],
-)
-numbers = heat.mark_text(fontSize=11).encode(
-    text=alt.Text("leaked:Q", format=".0%"),
-    color=alt.condition("datum.leaked > 0.55", alt.value("black"), alt.value("white")),
 )
 
 
@@ -86,8 +97,8 @@ def from_the_map() -> None:
         st.session_state["colour"], st.session_state["other"] = cell["attribute"], cell["other"]
 
 
-st.altair_chart(
-    alt.layer(boxes.add_params(pick), numbers).properties(height=alt.Step(30)),
+st.vega_lite_chart(
+    spec=colour_map(shown),
     on_select=from_the_map,
     selection_mode="cell",
     key="heat",
@@ -95,27 +106,34 @@ st.altair_chart(
 )
 with st.expander("The same as a table"):
     listing(pairs, {"other": "the other object"})
-st.header("Where it went wrong, the worst first", anchor=False)
-left, right = st.columns(2)
-colours = [str(name) for name in found.sort_values(["leaked", "n"], ascending=False)["attribute"]]
-attribute = left.selectbox(
-    "Colour asked of one object",
-    colours,
-    key="colour",
-    bind="query-params",
-    help="The colour that leaks most is first.",
-)
-ANY = "any object"
-nouns = sorted(str(name) for name in pairs[pairs["attribute"] == attribute]["other"].unique())
-if st.session_state.get("other") not in (None, ANY, *nouns):  # chosen for another colour
-    st.session_state["other"] = ANY
-other = right.selectbox("The other object, which has it", [ANY, *nouns], key="other", bind="query-params")
-worst = table("leaked_pictures", frame.study, attribute, None if other == ANY else other)
-st.text(
-    f"Asked {attribute} of one object, and {other if other == ANY else 'the ' + other} beside it has it: "
-    f"{len(worst)} pictures. First those where it is on the other alone, then those where it is on both."
-)
-if len(worst):
-    gallery(
-        worst, frame.study, [f"{row.prompt}: {WENT.get(row.went, row.went)}" for row in worst.itertuples()], "worst"
+
+
+@part
+def worst_of(study: str) -> None:
+    """The pictures of a colour, or of a cell of the map."""
+    st.header("Where it went wrong, the worst first", anchor=False)
+    left, right = st.columns(2)
+    colours = [str(name) for name in found.sort_values(["leaked", "n"], ascending=False)["attribute"]]
+    attribute = left.selectbox(
+        "Colour asked of one object",
+        colours,
+        key="colour",
+        bind="query-params",
+        help="The colour that leaks most is first.",
     )
+    any_ = "any object"
+    nouns = sorted(str(name) for name in pairs[pairs["attribute"] == attribute]["other"].unique())
+    if st.session_state.get("other") not in (None, any_, *nouns):  # chosen for another colour
+        st.session_state["other"] = any_
+    other = right.selectbox("The other object, which has it", [any_, *nouns], key="other", bind="query-params")
+    worst = table("leaked_pictures", study, attribute, None if other == any_ else other)
+    st.text(
+        f"Asked {attribute} of one object, and {other if other == any_ else 'the ' + other} beside it has it: "
+        f"{len(worst)} pictures. First those where it is on the other alone, then those where it is on both."
+    )
+    captions = [f"{row.prompt}: {WENT.get(row.went, row.went)}" for row in worst.itertuples()]
+    if captions:
+        gallery(worst, study, captions, "worst")
+
+
+worst_of(frame.study)

@@ -78,32 +78,38 @@ left.html(f"<p>{marked(words[0], words[1], '#D55E00')}</p>")
 right.html(f"<p>{marked(words[1], words[0], '#0072B2')}</p>")
 pairs = rows(
     """
-    SELECT cell_image.cell_id AS cell, cell_image.seed, image.id AS image, image.file, image.prompt,
-        (SELECT any_value(label) FROM scored s WHERE s.study = cell_image.study AND s.cell_id = cell_image.cell_id
-            AND s.seed = cell_image.seed AND s.measure = 'correct') AS outcome
+    SELECT cell_image.cell_id AS cell, cell_image.seed, image.id AS image, image.file, image.prompt
     FROM cell_image JOIN image ON image.id = cell_image.image AND image.file IS NOT NULL
     WHERE cell_image.study = ? AND cell_image.cell_id IN (?, ?) ORDER BY cell_image.seed LIMIT 120
     """,
     [frame.study, a, b],
 )
+said = rows(
+    """
+    SELECT cell_id AS cell, seed, measure, target, value, label, higher_is_better FROM scored
+    WHERE study = ? AND cell_id IN (?, ?) AND status = 'ok' ORDER BY measure, target, probe
+    """,
+    [frame.study, a, b],
+)
+judged = said[(said["measure"] == "correct") & said["label"].notna()]
+outcomes = dict(zip(zip(judged["cell"], judged["seed"], strict=True), judged["label"], strict=True))
 seeds = [f"seed {seed}" for seed in dict.fromkeys(pairs["seed"])]
 html = {
-    (f"seed {row.seed}", "A" if row.cell == a else "B"): picture_html(row, frame.study, outcome, "medium")
-    for row, outcome in zip(pairs.itertuples(), pairs["outcome"].fillna(""), strict=True)
+    (f"seed {row.seed}", "A" if row.cell == a else "B"): picture_html(
+        row, frame.study, outcomes.get((row.cell, row.seed), ""), "medium"
+    )
+    for row in pairs.itertuples()
 }
 if a == b:
     html |= {(seed, "B"): html[(seed, "A")] for seed in seeds}
 st.caption("The same seed is the same initial noise.")
 matrix(html, seeds[:12], ["A", "B"], "cell")
-scores = rows(
-    """
-    SELECT measure, target, avg(value) FILTER (cell_id = ?) AS a, avg(value) FILTER (cell_id = ?) AS b,
-        count(value) FILTER (cell_id = ?) AS n_a, count(value) FILTER (cell_id = ?) AS n_b,
-        any_value(higher_is_better) AS higher_is_better
-    FROM scored WHERE study = ? AND cell_id IN (?, ?) AND status = 'ok' GROUP BY ALL ORDER BY measure, target
-    """,
-    [a, b, a, b, frame.study, a, b],
-)
+scores = said.groupby(["measure", "target"], as_index=False)[["higher_is_better"]].first()
+for side, cell in (("a", a), ("b", b)):
+    own = said[said["cell"] == cell].groupby(["measure", "target"])["value"].agg(["mean", "count"])
+    own.columns = [side, f"n_{side}"]
+    scores = scores.join(own, on=["measure", "target"])
+scores = scores.fillna({"n_a": 0, "n_b": 0}).astype({"n_a": int, "n_b": int})
 scores["difference"] = scores["b"] - scores["a"]
 scores["better"] = [
     "" if d != d or h is None or d == 0 else "B" if (d > 0) == bool(h) else "A"

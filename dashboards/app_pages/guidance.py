@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 from charts import MEANINGS, by_level, empty, outcomes, with_table
-from frame import begin, kinds, measures_of, rows, table
+from frame import begin, kinds, measures_of, part, rows, table
 from gallery import matrix, picture_html
 
 frame = begin("CFG", "What guidance for this model?")
@@ -31,20 +31,29 @@ wanted = [
     for m in ("p95_chroma", "colourfulness", "clipped_share", "rms_contrast", "seed_distance", "vendi", "clip_cosine")
     if m in measures
 ]
-st.header("What it does to the picture", anchor=False)
-st.caption(f"Means over pictures with 95 % intervals over prompts, {frame.tier}.")
-chosen = st.pills("Measures", measures, default=wanted[:4], selection_mode="multi", key="measures", bind="query-params")
-usual = table("many_curves", frame.study, tuple(wanted[:4]), axis)
-columns = st.columns(2)
-for i, measure in enumerate(chosen):
-    with columns[i % 2]:
-        means, _ = usual[measure] if measure in usual else table("curves", frame.study, measure, axis)
-        if not empty(means, measure):
-            with_table(by_level(means, axis, measure), means, f"{measure} by {axis}")
-if "p95_chroma" in wanted or "colourfulness" in wanted:
-    st.caption(
-        "Burn shows as chroma and clipped share that rise above those of moderate guidance while correctness falls."
-    )
+
+
+@part
+def pictures_by(study: str, axis: str, tier: str) -> None:
+    """Measures of the pictures along the axis, a chart each."""
+    st.header("What it does to the picture", anchor=False)
+    st.caption(f"Means over pictures with 95 % intervals over prompts, {tier}.")
+    usual = tuple(wanted[:4])
+    chosen = st.pills("Measures", measures, default=usual, selection_mode="multi", key="measures", bind="query-params")
+    known = table("many_curves", study, usual, axis)
+    columns = st.columns(2)
+    for i, measure in enumerate(chosen):
+        with columns[i % 2]:
+            means, _ = known[measure] if measure in known else table("curves", study, measure, axis)
+            if not empty(means, measure):
+                with_table(by_level(means, axis, measure), means, f"{measure} by {axis}")
+    if "p95_chroma" in wanted or "colourfulness" in wanted:
+        st.caption(
+            "Burn shows as chroma and clipped share that rise above those of moderate guidance while correctness falls."
+        )
+
+
+pictures_by(frame.study, axis, frame.tier)
 st.header("The same prompt and seed", anchor=False)
 strip = rows(
     """

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import altair as alt
 import pandas as pd
 import streamlit as st
-from charts import ORANGE, by_level, curves, empty, with_table
+from charts import by_level, curves, empty, with_table
 from frame import begin, kinds, measures_of, rows, table
 from listing import worded
 
@@ -43,19 +40,14 @@ def encoder_limits(models: tuple[str, ...]) -> dict[str, int]:
     return known or {"CLIP": 77}
 
 
-def cut(chart: Any) -> Any:
-    """The chart with a dashed line at the limit of each encoder, named."""
+def limits_here() -> pd.DataFrame:
+    """The limit of each encoder and its name: at, what. Says what they are."""
     made = rows("SELECT DISTINCT model FROM cell WHERE study = ? AND current ORDER BY model", [frame.study])["model"]
     known = encoder_limits(tuple(made))
     marks = pd.DataFrame({"at": list(known.values()), "what": [f"{name} reads {at}" for name, at in known.items()]})
     marks = marks.groupby("at", as_index=False)["what"].agg(", ".join)
-    base = alt.Chart(marks).encode(x="at:Q", tooltip=alt.Tooltip("what:N", title="limit"))
-    line = base.mark_rule(strokeDash=[4, 4], color=ORANGE, strokeWidth=2)
-    name = base.mark_text(align="center", baseline="bottom", color=ORANGE, fontSize=12).encode(
-        y=alt.value(-5), text="what:N"
-    )
     st.caption(f"The dashed line is the cut: words behind it reach no encoder ({'; '.join(marks['what'])} tokens).")
-    return alt.layer(chart, line, name).properties(height=320)
+    return marks
 
 
 tokens = found[axis] == "tokens"
@@ -69,14 +61,13 @@ if tokens and at in axes:
     lines = table("crossed_means", frame.study, measure, at, axis)
     lines = lines.sort_values("part", key=pd.to_numeric, kind="stable", ignore_index=True)
     lines["part"] = lines["part"] + " tokens long"
-    with_table(
-        cut(curves(lines, "token at which it begins", axis, measure)), lines, f"{measure} by the place of a thing"
-    )
+    chart = curves(lines, "token at which it begins", axis, measure, limits=limits_here())
+    with_table(chart, lines, f"{measure} by the place of a thing")
 if not tokens and arm in axes:
     st.header("Details beside as many empty words", anchor=False)
     lines = table("crossed_means", frame.study, measure, axis, arm)
     with_table(curves(lines, axis, "what was added", measure), lines, f"{measure} by details, beside filler")
 st.header("How long the prompt is, in tokens" if tokens else "How many details", anchor=False)
-chart = by_level(means, axis, measure)
 numeric = pd.to_numeric(means["level"], errors="coerce").notna().all()
-with_table(cut(chart) if tokens and numeric else chart, means, f"{measure} by {worded(axis)}")
+chart = by_level(means, axis, measure, limits=limits_here() if tokens and numeric else None)
+with_table(chart, means, f"{measure} by {worded(axis)}")

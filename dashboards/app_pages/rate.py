@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import altair as alt
+import pandas as pd
 import streamlit as st
-from charts import BLUE, with_table
+from charts import BLUE, drawn, with_table
 from frame import begin, rows
 
 from promptlab.blind import Choice, agreement_with_measures, choices, next_pair, remember
+
+
+@drawn
+def agreement(measures: pd.DataFrame) -> alt.LayerChart:
+    """How often each measure prefers what people chose, with the interval."""
+    base = alt.Chart(measures).encode(y=alt.Y("measure:N", sort="-x", title=None))
+    x = alt.X(
+        "low:Q",
+        scale=alt.Scale(domain=[0, 1]),
+        title="share of choices",
+        axis=alt.Axis(format="%", tickCount=5),
+    )
+    bars = base.mark_rule(strokeWidth=2, color=BLUE).encode(x=x, x2="high:Q")
+    points = base.mark_point(filled=True, size=80, opacity=1, color=BLUE).encode(
+        x="agree:Q", tooltip=["measure", alt.Tooltip("agree:Q", format=".0%"), alt.Tooltip("n", title="choices")]
+    )
+    return (bars + points).properties(height=alt.Step(24))
+
 
 frame = begin("Blind rating", "Do people agree with the probes?")
 home = frame.store.home
@@ -41,16 +61,6 @@ said = "1 choice" if len(made) == 1 else f"{len(made)} choices"
 st.text(f"{said}, {ties} of them no difference; {frame.tier}")
 found = agreement_with_measures(frame.store, frame.study, made)
 if len(found):
-    import altair as alt
-
     st.header("How often a measure prefers what people chose", anchor=False)
     st.caption("Half is chance. 95 % intervals over choices: they speak of these raters and these pictures.")
-    base = alt.Chart(found).encode(y=alt.Y("measure:N", sort="-x", title=None))
-    scale = alt.Scale(domain=[0, 1])
-    bars = base.mark_rule(strokeWidth=2, color=BLUE).encode(
-        x=alt.X("low:Q", scale=scale, title="share of choices", axis=alt.Axis(format="%", tickCount=5)), x2="high:Q"
-    )
-    points = base.mark_point(filled=True, size=80, opacity=1, color=BLUE).encode(
-        x="agree:Q", tooltip=["measure", alt.Tooltip("agree:Q", format=".0%"), alt.Tooltip("n", title="choices")]
-    )
-    with_table((bars + points).properties(height=alt.Step(24)), found, "agreement of each measure with the choices")
+    with_table(agreement(found), found, "agreement of each measure with the choices")

@@ -5,9 +5,22 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 import streamlit as st
-from charts import BLUE, shown, with_table
-from frame import begin, how_to, kinds, measures_of, ranked, rows, table, taken_along, wordings
+from charts import BLUE, drawn, shown, with_table
+from frame import begin, for_program, how_to, kinds, measures_of, ranked, rows, table, won, wordings
 from listing import listing, worded
+
+
+@drawn
+def ranks(wordings: pd.DataFrame, measure: str) -> alt.LayerChart:
+    """A row for each wording, its mean with the interval."""
+    y = alt.Y("level:N", sort=None, title=None, axis=alt.Axis(labelLimit=420))
+    x = alt.X("mean:Q", title=worded(measure), scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=8))
+    tooltip = ["level", alt.Tooltip("mean:Q", format=".3f"), alt.Tooltip("n", title="pictures")]
+    chart = alt.Chart(wordings)
+    points = chart.mark_point(filled=True, size=90, color=BLUE, opacity=1).encode(y=y, x=x, tooltip=tooltip)
+    bars = chart.mark_rule(color=BLUE, strokeWidth=2).encode(y=y, x="low:Q", x2="high:Q")
+    return (bars + points).properties(height=alt.Step(28))
+
 
 frame = begin("Winning prompts", "Which wording should I use?")
 measures = measures_of(frame.study)
@@ -74,26 +87,23 @@ with st.container(border=True):
             st.text(
                 f"It {words} the next by {shown(next_['behind'], next_['behind_low'], next_['behind_high'])}, paired."
             )
-chart = alt.Chart(frame_.head(30))
-y = alt.Y("level:N", sort=None, title=None, axis=alt.Axis(labelLimit=420))
-x = alt.X("mean:Q", title=worded(measure), scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=8))
-tooltip = ["level", alt.Tooltip("mean:Q", format=".3f"), alt.Tooltip("n", title="pictures")]
-points = chart.mark_point(filled=True, size=90, color=BLUE, opacity=1).encode(y=y, x=x, tooltip=tooltip)
-bars = chart.mark_rule(color=BLUE, strokeWidth=2).encode(y=y, x="low:Q", x2="high:Q")
-with_table((bars + points).properties(height=alt.Step(28)), frame_, f"{measure} of each wording with 95 % intervals")
+with_table(ranks(frame_.head(30), measure), frame_, f"{measure} of each wording with 95 % intervals")
 
 st.header("Copy it", anchor=False)
-won, programs = taken_along(frame.study, measure, None if axis == PROMPT else axis, None if family == ALL else family)
+winner = won(frame.study, measure, None if axis == PROMPT else axis, None if family == ALL else family)
+recipe = winner.recipe
 st.caption("Its best picture's recipe; at other seeds it does as the mean says.")
-tabs = st.tabs(["Prompt", "A1111", "ComfyUI", "YAML"])
-tabs[0].code(won["prompt"], language=None, wrap_lines=True)
-for tab, (text, unsaid) in zip(tabs[1:3], programs, strict=True):
-    if text:
-        tab.code(text, language=None)
-    for one in unsaid:
-        tab.text(one)
+tabs = st.tabs(["Prompt", "A1111", "ComfyUI", "YAML"], key="as", bind="query-params")
+tabs[0].code(recipe["prompt"], language=None, wrap_lines=True)
+for tab, program in ((tabs[1], "a1111"), (tabs[2], "comfyui")):
+    if tab.open:
+        text, unsaid = for_program(winner, program)
+        if text:
+            tab.code(text, language=None)
+        for one in unsaid:
+            tab.text(one)
 tabs[3].code(
-    f"prompt: {{template: {str(won['prompt'])!r}}}\nsettings: {{guidance_scale: {won.get('guidance_scale')}}}",
+    f"prompt: {{template: {str(recipe['prompt'])!r}}}\nsettings: {{guidance_scale: {recipe.get('guidance_scale')}}}",
     language="yaml",
 )
 
