@@ -66,6 +66,8 @@ def empty(frame: pd.DataFrame, measure: str) -> bool:
 alt.theme.enable("none")  # Streamlit has its own
 alt.data_transformers.disable_max_rows()
 Spec = dict[str, Any]
+CONFIG = {"axisDiscrete": {"labelFlush": False}}
+"""Streamlit pushes the first name of an axis beside its place, which suits numbers at the ends alone."""
 
 
 def drawn(chart: Callable[..., Any]) -> Callable[..., Spec]:
@@ -78,7 +80,7 @@ def drawn(chart: Callable[..., Any]) -> Callable[..., Spec]:
     @wraps(chart)
     def spec(*given: Any, **named: Any) -> Spec:
         made: Spec = chart(*given, **named).to_dict(validate=schemapi.DEBUG_MODE)
-        return made
+        return {**made, "config": CONFIG}
 
     return spec
 

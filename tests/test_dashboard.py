@@ -147,6 +147,27 @@ def test_from_the_grid_to_a_picture_and_on(browser: Any, address: str) -> None:
     visit.page.close()
 
 
+def test_parts_of_pages_answer_to_clicks(browser: Any, address: str) -> None:
+    """A cell of the map, one more measure, the winner for another program: each in the address as well."""
+    visit = Visit(browser, address)
+    page, charts = visit.page, "[data-testid=stVegaLiteChart]"
+    visit.open("bleeding?study=drawn")
+    page.locator(charts).nth(1).locator(".mark-rect path").nth(3).click(force=True)
+    page.wait_for_url("**colour=black&other=fish**")
+    page.get_by_text("Asked black of one object, and the fish beside it has it").wait_for()
+    visit.open("guidance?study=drawn")
+    page.wait_for_function(f"() => document.querySelectorAll('{charts}').length === 5")
+    page.get_by_role("button", name="accuracy").click()
+    page.wait_for_function(f"() => document.querySelectorAll('{charts}').length === 6")
+    page.wait_for_url("**measures=accuracy**")
+    visit.open("winning?study=drawn")
+    page.get_by_role("tab", name="ComfyUI").click()
+    page.get_by_text("class_type").first.wait_for()
+    page.wait_for_url("**as=ComfyUI**")
+    visit.check()
+    page.close()
+
+
 def test_it_listens_on_this_machine_alone(address: str) -> None:
     import psutil
 

@@ -15,7 +15,7 @@ def prompt_by_prompt(means: pd.DataFrame, axis: str, measure: str) -> alt.LayerC
     """A line for each prompt family."""
     chart = alt.Chart(means).encode(
         x=alt.X("level:N", sort=None, title=worded(axis), axis=alt.Axis(labelAngle=0, labelLimit=260)),
-        y=alt.Y("mean:Q", title=worded(measure), axis=alt.Axis(tickCount=6)),
+        y=alt.Y("mean:Q", title=worded(measure), scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6)),
         detail="prompt_group:N",
         tooltip=["prompt", "level", alt.Tooltip("mean:Q", format=".3f"), alt.Tooltip("n", title="pictures")],
     )
