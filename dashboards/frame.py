@@ -24,6 +24,7 @@ __all__ = [
     "Frame",
     "begin",
     "begin_anywhere",
+    "families",
     "for_program",
     "how_to",
     "kinds",
@@ -221,6 +222,18 @@ def wordings(study: str) -> list[str]:
         [study],
     )
     return [str(axis) for axis in found["axis"]]
+
+
+def families(study: str) -> dict[str, str]:
+    """The prompt families of the study in the order of its plan, each with its first prompt."""
+    found = rows(
+        """
+        SELECT prompt_group, arg_min(prompt, position) AS prompt FROM cell
+        WHERE study = ? AND current GROUP BY ALL ORDER BY min(position) LIMIT 5000
+        """,
+        [study],
+    )
+    return dict(zip(found["prompt_group"], found["prompt"], strict=True))
 
 
 def ranked(study: str, measure: str, axis: str | None, group: str | None = None) -> pd.DataFrame:

@@ -176,6 +176,22 @@ def test_it_listens_on_this_machine_alone(address: str) -> None:
     assert listening == ["127.0.0.1"]
 
 
+def test_compare_finds_every_cell_by_its_family(shown: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from promptlab.store import Store
+
+    cells = Store(shown).query("SELECT id, prompt_group FROM cell WHERE study = 'drawn' AND current")
+    test = page("compare", shown, monkeypatch, study="drawn")
+    assert set(test.selectbox(key="a").options) == set(test.selectbox(key="b").options)
+    found: set[str] = set()
+    for family in sorted(set(cells["prompt_group"])):
+        test.selectbox(key="family").set_value(family).run()
+        assert not test.exception
+        own = set(cells["id"][cells["prompt_group"] == family])
+        assert test.session_state["a"] in own and test.session_state["b"] in own
+        found |= own
+    assert found == set(cells["id"])
+
+
 def test_compare_shows_a_picture_without_an_outcome(
     shown: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,20 +6,36 @@ import difflib
 from html import escape
 
 import streamlit as st
-from frame import begin, rows
+from frame import begin, families, rows
 from gallery import matrix, picture_html, turning
 from listing import listing
 
+FEW = 1000
+"""Cells to choose from; of more, a browser grows slow."""
 frame = begin("Compare", "Which of these two is better, and why?")
+ALL = "all"
+known = {ALL: "all"} | families(frame.study)
+
+
+def other_cells() -> None:
+    """Of another family other cells are compared."""
+    for side in ("a", "b"):
+        st.session_state.pop(side, None)
+
+
+group = st.selectbox(
+    "Prompt family", list(known), format_func=known.get, key="family", bind="query-params", on_change=other_cells
+)
 cells = rows(
     """
     SELECT cell.id AS cell, cell.prompt, cell.position, cell.guidance_scale, cell.num_inference_steps, cell.model,
         count(image.id) AS made
     FROM cell JOIN cell_image ON cell_image.study = cell.study AND cell_image.cell_id = cell.id
     JOIN image ON image.id = cell_image.image AND image.file IS NOT NULL
-    WHERE cell.study = ? AND cell.current GROUP BY ALL ORDER BY cell.position LIMIT 5000
+    WHERE cell.study = ? AND cell.current AND cell.prompt_group = coalesce(?, cell.prompt_group)
+    GROUP BY ALL ORDER BY cell.position LIMIT ?
     """,
-    [frame.study],
+    [frame.study, None if group == ALL else group, FEW if group == ALL else 5 * FEW],
 )
 if len(cells) < 2:
     st.info("There are not two cells with pictures yet.")
@@ -35,6 +51,8 @@ def named(cell: str) -> str:
     return names.get(cell, cell)
 
 
+if group == ALL and len(cells) == FEW:
+    st.caption(f"Of all families these are the first {FEW:,} cells; of one family there are all.")
 left, right = st.columns(2)
 a = left.selectbox("A", list(names), index=0, format_func=named, key="a", bind="query-params")
 other = next((i for i, prompt in enumerate(cells["prompt"]) if prompt != cells["prompt"].iloc[0]), 1)

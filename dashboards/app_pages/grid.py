@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import streamlit as st
-from frame import begin, rows, wordings
+from frame import begin, families, rows, wordings
 from gallery import matrix, picture_html
 from listing import worded
 
@@ -14,13 +14,6 @@ levels = rows(
     SELECT axis, level, min(level_position) AS place, count(DISTINCT cell_id) AS cells FROM level
     JOIN cell ON cell.study = level.study AND cell.id = level.cell_id AND cell.current
     WHERE level.study = ? GROUP BY ALL ORDER BY axis, place
-    """,
-    [frame.study],
-)
-families = rows(
-    """
-    SELECT prompt_group, arg_min(prompt, position) AS prompt FROM cell
-    WHERE study = ? AND current GROUP BY ALL ORDER BY min(position)
     """,
     [frame.study],
 )
@@ -38,7 +31,7 @@ axes.sort(key=lambda axis: axis != "guidance_scale")  # what people vary most st
 across = left.selectbox("Across", [*axes, NONE], format_func=named, key="x", bind="query-params")
 others = [axis for axis in [*axes, NONE] if axis != across]
 down = middle.selectbox("Down", others, format_func=named, key="y", bind="query-params")
-names = dict(zip(families["prompt_group"], families["prompt"], strict=True))
+names = families(frame.study)
 family = right.selectbox(
     "Prompt family", list(names), format_func=lambda group: names.get(group, group), key="family", bind="query-params"
 )

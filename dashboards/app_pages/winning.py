@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 from charts import BLUE, drawn, shown, with_table
-from frame import begin, for_program, how_to, kinds, measures_of, ranked, rows, table, won, wordings
+from frame import begin, families, for_program, how_to, kinds, measures_of, ranked, rows, table, won, wordings
 from listing import listing, worded
 
 
@@ -34,14 +34,8 @@ measure = left.selectbox("Rank by", measures, index=default, key="measure", bind
 kind = kinds(frame.study)
 axes = sorted(wordings(frame.study), key=lambda axis: kind.get(axis) not in ("order", "position", "ladder"))
 PROMPT, ALL = "the whole prompt", "all"
-families = rows(
-    """
-    SELECT prompt_group, arg_min(prompt, position) AS prompt FROM cell
-    WHERE study = ? AND current GROUP BY ALL ORDER BY min(position) LIMIT 2000
-    """,
-    [frame.study],
-)
-prompts = {ALL: f"all {len(families)}"} | dict(zip(families["prompt_group"], families["prompt"], strict=True))
+known = families(frame.study)
+prompts = {ALL: f"all {len(known)}"} | known
 
 
 def wordings_of_it() -> None:
