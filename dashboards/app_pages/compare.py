@@ -10,8 +10,7 @@ from frame import begin, families, rows
 from gallery import matrix, picture_html, turning
 from listing import listing
 
-FEW = 1000
-"""Cells to choose from; of more, a browser grows slow."""
+FEW = 1000  # cells to choose from: of more, a browser grows slow
 frame = begin("Compare", "Which of these two is better, and why?")
 ALL = "all"
 known = {ALL: "all"} | families(frame.study)
