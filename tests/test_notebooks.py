@@ -108,7 +108,8 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
 def test_a_notebook_shows_the_demo_where_nothing_was_run(name: str, executed: dict[str, list[Any]], demo: Path) -> None:
     said = executed[f"{name}-load"][0].text
     assert "this is the demo that ships" in said
-    assert any("text/html" in output.get("data", {}) for output in executed[f"{name}-figure"])
+    drawings = [output["data"]["image/svg+xml"] for output in executed[f"{name}-figure"] if "data" in output]
+    assert len(drawings) == 1 and drawings[0].startswith("<svg") and drawings[0].count('role="graphics-symbol"') > 1
     check(name, json.loads(executed[f"{name}-dump"][0].text), promptlab.load("demo", demo))
     shown = re.search(r"study demo in (.+)/promptlab.duckdb", said)
     assert shown and not Path(shown[1]).exists(), "the demo goes with the process"
