@@ -92,7 +92,6 @@ def own_ray(folder: Path) -> Iterator[dict[str, str]]:
         link.unlink()
 
 
-@pytest.mark.timeout(420)  # half a minute on idle cores; Ray starts a dozen processes
 @pytest.mark.skipif(not installed, reason="Ray is not installed: pip install 'promptlab-t2i[ray]'")
 def test_a_node_killed_mid_run_loses_nothing(tmp_path: Path) -> None:
     study = tmp_path / "spread.yaml"
