@@ -23,7 +23,12 @@ def other_cells() -> None:
 
 
 group = st.selectbox(
-    "Prompt family", list(known), format_func=known.get, key="family", bind="query-params", on_change=other_cells
+    "Prompt family",
+    list(known),
+    format_func=lambda group: known.get(group, group),
+    key="family",
+    bind="query-params",
+    on_change=other_cells,
 )
 cells = rows(
     """

@@ -46,7 +46,7 @@ def wordings_of_it() -> None:
 family = right.selectbox(
     "Prompt family",
     list(prompts),
-    format_func=prompts.get,
+    format_func=lambda group: prompts.get(group, group),
     key="family",
     bind="query-params",
     on_change=wordings_of_it,
