@@ -44,8 +44,7 @@ async def ready(_: App) -> AsyncIterator[None]:
     """Load what every page needs before the first asks, and set it aside from the search for garbage.
 
     Streamlit searches after each run of a page, before the browser hears that it has ended; these libraries alone keep
-    that busy for a tenth of a second. Charts are held against their schema in the tests, not at each click: that is two
-    thirds of the making of a chart.
+    that busy for a tenth of a second. Charts are held against their schema in the tests, not at each click.
     """
     for library in LIBRARIES:
         import_module(library)

@@ -10,7 +10,9 @@ from frame import begin, families, rows
 from gallery import matrix, picture_html, turning
 from listing import listing
 
-FEW = 1000  # cells to choose from: of more, a browser grows slow
+from promptlab.one_probe import chosen_probe
+
+FEW = 1000  # cells to choose from, of one family five times as many: of more, a browser grows slow
 frame = begin("Compare", "Which of these two is better, and why?")
 ALL = "all"
 known = {ALL: "all"} | families(frame.study)
@@ -108,12 +110,14 @@ pairs = rows(
 )
 said = rows(
     """
-    SELECT cell_id AS cell, seed, measure, target, value, label, higher_is_better FROM scored
+    SELECT cell_id AS cell, seed, probe, measure, target, value, label, higher_is_better FROM scored
     WHERE study = ? AND cell_id IN (?, ?) AND status = 'ok' ORDER BY measure, target, probe
     """,
     [frame.study, a, b],
 )
 judged = said[(said["measure"] == "correct") & said["label"].notna()]
+probes = judged["probe"].str.split("-").str[0]
+judged = judged[probes == chosen_probe(probes)]
 outcomes = dict(zip(zip(judged["cell"], judged["seed"], strict=True), judged["label"], strict=True))
 seeds = [f"seed {seed}" for seed in dict.fromkeys(pairs["seed"])]
 html = {
