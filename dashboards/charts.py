@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
@@ -17,6 +17,8 @@ __all__ = [
     "MEANINGS",
     "ORANGE",
     "OUTCOME_COLOURS",
+    "PICTURES",
+    "as_table",
     "by_level",
     "curves",
     "drawn",
@@ -38,6 +40,8 @@ BLUE, ORANGE = "#2E8BC0", "#D55E00"
 SERIES = (BLUE, "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#8A8A8A")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 FEW = alt.Axis(tickCount=6)
+MEAN = [alt.Tooltip(f"{name}:Q", format=".3f") for name in ("mean", "low", "high")]
+PICTURES = alt.Tooltip("n:Q", title="pictures")
 MEANINGS = {
     "correct": "every object is there in its own colour",
     "swap": "both are there, their colours exchanged",
@@ -73,6 +77,7 @@ CONFIG = {"axisDiscrete": {"labelFlush": False}}
 def drawn(chart: Callable[..., Any]) -> Callable[..., Spec]:
     """The chart that a function makes, as Vega-Lite: once for the same numbers, since that costs as much as a query.
 
+    Data given once, to the layers together, and a type named for every column take a third of the time.
     Held against Vega-Lite's schema unless Altair is told not to (`app.py`).
     """
 
@@ -85,11 +90,17 @@ def drawn(chart: Callable[..., Any]) -> Callable[..., Spec]:
     return spec
 
 
-def with_table(chart: Spec, frame: pd.DataFrame, alt_text: str, **columns: Any) -> None:
-    """A chart, and below it the same numbers as a table."""
+def with_table(chart: Spec, frame: pd.DataFrame, alt_text: str, key: str = "") -> None:
+    """A chart, and below it the same numbers as a table; `key` tells it from the others of the page."""
     st.vega_lite_chart(spec=chart, width="stretch", alt=alt_text)
-    with st.expander("The same as a table"):
-        listing(frame, **columns)
+    as_table(frame, key)
+
+
+def as_table(frame: pd.DataFrame, key: str, names: Mapping[str, str] | None = None) -> None:
+    """A table that is made when somebody opens it: a page of many charts is there sooner without."""
+    with st.expander("The same as a table", key=f"table {key}", on_change="rerun") as box:
+        if box.open:
+            listing(frame, names)
 
 
 def _levels(levels: pd.Series, axis: str) -> Any:
@@ -125,16 +136,13 @@ def curves(frame: pd.DataFrame, axis: str, split: str, measure: str, limits: pd.
         sort=parts,
         scale=alt.Scale(domain=parts, range=[SHAPES[i % len(SHAPES)] for i in range(len(parts))]),
     )
-    tooltip = [alt.Tooltip("part", title=worded(split)), alt.Tooltip("level", title=worded(axis))]
-    tooltip += [alt.Tooltip(f"{name}:Q", format=".3f") for name in ("mean", "low", "high")]
-    base = alt.Chart(data).encode(
-        x=_levels(data["level"], axis), color=colour, tooltip=[*tooltip, alt.Tooltip("n", title="pictures")]
-    )
+    tooltip = [alt.Tooltip("part:N", title=worded(split)), alt.Tooltip("level:N", title=worded(axis)), *MEAN]
+    base = alt.Chart().encode(x=_levels(data["level"], axis), color=colour, tooltip=[*tooltip, PICTURES])
     y = alt.Y("mean:Q", title=worded(measure), scale=alt.Scale(zero=False), axis=FEW)
     lines = base.mark_line(opacity=0.6).encode(y=y)
-    bars = base.mark_rule(strokeWidth=2, opacity=0.7).encode(y="low:Q", y2="high:Q")
+    bars = base.mark_rule(strokeWidth=2, opacity=0.7).encode(y=alt.Y("low:Q"), y2=alt.Y2("high:Q"))
     points = base.mark_point(filled=True, size=110, opacity=1).encode(y=y, shape=shape)
-    return alt.layer(lines, bars, points, *_across(limits)).properties(height=320)
+    return alt.layer(lines, bars, points, *_across(limits), data=data).properties(height=320)
 
 
 @drawn
@@ -149,28 +157,25 @@ def by_level(frame: pd.DataFrame, axis: str, measure: str, limits: pd.DataFrame 
     data["level"] = numbers if numeric else data["level"]
     scale = alt.Scale(zero=False)
     x = _levels(data["level"], axis)
-    tooltip = [
-        alt.Tooltip(f"{name}:{kind}", format=".3f") for name, kind in (("mean", "Q"), ("low", "Q"), ("high", "Q"))
-    ]
-    tooltip = [alt.Tooltip("level"), *tooltip, *(alt.Tooltip(c) for c in ("n", "n_prompts") if c in data)]
-    base = alt.Chart(data).encode(x=x, tooltip=tooltip)
+    counts = [alt.Tooltip(f"{name}:Q") for name in ("n", "n_prompts") if name in data]
+    base = alt.Chart().encode(x=x, tooltip=[alt.Tooltip("level:N"), *MEAN, *counts])
     y = alt.Y("mean:Q", title=worded(measure), scale=scale, axis=FEW)
     points = base.mark_point(filled=True, size=90, color=BLUE, opacity=1).encode(y=y)
-    bars = base.mark_rule(color=BLUE, strokeWidth=2).encode(y=alt.Y("low:Q", scale=scale), y2="high:Q")
+    bars = base.mark_rule(color=BLUE, strokeWidth=2).encode(y=alt.Y("low:Q", scale=scale), y2=alt.Y2("high:Q"))
     layers = [bars, points]
     if numeric:
         layers.insert(0, base.mark_line(color=BLUE, opacity=0.5).encode(y=y))
-    return alt.layer(*layers, *_across(limits)).properties(height=320)
+    return alt.layer(*layers, *_across(limits), data=data).properties(height=320)
 
 
 def _across(limits: pd.DataFrame | None) -> list[Any]:
     """A dashed line at each limit, and its name above it."""
     if limits is None:
         return []
-    base = alt.Chart(limits).encode(x="at:Q", tooltip=alt.Tooltip("what:N", title="limit"))
+    base = alt.Chart(limits).encode(x=alt.X("at:Q"), tooltip=alt.Tooltip("what:N", title="limit"))
     line = base.mark_rule(strokeDash=[4, 4], color=ORANGE, strokeWidth=2)
     name = base.mark_text(align="center", baseline="bottom", color=ORANGE, fontSize=12)
-    return [line, name.encode(y=alt.value(-5), text="what:N")]
+    return [line, name.encode(y=alt.value(-5), text=alt.Text("what:N"))]
 
 
 @drawn
@@ -190,8 +195,8 @@ def outcomes(frame: pd.DataFrame, axis: str) -> Any:
         "share:Q", title="share of pictures", axis=alt.Axis(format="%", tickCount=5), scale=alt.Scale(domain=[0, 1])
     )
     formats = {"share": ".0%", "low": ".0%", "high": ".0%"}
-    tooltip = [alt.Tooltip("level"), alt.Tooltip("outcome")]
+    tooltip = [alt.Tooltip("level:N"), alt.Tooltip("outcome:N")]
     tooltip += [alt.Tooltip(f"{name}:Q", format=form) for name, form in formats.items()]
-    base = alt.Chart(data).encode(y=alt.Y("level:N", title=worded(axis), sort=None), order="place:Q")
-    bars = base.mark_bar(height=34).encode(x=shares, color=colour, tooltip=[*tooltip, alt.Tooltip("n")])
+    base = alt.Chart(data).encode(y=alt.Y("level:N", title=worded(axis), sort=None), order=alt.Order("place:Q"))
+    bars = base.mark_bar(height=34).encode(x=shares, color=colour, tooltip=[*tooltip, alt.Tooltip("n:Q")])
     return bars.properties(height=alt.Step(46))

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
 from promptlab.pairing import Floats, Groups, Values, numbers_of, pair_prompts
-from promptlab.resampling import CHUNK, bootstrap_counts
+from promptlab.resampling import SHUFFLED, bootstrap_counts
 from promptlab.stats import Interval
 
 __all__ = [
@@ -142,7 +142,7 @@ def page_trend(values: NDArray[Any], *, rng: np.random.Generator, resamples: int
     level = np.arange(1.0, k + 1)
     statistic = float((ranks @ level).sum())
     as_large = 0
-    step = max(1, CHUNK // (n * k))
+    step = max(1, SHUFFLED // (n * k))
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
         shuffled = rng.permuted(np.broadcast_to(ranks, (rows, n, k)), axis=2)

@@ -44,6 +44,11 @@ MEASURED = """
 INSERT INTO measured SELECT study, probe, measure, count(*), count(value), count(label) FROM scored
 GROUP BY ALL ORDER BY ALL
 """
+CELL_SCORE = """
+INSERT INTO cell_score
+SELECT study, probe, measure, target, cell_id, label, count(*), count(value), fsum(value), bool_and(value IN (0, 1))
+FROM scored WHERE status = 'ok' GROUP BY ALL ORDER BY ALL
+"""
 
 Row = dict[str, Any]
 
@@ -104,6 +109,7 @@ def build(path: Path, ledger: Ledger) -> None:
         connection.execute(package.joinpath("views.sql").read_text("utf-8"))
         connection.execute(OUTDATED)
         connection.execute(MEASURED)
+        connection.execute(CELL_SCORE)
         connection.execute("CHECKPOINT")
 
 

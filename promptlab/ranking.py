@@ -28,23 +28,24 @@ COLUMNS = ("level", "mean", "low", "high", "n", "n_prompts", "tier", "behind", "
 # A unit is resampled, a setting is what both sides of a pair share beside it and the seed. Numbers stand for texts:
 # by them a hundred thousand rows group and join several times as fast; that two settings of ten thousand share a number
 # of 64 bits has a chance of 1 in 10^11.
-_SAID = """
-CREATE TEMP TABLE said AS
+_ARM = """
+CREATE TEMP TABLE arm AS
 WITH design AS (
     SELECT cell_id, max(level) FILTER (axis = $axis) AS level,
         sum(hash(axis, level)) FILTER (axis <> $axis) AS rest
     FROM level WHERE study = $study GROUP BY cell_id
-), arm AS (
-    SELECT cell.id, cell.prompt_id, cell.tier, CASE WHEN $axis IS NULL THEN cell.prompt ELSE design.level END AS level,
-        dense_rank() OVER (ORDER BY cell.prompt_group) AS family,
-        CASE WHEN $axis IS NOT NULL THEN coalesce(design.rest, 0)
-            ELSE hash(guidance_scale, num_inference_steps, model, negative_prompt) END AS setting,
-        row_number() OVER (ORDER BY cell.id) AS place
-    FROM cell LEFT JOIN design ON design.cell_id = cell.id
-    WHERE cell.study = $study AND cell.current AND cell.prompt_group = coalesce($group, cell.prompt_group)
 )
-SELECT arm.level, arm.tier, arm.place, arm.setting, cell_image.seed,
-    CASE WHEN $axis IS NULL THEN cell_image.seed ELSE arm.family END AS unit, score.target, score.value
+SELECT cell.id, cell.prompt_id, cell.tier, CASE WHEN $axis IS NULL THEN cell.prompt ELSE design.level END AS level,
+    CASE WHEN $axis IS NOT NULL THEN dense_rank() OVER (ORDER BY cell.prompt_group) END AS family,
+    CASE WHEN $axis IS NOT NULL THEN coalesce(design.rest, 0)
+        ELSE hash(guidance_scale, num_inference_steps, model, negative_prompt) END AS setting,
+    row_number() OVER (ORDER BY cell.id) AS place
+FROM cell LEFT JOIN design ON design.cell_id = cell.id
+WHERE cell.study = $study AND cell.current AND cell.prompt_group = coalesce($group, cell.prompt_group)
+"""
+_SAID = """
+CREATE TEMP TABLE said AS
+SELECT arm.place, coalesce(arm.family, cell_image.seed) AS unit, cell_image.seed, score.target, score.value
 FROM arm
 JOIN cell_image ON cell_image.study = $study AND cell_image.cell_id = arm.id
 JOIN image ON image.id = cell_image.image AND image.status = 'ok'
@@ -53,15 +54,16 @@ WHERE score.measure = $measure AND score.value IS NOT NULL AND arm.level IS NOT 
     AND list_contains($probes::VARCHAR[], score.probe)
 """
 _TOTALS = """
-SELECT level, unit, fsum(value) AS total, count(*) AS n, bool_and(value IN (0, 1)) AS rate, min(tier) AS tier,
-    min(place) AS place,
+SELECT arm.level, said.unit, fsum(said.value) AS total, count(*) AS n, bool_and(said.value IN (0, 1)) AS rate,
+    min(arm.tier) AS tier, min(arm.place) AS place,
     (SELECT higher_is_better IS NOT DISTINCT FROM false FROM measure WHERE name = $measure) AS lower
-FROM said GROUP BY ALL ORDER BY level, place, unit
+FROM said JOIN arm ON arm.place = said.place GROUP BY ALL ORDER BY arm.level, place, said.unit
 """
 _PAIRS = """
 WITH mean AS (
-    SELECT level, unit, setting, seed, target, avg(value) AS value FROM said
-    WHERE list_contains($levels::VARCHAR[], level) GROUP BY ALL
+    SELECT arm.level, said.unit, arm.setting, said.seed, said.target, avg(said.value) AS value
+    FROM said JOIN arm ON arm.place = said.place
+    WHERE list_contains($levels::VARCHAR[], arm.level) GROUP BY ALL
 )
 SELECT mean.level, mean.unit, avg(best.value) AS best, avg(mean.value) AS value FROM mean
 JOIN mean best ON best.level = $best AND best.unit = mean.unit AND best.setting = mean.setting
@@ -91,8 +93,8 @@ def ranking(
 
     probes = ids_of_one_probe(store, study, measure, probe)
     with store.connect() as connection:
-        asked = {"study": study, "measure": measure, "axis": axis, "group": group, "probes": probes}
-        connection.execute(_SAID, asked)
+        connection.execute(_ARM, {"study": study, "axis": axis, "group": group})
+        connection.execute(_SAID, {"study": study, "measure": measure, "probes": probes})
         rows = connection.execute(_TOTALS, {"measure": measure}).df()
         if not len(rows):
             return pd.DataFrame(columns=list(COLUMNS))

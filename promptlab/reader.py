@@ -6,10 +6,12 @@ process the file that the first one holds, even after a newer one was put in its
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import duckdb
@@ -31,6 +33,8 @@ USE = "USE promptlab"
 LIMIT = "SET max_execution_time = 60000"
 """Milliseconds; DuckDB 2 and later."""
 
+REPLACES_OPEN_FILES = os.name != "nt"
+
 _File = tuple[Path, int, int]
 """Path, inode and time of change: another one once a publish put a newer file there."""
 
@@ -49,7 +53,7 @@ def connect(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
             yield connection
         except DAMAGED as error:
             if kept is not None:
-                kept.close()
+                kept.let_go()
             raise _unreadable(path, error) from error
 
 
@@ -57,18 +61,20 @@ def connect(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 def opened_once() -> Iterator[None]:
     """Within, in this thread, `connect` and `query` open a database once for all, and anew when it was replaced.
 
-    For many short queries, of which the opening would take most of the time. Within another, it does nothing.
+    For many short queries, of which the opening would take most of the time. Afterwards it stays open for the next who
+    comes this way, in any thread; not on Windows, where nobody could replace the file. Within another, it does nothing.
     """
     if _KEPT.get() is not None:
         yield
         return
-    kept = _Kept()
+    kept = _STAYS if REPLACES_OPEN_FILES else _Kept()
     before = _KEPT.set(kept)
     try:
         yield
     finally:
         _KEPT.reset(before)
-        kept.close()
+        if kept is not _STAYS:
+            kept.let_go()
 
 
 def query(path: Path, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> pd.DataFrame:
@@ -93,25 +99,29 @@ class _Kept:
 
     def __init__(self) -> None:
         self._open: tuple[_File, duckdb.DuckDBPyConnection] | None = None
+        self._one = Lock()
 
     def cursor(self, path: Path) -> duckdb.DuckDBPyConnection:
         """A connection of its own, with its own temporary tables, to the file that is at `path` now."""
         stat = path.stat()
         file = (path, stat.st_ino, stat.st_mtime_ns)
-        if self._open is None or self._open[0] != file:
-            self.close()
-            self._open = file, _open(path)
-        cursor = self._open[1].cursor()
+        with self._one:
+            if self._open is None or self._open[0] != file:
+                self._open = file, _open(path)
+            cursor = self._open[1].cursor()
         cursor.execute(USE)
         return cursor
 
-    def close(self) -> None:
-        """Let go of it; the next cursor opens it again."""
-        if self._open is not None:
-            self._open[1].close()
+    def let_go(self) -> None:
+        """The next cursor opens it again.
+
+        Not closed but forgotten, since closing would end the cursors too: who is amid a query on it gets to its end.
+        """
+        with self._one:
             self._open = None
 
 
+_STAYS = _Kept()
 _KEPT: ContextVar[_Kept | None] = ContextVar("kept", default=None)
 
 

@@ -22,8 +22,10 @@ from promptlab.pairing import Floats
 
 __all__ = ["bca", "bootstrap_counts", "sign_flip"]
 
-CHUNK = 2_000_000
-"""Numbers drawn at once, so that memory stays near 16 MB whatever the size of the study."""
+CACHED = 50_000
+"""Draws of prompts at once: these stay in a core's cache, which takes less than half the time of 2,000,000."""
+SHUFFLED = 2_000_000
+"""Numbers flipped or permuted at once, so that memory stays near 16 MB whatever the size of the study."""
 
 EXACT = 14
 """Up to this many prompts with a difference, all 2**n sign flips are enumerated."""
@@ -31,7 +33,7 @@ EXACT = 14
 
 def bootstrap_counts(n: int, resamples: int, rng: np.random.Generator) -> Iterator[Floats]:
     """How often each of `n` prompts is drawn in a bootstrap sample: chunks (rows, n), `resamples` rows in all."""
-    step = max(1, CHUNK // n)
+    step = max(1, CACHED // n)
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
         drawn = rng.integers(0, n, size=(rows, n)) + np.arange(rows)[:, None] * n
@@ -100,7 +102,7 @@ def sign_flip(differences: Floats, *, rng: np.random.Generator, resamples: int =
         bits = np.arange(2**k)[:, None] >> np.arange(k) & 1
         return float((np.abs((2.0 * bits - 1.0) @ moved) >= threshold).mean()), True
     as_large = 0
-    step = max(1, CHUNK // k)
+    step = max(1, SHUFFLED // k)
     for start in range(0, resamples, step):
         flips = rng.integers(0, 2, size=(min(step, resamples - start), k), dtype=np.int8).astype(np.float64)
         # sum(s d) with s = 2 f - 1, so that the flips need not be rescaled.

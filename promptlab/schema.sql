@@ -220,6 +220,21 @@ CREATE TABLE measured (
     with_label BIGINT          -- of these, with a label
 );
 
+-- Scores added up by cell, of current cells and of pictures that are ok, so that means and shares of very many pictures
+-- are quick. The mean of a cell is sum(total) / sum(with_value). Key: study, probe, measure, target, cell_id, label.
+CREATE TABLE cell_score (
+    study VARCHAR,
+    probe VARCHAR,
+    measure VARCHAR,
+    target VARCHAR,
+    cell_id VARCHAR,
+    label VARCHAR,             -- a row each, where the measure is a category; NULL: scores without a label
+    scores BIGINT,             -- rows of view scored
+    with_value BIGINT,         -- of these, with a value
+    total DOUBLE,              -- the sum of these values; NULL where there is none
+    rate BOOLEAN               -- whether each of these values is 0 or 1
+);
+
 -- Ids of probes whose scores the views leave out: the study's last run used another version, or other options, of the
 -- same probe, and of one picture one answer counts. Their scores stay in table score. Key: study, probe.
 CREATE TABLE outdated (

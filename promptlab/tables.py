@@ -94,30 +94,29 @@ def outcome_shares(
             pool = part
             if outcome == "accuracy":
                 pool = part[part["outcome"].isin(["correct", "swap", "leak", "other"])]
-            hit = pool["outcome"] == ("correct" if outcome == "accuracy" else outcome)
+            n = pool["n"].to_numpy()
+            hits = np.where(pool["outcome"] == ("correct" if outcome == "accuracy" else outcome), n, 0)
             # prompts in the order of the plan: the same random numbers resample the same prompts
-            groups = pool.assign(hits=pool["n"].where(hit, 0)).groupby("prompt_group", sort=False)[["hits", "n"]].sum()
-            interval = interval_of_rates(groups["hits"].to_numpy(), groups["n"].to_numpy(), rng=rng)
+            prompt, names = pd.factorize(pool["prompt_group"])
+            k, of = (np.bincount(prompt, some, len(names)).astype(np.float64) for some in (hits, n))
+            interval = interval_of_rates(k, of, rng=rng)
             row = {"level": level, "outcome": outcome, "share": interval.estimate, "low": interval.low}
-            row |= {"high": interval.high, "n": int(pool["n"].sum()), "n_prompts": len(groups)}
+            row |= {"high": interval.high, "n": int(n.sum()), "n_prompts": len(names)}
             out.append({**row, "tier": part["tier"].iloc[0] if len(part) else None, **behind.get(outcome, {})})
     return pd.DataFrame(out)
 
 
 _OUTCOMES = """
-SELECT cell.prompt_group, score.label AS outcome, level.level, min(cell.tier) AS tier, count(*) AS n,
-    min(cell.position) AS first
-FROM cell
+SELECT cell.prompt_group, told.label AS outcome, level.level, min(cell.tier) AS tier,
+    sum(told.scores)::BIGINT AS n, min(cell.position) AS first
+FROM cell_score told
+JOIN cell ON cell.study = told.study AND cell.id = told.cell_id
 LEFT JOIN level ON level.study = cell.study AND level.cell_id = cell.id AND level.axis = $by
-JOIN cell_image ON cell_image.study = cell.study AND cell_image.cell_id = cell.id
-JOIN image ON image.id = cell_image.image AND image.status = 'ok'
-JOIN score ON score.image = image.id AND coalesce(score.prompt_id, cell.prompt_id) = cell.prompt_id
-WHERE cell.study = $study AND cell.current AND score.measure = 'correct' AND score.label IS NOT NULL
-    AND list_contains($probes::VARCHAR[], score.probe)
+WHERE told.study = $study AND told.measure = 'correct' AND told.label IS NOT NULL
+    AND list_contains($probes::VARCHAR[], told.probe)
     AND cell.prompt_id IN (SELECT prompt_id FROM binding GROUP BY prompt_id HAVING count(*) = 2)
 GROUP BY ALL ORDER BY first, outcome
 """
-"""View outcomes, without the columns that nobody asks for here."""
 
 
 def _confusion(store: Store, probes: list[str]) -> dict[str, Any]:
@@ -164,25 +163,15 @@ def cell_means(
     return curves(store, study, measure, by, seed, probe)[0]
 
 
-# Added up by cell before the cells' texts come in: those are long, and the pictures many.
 _CURVES = """
-WITH seen AS (
-    SELECT cell_image.cell_id, score.prompt_id, score.measure, fsum(score.value) AS total, count(*) AS n,
-        bool_and(score.value IN (0, 1)) AS rate
-    FROM score
-    JOIN cell_image ON cell_image.study = $study AND cell_image.image = score.image
-    JOIN image ON image.id = score.image AND image.status = 'ok'
-    WHERE score.value IS NOT NULL
-        AND (score.measure, score.probe) IN (SELECT unnest($measures::VARCHAR[]), unnest($probes::VARCHAR[]))
-    GROUP BY ALL
-)
-SELECT seen.measure, cell.prompt_group, min(cell.prompt) AS prompt, level.level, min(cell.tier) AS tier,
-    fsum(seen.total) AS total, sum(seen.n)::BIGINT AS n, bool_and(seen.rate) AS rate,
+SELECT told.measure, cell.prompt_group, min(cell.prompt) AS prompt, level.level, min(cell.tier) AS tier,
+    fsum(told.total) AS total, sum(told.with_value)::BIGINT AS n, bool_and(told.rate) AS rate,
     min(level.level_position) AS place, min(cell.id) AS first
-FROM cell
+FROM cell_score told
+JOIN cell ON cell.study = told.study AND cell.id = told.cell_id
 JOIN level ON level.study = cell.study AND level.cell_id = cell.id AND level.axis = $by
-JOIN seen ON seen.cell_id = cell.id AND coalesce(seen.prompt_id, cell.prompt_id) = cell.prompt_id
-WHERE cell.study = $study AND cell.current
+WHERE told.study = $study AND told.with_value > 0
+    AND (told.measure, told.probe) IN (SELECT unnest($measures::VARCHAR[]), unnest($probes::VARCHAR[]))
 GROUP BY ALL ORDER BY place, first
 """
 

@@ -147,19 +147,22 @@ def _family(found: Loaded, recipe: dict[str, Any]) -> list[str]:
 
 
 _BEST = """
-SELECT image.recipe, image.run
-FROM cell
-LEFT JOIN level ON level.study = cell.study AND level.cell_id = cell.id AND level.axis = $axis
-JOIN cell_image ON cell_image.study = cell.study AND cell_image.cell_id = cell.id
-JOIN image ON image.id = cell_image.image AND image.status = 'ok'
-JOIN score ON score.image = image.id AND coalesce(score.prompt_id, cell.prompt_id) = cell.prompt_id
-WHERE cell.study = $study AND cell.current AND cell.prompt_group = coalesce($group, cell.prompt_group)
-    AND CASE WHEN $axis IS NULL THEN cell.prompt ELSE level.level END = $level
-    AND score.measure = $measure AND score.value IS NOT NULL AND list_contains($probes::VARCHAR[], score.probe)
-GROUP BY image.recipe, image.run, cell.position, cell_image.seed
-ORDER BY avg(score.value) * CASE WHEN (SELECT higher_is_better FROM measure WHERE name = $measure) = false
-    THEN 1 ELSE -1 END, cell.position, cell_image.seed
-LIMIT 1
+WITH best AS (
+    SELECT image.id
+    FROM cell
+    LEFT JOIN level ON level.study = cell.study AND level.cell_id = cell.id AND level.axis = $axis
+    JOIN cell_image ON cell_image.study = cell.study AND cell_image.cell_id = cell.id
+    JOIN image ON image.id = cell_image.image AND image.status = 'ok'
+    JOIN score ON score.image = image.id AND coalesce(score.prompt_id, cell.prompt_id) = cell.prompt_id
+    WHERE cell.study = $study AND cell.current AND cell.prompt_group = coalesce($group, cell.prompt_group)
+        AND CASE WHEN $axis IS NULL THEN cell.prompt ELSE level.level END = $level
+        AND score.measure = $measure AND score.value IS NOT NULL AND list_contains($probes::VARCHAR[], score.probe)
+    GROUP BY image.id, cell.position, cell_image.seed
+    ORDER BY avg(score.value) * CASE WHEN (SELECT higher_is_better FROM measure WHERE name = $measure) = false
+        THEN 1 ELSE -1 END, cell.position, cell_image.seed
+    LIMIT 1
+)
+SELECT image.recipe, image.run FROM image JOIN best ON best.id = image.id
 """
 
 _SEEDS = """

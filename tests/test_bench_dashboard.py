@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,27 @@ def test_what_was_measured_is_counted_when_it_is_published(folder: Path, figures
     )
     quick = store.query("SELECT * EXCLUDE (study) FROM measured WHERE study = ? ORDER BY ALL", [STUDY])
     assert quick.to_dict("list") == slow.to_dict("list") and len(quick) == 40
+
+
+def test_scores_are_added_up_by_cell_when_it_is_published(folder: Path, figures: dict[str, Figure]) -> None:
+    store = Store(folder)
+    seen = store.query(
+        """
+        SELECT probe, measure, target, cell_id, coalesce(label, 'none') AS label, value FROM scored
+        WHERE study = ? AND status = 'ok'
+        """,
+        [STUDY],
+    )
+    whose = ["probe", "measure", "target", "cell_id", "label"]
+    quick = store.query("SELECT * REPLACE (coalesce(label, 'none') AS label) FROM cell_score WHERE study = ?", [STUDY])
+    quick = quick.set_index(whose).sort_index()
+    groups = seen.groupby(whose)["value"]
+    assert quick["scores"].equals(groups.size().rename("scores")) and quick["scores"].sum() == len(seen)
+    assert quick["with_value"].equals(groups.count().rename("with_value"))
+    exact = groups.agg(lambda some: math.fsum(some.dropna()) if some.notna().any() else np.nan)
+    np.testing.assert_allclose(quick["total"], exact, rtol=1e-12)
+    rate = groups.agg(lambda some: some.dropna().isin([0, 1]).all())
+    assert (quick["rate"].astype(object).where(quick["with_value"] > 0, True) == rate).all()
 
 
 def pictures(kind: str, prompts: int) -> tuple[np.ndarray, np.ndarray]:

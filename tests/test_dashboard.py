@@ -148,7 +148,7 @@ def test_from_the_grid_to_a_picture_and_on(browser: Any, address: str) -> None:
 
 
 def test_parts_of_pages_answer_to_clicks(browser: Any, address: str) -> None:
-    """A cell of the map, one more measure, the winner for another program: each in the address as well."""
+    """A cell of the map, one more measure, a table, the winner for another program."""
     visit = Visit(browser, address)
     page, charts = visit.page, "[data-testid=stVegaLiteChart]"
     visit.open("bleeding?study=drawn")
@@ -160,6 +160,16 @@ def test_parts_of_pages_answer_to_clicks(browser: Any, address: str) -> None:
     page.get_by_role("button", name="accuracy").click()
     page.wait_for_function(f"() => document.querySelectorAll('{charts}').length === 6")
     page.wait_for_url("**measures=accuracy**")
+    visit.open("order?study=drawn")
+    page.locator(charts).first.wait_for()
+    assert not page.locator("[data-testid=stMain] [data-testid=stExpander] [data-testid=stDataFrame]").count()
+    page.get_by_text("The same as a table").first.click()
+    table = page.locator("[data-testid=stMain] [data-testid=stExpander] [data-testid=stDataFrame]")
+    table.first.wait_for()
+    page.get_by_label("Measure").click()
+    page.get_by_role("option", name="correct", exact=True).click()
+    page.wait_for_url("**measure=correct**")
+    table.first.wait_for()
     visit.open("winning?study=drawn")
     page.get_by_role("tab", name="ComfyUI").click()
     page.get_by_text("class_type").first.wait_for()

@@ -5,10 +5,9 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 import streamlit as st
-from charts import BLUE, ORANGE, drawn, with_table
+from charts import BLUE, ORANGE, as_table, drawn, with_table
 from frame import begin, part, table
 from gallery import gallery
-from listing import listing
 
 WENT = {"other": "on the other alone", "both": "on both"}
 
@@ -16,28 +15,27 @@ WENT = {"other": "on the other alone", "both": "on both"}
 @drawn
 def by_colour(found: pd.DataFrame) -> alt.LayerChart:
     """A row for each colour: its leaked share with the interval, and what was expected."""
-    base = alt.Chart(found)
+    base = alt.Chart()
     y = alt.Y("attribute:N", sort=None, title="colour asked of one object")
     title = "share of pictures where the other object has it"
     x = alt.X("leaked:Q", title=title, axis=alt.Axis(format="%", tickCount=6))
     shares = [alt.Tooltip(f"{name}:Q", format=".0%") for name in ("leaked", "low", "high", "expected")]
-    tooltip = ["attribute", *shares, "n"]
-    chart = (
-        base.mark_rule(color=BLUE, strokeWidth=2).encode(y=y, x="low:Q", x2="high:Q")
-        + base.mark_point(filled=True, size=90, color=BLUE, opacity=1).encode(y=y, x=x, tooltip=tooltip)
-        + base.mark_tick(color=ORANGE, thickness=3).encode(y=y, x="expected:Q", tooltip=tooltip)
-    )
-    return chart.properties(height=alt.Step(26))
+    tooltip = [alt.Tooltip("attribute:N"), *shares, alt.Tooltip("n:Q")]
+    bars = base.mark_rule(color=BLUE, strokeWidth=2).encode(y=y, x=alt.X("low:Q"), x2=alt.X2("high:Q"))
+    points = base.mark_point(filled=True, size=90, color=BLUE, opacity=1).encode(y=y, x=x, tooltip=tooltip)
+    ticks = base.mark_tick(color=ORANGE, thickness=3).encode(y=y, x=alt.X("expected:Q"), tooltip=tooltip)
+    return alt.layer(bars, points, ticks, data=found).properties(height=alt.Step(26))
 
 
 @drawn
 def colour_map(pairs: pd.DataFrame) -> alt.LayerChart:
     """A cell for each colour and each other object; one that is clicked becomes the selection "cell"."""
     pick = alt.selection_point(name="cell", fields=["attribute", "other"])
-    heat = alt.Chart(pairs).encode(
+    heat = alt.Chart().encode(
         x=alt.X("other:N", title="the other object", axis=alt.Axis(labelAngle=0)),
         y=alt.Y("attribute:N", title="colour asked of one object"),
     )
+    named = [alt.Tooltip("attribute:N"), alt.Tooltip("other:N")]
     colour = alt.Color(
         "leaked:Q",
         scale=alt.Scale(scheme="cividis", domain=[0, 1]),
@@ -46,13 +44,13 @@ def colour_map(pairs: pd.DataFrame) -> alt.LayerChart:
     boxes = heat.mark_rect(stroke="gray", strokeWidth=0.3).encode(
         color=colour,
         opacity=alt.condition(pick, alt.value(1), alt.value(0.45)),
-        tooltip=["attribute", "other", alt.Tooltip("leaked:Q", format=".0%"), "n", "n_prompts"],
+        tooltip=[*named, alt.Tooltip("leaked:Q", format=".0%"), *(alt.Tooltip(f"{c}:Q") for c in ("n", "n_prompts"))],
     )
     numbers = heat.mark_text(fontSize=11).encode(
         text=alt.Text("leaked:Q", format=".0%"),
         color=alt.condition("datum.leaked > 0.55", alt.value("black"), alt.value("white")),
     )
-    return alt.layer(boxes.add_params(pick), numbers).properties(height=alt.Step(30))
+    return alt.layer(boxes.add_params(pick), numbers, data=pairs).properties(height=alt.Step(30))
 
 
 frame = begin("Bleeding map", "Which colour leaks, and to what?")
@@ -104,8 +102,7 @@ st.vega_lite_chart(
     key="heat",
     alt="share of pictures in which the other object took the colour",
 )
-with st.expander("The same as a table"):
-    listing(pairs, {"other": "the other object"})
+as_table(pairs, "pairs", {"other": "the other object"})
 
 
 @part

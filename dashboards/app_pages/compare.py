@@ -103,21 +103,21 @@ right.html(f"<p>{marked(words[1], words[0], '#0072B2')}</p>")
 pairs = rows(
     """
     SELECT cell_image.cell_id AS cell, cell_image.seed, image.id AS image, image.file, image.prompt
-    FROM cell_image JOIN image ON image.id = cell_image.image AND image.file IS NOT NULL
-    WHERE cell_image.study = ? AND cell_image.cell_id IN (?, ?) ORDER BY cell_image.seed LIMIT 120
+    FROM cell_image JOIN image ON image.id = cell_image.image
+    WHERE cell_image.study = ? AND cell_image.cell_id IN (?, ?) AND image.file IS NOT NULL
+    ORDER BY cell_image.seed LIMIT 120
     """,
     [frame.study, a, b],
 )
-said = rows(
+judged = rows(
     """
-    SELECT cell_id AS cell, seed, probe, measure, target, value, label, higher_is_better FROM scored
-    WHERE study = ? AND cell_id IN (?, ?) AND status = 'ok' ORDER BY measure, target, probe
+    SELECT cell_id AS cell, seed, split_part(probe, '-', 1) AS probe, label FROM scored
+    WHERE study = ? AND cell_id IN (?, ?) AND status = 'ok' AND measure = 'correct' AND label IS NOT NULL
+    ORDER BY ALL
     """,
     [frame.study, a, b],
 )
-judged = said[(said["measure"] == "correct") & said["label"].notna()]
-probes = judged["probe"].str.split("-").str[0]
-judged = judged[probes == chosen_probe(probes)]
+judged = judged[judged["probe"] == chosen_probe(judged["probe"])]
 outcomes = dict(zip(zip(judged["cell"], judged["seed"], strict=True), judged["label"], strict=True))
 seeds = [f"seed {seed}" for seed in dict.fromkeys(pairs["seed"])]
 html = {
@@ -130,12 +130,20 @@ if a == b:
     html |= {(seed, "B"): html[(seed, "A")] for seed in seeds}
 st.caption("The same seed is the same initial noise.")
 matrix(html, seeds[:12], ["A", "B"], "cell")
-scores = said.groupby(["measure", "target"], as_index=False)[["higher_is_better"]].first()
-for side, cell in (("a", a), ("b", b)):
-    own = said[said["cell"] == cell].groupby(["measure", "target"])["value"].agg(["mean", "count"])
-    own.columns = [side, f"n_{side}"]
-    scores = scores.join(own, on=["measure", "target"])
-scores = scores.fillna({"n_a": 0, "n_b": 0}).astype({"n_a": int, "n_b": int})
+scores = rows(
+    """
+    WITH told AS (
+        SELECT measure, target, cell_id, fsum(total) / sum(with_value) AS mean, sum(with_value)::BIGINT AS n
+        FROM cell_score WHERE study = $1 AND cell_id IN ($2, $3) GROUP BY ALL
+    )
+    SELECT told.measure, told.target, any_value(measure.higher_is_better) AS higher_is_better,
+        any_value(told.mean) FILTER (told.cell_id = $2) AS a, any_value(told.mean) FILTER (told.cell_id = $3) AS b,
+        coalesce(any_value(told.n) FILTER (told.cell_id = $2), 0) AS n_a,
+        coalesce(any_value(told.n) FILTER (told.cell_id = $3), 0) AS n_b
+    FROM told LEFT JOIN measure ON measure.name = told.measure GROUP BY ALL ORDER BY ALL
+    """,
+    [frame.study, a, b],
+)
 scores["difference"] = scores["b"] - scores["a"]
 scores["better"] = [
     "" if d != d or h is None or d == 0 else "B" if (d > 0) == bool(h) else "A"

@@ -23,7 +23,7 @@ shares = table("outcome_shares", frame.study, by=axis)
 if len(shares):
     st.header("Is it what was asked for?", anchor=False)
     st.caption(f"Outcomes of two-object prompts, {frame.tier}; intervals in the table are 95 %, over prompts.")
-    with_table(outcomes(shares, axis), shares, f"shares of the outcomes of binding by {axis}")
+    with_table(outcomes(shares, axis), shares, f"shares of the outcomes of binding by {axis}", "outcomes")
     st.caption("; ".join(f"{name}: {meaning}" for name, meaning in MEANINGS.items()) + ".")
 measures = measures_of(frame.study)
 wanted = [
@@ -46,7 +46,7 @@ def pictures_by(study: str, axis: str, tier: str) -> None:
         with columns[i % 2]:
             means, _ = known[measure] if measure in known else table("curves", study, measure, axis)
             if not empty(means, measure):
-                with_table(by_level(means, axis, measure), means, f"{measure} by {axis}")
+                with_table(by_level(means, axis, measure), means, f"{measure} by {axis}", measure)
     if "p95_chroma" in wanted or "colourfulness" in wanted:
         st.caption(
             "Burn shows as chroma and clipped share that rise above those of moderate guidance while correctness falls."

@@ -62,11 +62,11 @@ if tokens and at in axes:
     lines = lines.sort_values("part", key=pd.to_numeric, kind="stable", ignore_index=True)
     lines["part"] = lines["part"] + " tokens long"
     chart = curves(lines, "token at which it begins", axis, measure, limits=limits_here())
-    with_table(chart, lines, f"{measure} by the place of a thing")
+    with_table(chart, lines, f"{measure} by the place of a thing", "places")
 if not tokens and arm in axes:
     st.header("Details beside as many empty words", anchor=False)
     lines = table("crossed_means", frame.study, measure, axis, arm)
-    with_table(curves(lines, axis, "what was added", measure), lines, f"{measure} by details, beside filler")
+    with_table(curves(lines, axis, "what was added", measure), lines, f"{measure} by details, beside filler", "filler")
 st.header("How long the prompt is, in tokens" if tokens else "How many details", anchor=False)
 numeric = pd.to_numeric(means["level"], errors="coerce").notna().all()
 chart = by_level(means, axis, measure, limits=limits_here() if tokens and numeric else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 import streamlit as st
-from charts import BLUE, by_level, drawn, empty, with_table
+from charts import BLUE, PICTURES, by_level, drawn, empty, with_table
 from frame import begin, kinds, measures_of, table
 from listing import listing, worded
 
@@ -13,14 +13,14 @@ from listing import listing, worded
 @drawn
 def prompt_by_prompt(means: pd.DataFrame, axis: str, measure: str) -> alt.LayerChart:
     """A line for each prompt family."""
-    chart = alt.Chart(means).encode(
+    chart = alt.Chart().encode(
         x=alt.X("level:N", sort=None, title=worded(axis), axis=alt.Axis(labelAngle=0, labelLimit=260)),
         y=alt.Y("mean:Q", title=worded(measure), scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=6)),
-        detail="prompt_group:N",
-        tooltip=["prompt", "level", alt.Tooltip("mean:Q", format=".3f"), alt.Tooltip("n", title="pictures")],
+        detail=alt.Detail("prompt_group:N"),
+        tooltip=[alt.Tooltip("prompt:N"), alt.Tooltip("level:N"), alt.Tooltip("mean:Q", format=".3f"), PICTURES],
     )
-    layers = chart.mark_line(color=BLUE, opacity=0.55) + chart.mark_point(color=BLUE, filled=True, opacity=0.7)
-    return layers.properties(height=320)
+    lines, points = chart.mark_line(color=BLUE, opacity=0.55), chart.mark_point(color=BLUE, filled=True, opacity=0.7)
+    return alt.layer(lines, points, data=means).properties(height=320)
 
 
 frame = begin("Word order", "Does it matter what I name first?")
@@ -42,7 +42,7 @@ lines = lines.head(5000)
 if len(lines):
     st.header("Prompt by prompt", anchor=False)
     st.caption("A line is one prompt family, averaged over seeds. Parallel lines: the order does the same to all.")
-    with_table(prompt_by_prompt(lines, axis, measure), lines, f"{measure} of each prompt by {axis}")
+    with_table(prompt_by_prompt(lines, axis, measure), lines, f"{measure} of each prompt by {axis}", "prompts")
 effects = table("effects", frame.study)
 if len(effects):
     st.header("Contrasts of the study", anchor=False)

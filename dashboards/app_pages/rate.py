@@ -14,18 +14,19 @@ from promptlab.blind import Choice, agreement_with_measures, choices, next_pair,
 @drawn
 def agreement(measures: pd.DataFrame) -> alt.LayerChart:
     """How often each measure prefers what people chose, with the interval."""
-    base = alt.Chart(measures).encode(y=alt.Y("measure:N", sort="-x", title=None))
+    base = alt.Chart().encode(y=alt.Y("measure:N", sort="-x", title=None))
     x = alt.X(
         "low:Q",
         scale=alt.Scale(domain=[0, 1]),
         title="share of choices",
         axis=alt.Axis(format="%", tickCount=5),
     )
-    bars = base.mark_rule(strokeWidth=2, color=BLUE).encode(x=x, x2="high:Q")
+    bars = base.mark_rule(strokeWidth=2, color=BLUE).encode(x=x, x2=alt.X2("high:Q"))
     points = base.mark_point(filled=True, size=80, opacity=1, color=BLUE).encode(
-        x="agree:Q", tooltip=["measure", alt.Tooltip("agree:Q", format=".0%"), alt.Tooltip("n", title="choices")]
+        x=alt.X("agree:Q"),
+        tooltip=[alt.Tooltip("measure:N"), alt.Tooltip("agree:Q", format=".0%"), alt.Tooltip("n:Q", title="choices")],
     )
-    return (bars + points).properties(height=alt.Step(24))
+    return alt.layer(bars, points, data=measures).properties(height=alt.Step(24))
 
 
 frame = begin("Blind rating", "Do people agree with the probes?")

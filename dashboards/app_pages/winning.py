@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 import streamlit as st
-from charts import BLUE, drawn, shown, with_table
+from charts import BLUE, PICTURES, drawn, shown, with_table
 from frame import begin, families, for_program, how_to, kinds, measures_of, ranked, rows, table, won, wordings
 from listing import listing, worded
 
@@ -15,11 +15,11 @@ def ranks(wordings: pd.DataFrame, measure: str) -> alt.LayerChart:
     """A row for each wording, its mean with the interval."""
     y = alt.Y("level:N", sort=None, title=None, axis=alt.Axis(labelLimit=420))
     x = alt.X("mean:Q", title=worded(measure), scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=8))
-    tooltip = ["level", alt.Tooltip("mean:Q", format=".3f"), alt.Tooltip("n", title="pictures")]
-    chart = alt.Chart(wordings)
+    tooltip = [alt.Tooltip("level:N"), alt.Tooltip("mean:Q", format=".3f"), PICTURES]
+    chart = alt.Chart()
     points = chart.mark_point(filled=True, size=90, color=BLUE, opacity=1).encode(y=y, x=x, tooltip=tooltip)
-    bars = chart.mark_rule(color=BLUE, strokeWidth=2).encode(y=y, x="low:Q", x2="high:Q")
-    return (bars + points).properties(height=alt.Step(28))
+    bars = chart.mark_rule(color=BLUE, strokeWidth=2).encode(y=y, x=alt.X("low:Q"), x2=alt.X2("high:Q"))
+    return alt.layer(bars, points, data=wordings).properties(height=alt.Step(28))
 
 
 frame = begin("Winning prompts", "Which wording should I use?")
