@@ -66,7 +66,8 @@ def leakages(
         connection.execute(_SEEN, {"study": study, "probes": probes})
         rows = connection.execute(_WENT).df()
         chance = _chance(connection.execute(_SHOWN).df())
-    return {one: _table(rows, chance, one, seed) for one in by}
+    records: list[dict[str, Any]] = rows.to_dict("records")  # type: ignore[assignment]
+    return {one: _table(records, chance, one, seed) for one in by}
 
 
 _LEAKED = """
@@ -119,26 +120,33 @@ JOIN image ON image.id = cell_image.image AND image.status = 'ok'
 JOIN score ON score.image = image.id AND coalesce(score.prompt_id, arm.prompt_id) = arm.prompt_id
 WHERE score.measure = 'colour' AND score.label IS NOT NULL AND list_contains($probes::VARCHAR[], score.probe)
 """
-# View leakage, added up by prompt, in the order of the cells: the same random numbers resample the same prompts.
+# View leakage, added up by prompt, in the order of the cells: the same random numbers resample the same prompts. Equal
+# labels are counted before they are taken apart.
 _WENT = """
 WITH asked AS (
     SELECT a.prompt_id, a.object, a.attribute, b.object AS other_object, b.noun AS other
     FROM binding a JOIN binding b ON b.prompt_id = a.prompt_id AND b.object <> a.object AND b.attribute <> a.attribute
 ), pair AS (
-    SELECT own.place, own.prompt_group, own.tier, own.probe, asked.attribute, asked.other,
-        list_contains(string_split(own.label, '|'), asked.attribute) AS kept,
-        list_contains(string_split(theirs.label, '|'), asked.attribute) AS leaked
+    SELECT own.prompt_id, own.prompt_group, own.target AS object, own.label AS object_shown,
+        theirs.target AS other_object, theirs.label AS other_shown,
+        min(own.tier) AS tier, min(own.place) AS first, count(*) AS n
     FROM seen own
-    JOIN asked ON asked.prompt_id = own.prompt_id AND asked.object = own.target
     JOIN seen theirs ON theirs.place = own.place AND theirs.seed = own.seed AND theirs.probe = own.probe
-        AND theirs.target = asked.other_object
+        AND theirs.target <> own.target
+    GROUP BY ALL
+), told AS (
+    SELECT pair.*, asked.attribute, asked.other,
+        list_contains(string_split(pair.object_shown, '|'), asked.attribute) AS kept,
+        list_contains(string_split(pair.other_shown, '|'), asked.attribute) AS leaked
+    FROM pair JOIN asked USING (prompt_id, object, other_object)
 )
-SELECT attribute, other, prompt_group, min(tier) AS tier, count(*) AS n, min(place) AS first,
+SELECT attribute, other, prompt_group, min(tier) AS tier, sum(n)::BIGINT AS n, min(first) AS first,
     CASE WHEN kept AND leaked THEN 'both' WHEN kept THEN 'own' WHEN leaked THEN 'other' ELSE 'nowhere' END AS went
-FROM pair GROUP BY ALL ORDER BY first, attribute, other, went
+FROM told GROUP BY ALL ORDER BY first, attribute, other, went
 """
 _SHOWN = """
-SELECT seen.label, coalesce(claims.asked, []) AS asked, count(*) AS n FROM seen
+WITH told AS (SELECT label, prompt_id, count(*) AS n FROM seen GROUP BY ALL)
+SELECT told.label, coalesce(claims.asked, []) AS asked, sum(told.n)::BIGINT AS n FROM told
 LEFT JOIN (
     SELECT prompt_id, list(attribute ORDER BY position) AS asked FROM binding WHERE attribute IS NOT NULL
     GROUP BY prompt_id
@@ -147,12 +155,11 @@ GROUP BY ALL ORDER BY ALL
 """
 
 
-def _table(rows: pd.DataFrame, chance: dict[str, float], by: By, seed: int) -> pd.DataFrame:
+def _table(records: list[dict[str, Any]], chance: dict[str, float], by: By, seed: int) -> pd.DataFrame:
     import pandas as pd
 
     keys = {"attribute": ["attribute"], "other": ["other"], "pair": ["attribute", "other"], None: []}[by]
     parts: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    records: list[dict[str, Any]] = rows.to_dict("records")  # type: ignore[assignment]
     for one in records:
         parts.setdefault(tuple(str(one[key]) for key in keys), []).append(one)
     rng = np.random.default_rng(seed)
