@@ -70,26 +70,40 @@ def next_pair(store: Store, study: str, done: Iterable[Choice]) -> tuple[str, st
     """Two images of one prompt at one seed that nobody rated yet, and their prompt: (image a, image b, prompt).
 
     They differ in settings alone, so the prompt can be shown. Which is a and which is b follows their ids: no order of
-    levels is told. None where every pair is rated.
+    levels is told. A prompt and seed of which fewest pairs are rated comes first, so that few choices reach over many
+    prompts; among those, and among its pairs, by chance that is the same each time. None where every pair is rated.
     """
-    rated = {frozenset((one.image_a, one.image_b)) for one in done}
-    rows = store.query(
-        """
-        SELECT DISTINCT one.image AS a, two.image AS b, c1.prompt, md5(one.image || two.image) AS place FROM cell c1
-        JOIN cell_image one ON one.study = c1.study AND one.cell_id = c1.id
-        JOIN cell c2 ON c2.study = c1.study AND c2.prompt = c1.prompt AND c2.current
-        JOIN cell_image two ON two.study = c2.study AND two.cell_id = c2.id AND two.seed = one.seed
-        JOIN image i1 ON i1.id = one.image AND i1.status = 'ok' AND i1.file IS NOT NULL
-        JOIN image i2 ON i2.id = two.image AND i2.status = 'ok' AND i2.file IS NOT NULL
-        WHERE c1.study = ? AND c1.current AND one.image < two.image
-        ORDER BY place LIMIT 2000
-        """,
-        [study],
-    )
-    for a, b, prompt in zip(rows["a"], rows["b"], rows["prompt"], strict=True):
-        if frozenset((a, b)) not in rated:
-            return str(a), str(b), str(prompt)
-    return None
+    rated = {(min(one.image_a, one.image_b), max(one.image_a, one.image_b)) for one in done}
+    a, b = (list(side) for side in zip(*sorted(rated), strict=True)) if rated else ([], [])
+    rows = store.query(_NEXT, {"study": study, "a": a, "b": b})
+    return (str(rows["a"].iloc[0]), str(rows["b"].iloc[0]), str(rows["prompt"].iloc[0])) if len(rows) else None
+
+
+_NEXT = """
+WITH shown AS MATERIALIZED (
+    SELECT DISTINCT cell.prompt, cell_image.seed, cell_image.image FROM cell
+    JOIN cell_image ON cell_image.study = cell.study AND cell_image.cell_id = cell.id
+    JOIN image ON image.id = cell_image.image AND image.status = 'ok' AND image.file IS NOT NULL
+    WHERE cell.study = $study AND cell.current
+), rated AS (
+    SELECT unnest($a::VARCHAR[]) AS a, unnest($b::VARCHAR[]) AS b
+), spot AS (
+    SELECT prompt, seed, count(*) * (count(*) - 1) // 2 AS pairs FROM shown GROUP BY ALL
+), used AS (
+    SELECT one.prompt, one.seed, count(*) AS pairs FROM rated
+    JOIN shown one ON one.image = rated.a
+    JOIN shown two ON two.image = rated.b AND two.prompt = one.prompt AND two.seed = one.seed GROUP BY ALL
+), free AS (
+    SELECT spot.prompt, spot.seed FROM spot LEFT JOIN used ON used.prompt = spot.prompt AND used.seed = spot.seed
+    WHERE coalesce(used.pairs, 0) < spot.pairs
+    ORDER BY coalesce(used.pairs, 0), md5(spot.prompt || spot.seed), spot.seed LIMIT 1
+)
+SELECT one.image AS a, two.image AS b, free.prompt FROM free
+JOIN shown one ON one.prompt = free.prompt AND one.seed = free.seed
+JOIN shown two ON two.prompt = free.prompt AND two.seed = free.seed AND one.image < two.image
+ANTI JOIN rated ON rated.a = one.image AND rated.b = two.image
+ORDER BY md5(one.image || two.image) LIMIT 1
+"""
 
 
 def agreement_with_measures(store: Store, study: str, made: Iterable[Choice]) -> pd.DataFrame:

@@ -23,11 +23,15 @@ probes: [exposure]
 def test_choices_are_kept_and_counted(tmp_path: Path) -> None:
     store = Store(tmp_path / "home")
     run_study(parse_study(STUDY), store, passports_n=0)
-    asked = set()
+    asked: set[tuple[str, str]] = set()
+    spots: dict[tuple[str, int], int] = {}
+    seed = store.query("SELECT id, seed FROM image").set_index("id")["seed"]
     while (pair := next_pair(store, "rated", choices(store.home, "rated"))) is not None:
         a, b, prompt = pair
         assert a < b and prompt in ("a red cup", "a blue cup") and (a, b) not in asked
         asked.add((a, b))
+        spots[prompt, seed[a]] = spots.get((prompt, seed[a]), 0) + 1
+        assert seed[a] == seed[b] and max(spots.values()) == (len(asked) + 3) // 4  # all four before one of them again
         remember(store.home, Choice("rated", a, b, ("a", "b", "tie")[len(asked) % 3]))  # type: ignore[arg-type]
     assert len(asked) == 2 * 2 * 3  # prompts x seeds x pairs of three guidances
     with (store.home.path / "ratings" / "blind.jsonl").open("a") as file:
