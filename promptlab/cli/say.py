@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -56,18 +56,22 @@ def rate(share: float | None, low: float | None = None, high: float | None = Non
 
 
 class Terminal:
-    """A bar on a terminal; off it, a line every 20 seconds. Follows `promptlab.run.Progress`."""
+    """A bar on a terminal; off it, a line every 20 seconds. Follows `promptlab.run.Progress`.
+
+    Steps come in bursts, a batch of pictures at once; how fast it goes is known when a burst is whole: as the next one
+    begins, after a pause that is longer than the mean step.
+    """
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
         self._task: Any = None
         self._what, self._total, self._done = "", 0, 0
-        self._began = self._told = time.monotonic()
+        self._began = self._told = self._last = time.monotonic()
 
     def __enter__(self) -> Terminal:
         if console.is_terminal:
-            columns = (TextColumn("{task.description:<22}"), BarColumn(40), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, console=console)
+            named, left = TextColumn("{task.description:<22}"), TextColumn("{task.fields[left]}")
+            self._bar = Progress(named, BarColumn(40), MofNCompleteColumn(), left, console=console)
             self._bar.start()
         return self
 
@@ -80,23 +84,28 @@ class Terminal:
     def stage(self, what: str, total: int) -> None:
         """A stage of `total` steps begins."""
         self._what, self._total, self._done = what, total, 0
-        self._began = self._told = time.monotonic()
+        self._began = self._told = self._last = time.monotonic()
         if self._bar:
-            self._task = self._bar.add_task(what, total=total)
+            self._task = self._bar.add_task(what, total=total, left="")
         else:
             console.print(f"{what}: {total}")
 
     def step(self, count: int = 1) -> None:
         """So many steps are done."""
-        self._done += count
-        if self._bar:
-            self._bar.advance(self._task, count)
-            return
         now = time.monotonic()
-        if now - self._told > PLAIN_SECONDS:
-            left = (now - self._began) / self._done * (self._total - self._done)
-            console.print(f"{self._what}: {self._done}/{self._total}, {duration(left)} left")
+        spent, paused = self._last - self._began, now - self._last
+        told = ""
+        if self._done and paused * self._done >= spent:
+            told = f"{duration(max(0.0, spent / self._done * (self._total - self._done) - paused))} left"
+        if self._bar:
+            over = self._done + count >= self._total
+            fields: dict[str, Any] = {"left": "" if over else told} if over or told else {}
+            self._bar.update(self._task, advance=count, **fields)
+        elif told and now - self._told > PLAIN_SECONDS:
+            console.print(f"{self._what}: {self._done}/{self._total}, {told}")
             self._told = now
+        self._done += count
+        self._last = now
 
     def say(self, line: str) -> None:
         """One line."""
