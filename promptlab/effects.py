@@ -35,7 +35,8 @@ ORDER BY cell_id, seed, probe, target
 class Pairs:
     """Pictures that differ in the contrast's axis alone: (n,) each. None in an arm is what was not measured.
 
-    `probe` is the id of the probe whose scores they are, its name where there are none.
+    `probe` is the id of the probe whose scores they are, its name where there are none. `elsewhere` is what scores of
+    the measure are about ('' is the whole picture) where none is about the contrast's target.
     """
 
     probe: str
@@ -43,6 +44,7 @@ class Pairs:
     b: tuple[float | None, ...]
     groups: tuple[str, ...]
     seeds: tuple[int, ...]
+    elsewhere: tuple[str, ...] = ()
 
 
 def contrast_pairs(store: Store, study: str, contrast: Contrast) -> Pairs:
@@ -51,13 +53,14 @@ def contrast_pairs(store: Store, study: str, contrast: Contrast) -> Pairs:
     arms = [level_text(level) for level in contrast.levels]
     where = {axis: level_text(level) for axis, level in contrast.where.items()}
     sides: dict[tuple[str, int, Hashable], list[list[float]]] = {}
-    probe = contrast.probe
+    probe, elsewhere = contrast.probe, set()
     rows: list[dict[str, Any]] = scores.to_dict("records")  # type: ignore[assignment]
     for row in rows:
         levels: dict[str, Any] = dict(row["levels"] or {})
         if any(levels.get(axis) != level for axis, level in where.items()) or levels.get(contrast.axis) not in arms:
             continue
         if contrast.target is not None and row["target"] != contrast.target:
+            elsewhere.add(str(row["target"]))
             continue
         probe = row["probe"]
         rest = tuple(sorted((a, v) for a, v in levels.items() if a != contrast.axis))
@@ -67,7 +70,14 @@ def contrast_pairs(store: Store, study: str, contrast: Contrast) -> Pairs:
         sides.setdefault(key, [[], []])[arms.index(levels[contrast.axis])].append(value)
     pairs = {key: side for key, side in sides.items() if side[0] and side[1]}
     a, b = (tuple(_mean(side[i]) for side in pairs.values()) for i in (0, 1))
-    return Pairs(probe, a, b, tuple(key[0] for key in pairs), tuple(key[1] for key in pairs))
+    return Pairs(
+        probe,
+        a,
+        b,
+        tuple(key[0] for key in pairs),
+        tuple(key[1] for key in pairs),
+        () if sides else tuple(sorted(elsewhere)),
+    )
 
 
 def contrast_effects(store: Store, study: Study, seed: int = 0, resamples: int = 10_000) -> tuple[ContrastEffect, ...]:
@@ -86,13 +96,21 @@ def _effect(study: Study, contrast: Contrast, pairs: Pairs, rng: np.random.Gener
     measure = contrast.measure.split(".", 1)[1]
     blank = ContrastEffect(study.name, contrast.name, pairs.probe, measure, contrast.target or "")
     if not pairs.groups:
-        return replace(blank, reason="no pair of pictures was measured at both levels")
+        return replace(blank, reason=_why_none(contrast, measure, pairs.elsewhere))
     effect = paired_effect(pairs.a, pairs.b, pairs.groups, rng=rng, resamples=resamples)
     found = replace(blank, **asdict(effect))
     if contrast.margin is not None and effect.estimate is not None:
         same = tost(pairs.a, pairs.b, pairs.groups, margin=contrast.margin)
         found = replace(found, detail={"equivalence": asdict(same)})
     return found
+
+
+def _why_none(contrast: Contrast, measure: str, elsewhere: tuple[str, ...]) -> str:
+    if not elsewhere:
+        return "no pair of pictures was measured at both levels"
+    about = ", ".join(name or "the whole picture" for name in elsewhere)
+    advice = "; leave out the target" if elsewhere == ("",) else ""
+    return f"no score of {measure} at these levels is about {contrast.target}: it is about {about}{advice}"
 
 
 def _mean(values: list[float]) -> float | None:

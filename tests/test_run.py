@@ -159,6 +159,15 @@ def test_a_contrast_may_ask_about_one_object(tmp_path: Path) -> None:
     assert effect.estimate <= -0.5, "together their colours are exchanged, alone there is nothing to exchange"
 
 
+def test_a_contrast_about_what_nobody_scored_says_so(tmp_path: Path) -> None:
+    text = STUDY.format(scales="[1, 5]", seeds=1, probes="exposure", model="swap=0.0")
+    text += "  - {name: luma, measure: exposure.mean_luma, target: first, axis: guidance_scale, levels: [5, 1]}\n"
+    _, about_first = run_study(parse_study(text), Store(tmp_path), passports_n=0).effects
+    assert about_first.estimate is None and about_first.reason == (
+        "no score of mean_luma at these levels is about first: it is about the whole picture; leave out the target"
+    )
+
+
 def test_the_answer_in_words_says_direction_and_interval() -> None:
     from promptlab.cli.answer import in_words
 
