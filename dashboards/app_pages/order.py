@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 from charts import BLUE, PICTURES, by_level, drawn, empty, with_table
-from frame import begin, kinds, measures_of, table
+from frame import begin, kinds, measures_of, part, table
 from listing import listing, worded
 
 
@@ -29,20 +29,28 @@ if not axes:
     st.info("This study does not vary the order of words. Choose another at the left, or make one:")
     st.code("promptlab run studies/word_order.yaml", language=None)
     st.stop()
-left, right = st.columns(2)
-axis = left.selectbox("Axis", axes, key="axis", bind="query-params")
-measures = measures_of(frame.study)
-default = next((i for i, name in enumerate(measures) if name == "accuracy"), 0)
-measure = right.selectbox("Measure", measures, index=default, key="measure", bind="query-params")
-means, lines = table("curves", frame.study, measure, axis)
-st.caption(f"{frame.tier}; 95 % intervals over prompts. Arms differ in the order of words alone, seeds are shared.")
-if not empty(means, measure):
-    with_table(by_level(means, axis, measure), means, f"{measure} by {axis}")
-lines = lines.head(5000)
-if len(lines):
-    st.header("Prompt by prompt", anchor=False)
-    st.caption("A line is one prompt family, averaged over seeds. Parallel lines: the order does the same to all.")
-    with_table(prompt_by_prompt(lines, axis, measure), lines, f"{measure} of each prompt by {axis}", "prompts")
+
+
+@part
+def along(study: str, tier: str, axes: list[str]) -> None:
+    """A measure along an axis, over prompts and of each."""
+    left, right = st.columns(2)
+    axis = left.selectbox("Axis", axes, key="axis", bind="query-params")
+    measures = measures_of(study)
+    default = next((i for i, name in enumerate(measures) if name == "accuracy"), 0)
+    measure = right.selectbox("Measure", measures, index=default, key="measure", bind="query-params")
+    means, lines = table("curves", study, measure, axis)
+    st.caption(f"{tier}; 95 % intervals over prompts. Arms differ in the order of words alone, seeds are shared.")
+    if not empty(means, measure):
+        with_table(by_level(means, axis, measure), means, f"{measure} by {axis}")
+    lines = lines.head(5000)
+    if len(lines):
+        st.header("Prompt by prompt", anchor=False)
+        st.caption("A line is one prompt family, averaged over seeds. Parallel lines: the order does the same to all.")
+        with_table(prompt_by_prompt(lines, axis, measure), lines, f"{measure} of each prompt by {axis}", "prompts")
+
+
+along(frame.study, frame.tier, axes)
 effects = table("effects", frame.study)
 if len(effects):
     st.header("Contrasts of the study", anchor=False)

@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 from charts import BLUE, PICTURES, drawn, shown, with_table
-from frame import begin, families, for_program, how_to, kinds, measures_of, ranked, rows, table, won, wordings
+from frame import begin, families, for_program, how_to, kinds, measures_of, part, ranked, rows, table, won, wordings
 from listing import listing, worded
 
 
@@ -28,79 +28,87 @@ if not measures:
     st.info("No picture of this study is measured yet.")
     how_to("score", frame.study)
     st.stop()
-left, middle, right = st.columns(3)
-default = next((i for i, name in enumerate(measures) if name in ("accuracy", "correct")), 0)
-measure = left.selectbox("Rank by", measures, index=default, key="measure", bind="query-params")
-kind = kinds(frame.study)
-axes = sorted(wordings(frame.study), key=lambda axis: kind.get(axis) not in ("order", "position", "ladder"))
 PROMPT, ALL = "the whole prompt", "all"
-known = families(frame.study)
-prompts = {ALL: f"all {len(known)}"} | known
 
 
-def wordings_of_it() -> None:
-    """Of one family its whole wordings are compared, of all an axis."""
-    st.session_state["axis"] = PROMPT if st.session_state["family"] != ALL else (axes or [PROMPT])[0]
+@part
+def ranking_of(study: str, tier: str, measures: list[str]) -> None:
+    """Wordings ranked, and the first to copy."""
+    left, middle, right = st.columns(3)
+    default = next((i for i, name in enumerate(measures) if name in ("accuracy", "correct")), 0)
+    measure = left.selectbox("Rank by", measures, index=default, key="measure", bind="query-params")
+    kind = kinds(study)
+    axes = sorted(wordings(study), key=lambda axis: kind.get(axis) not in ("order", "position", "ladder"))
+    known = families(study)
+    prompts = {ALL: f"all {len(known)}"} | known
+
+    def wordings_of_it() -> None:
+        """Of one family its whole wordings are compared, of all an axis."""
+        st.session_state["axis"] = PROMPT if st.session_state["family"] != ALL else (axes or [PROMPT])[0]
+
+    family = right.selectbox(
+        "Prompt family",
+        list(prompts),
+        format_func=lambda group: prompts.get(group, group),
+        key="family",
+        bind="query-params",
+        on_change=wordings_of_it,
+        help="One family: the wordings of that prompt alone.",
+    )
+    choices = [*axes, PROMPT] if family == ALL else [PROMPT, *axes]
+    axis = middle.selectbox("Compare levels of", choices, format_func=worded, key="axis", bind="query-params")
+    wordings_ranked = ranked(study, measure, None if axis == PROMPT else axis, None if family == ALL else family)
+    if not len(wordings_ranked):
+        st.info("This measure has no value for these wordings.")
+        return
+    meanings = rows("SELECT * FROM measure")
+    meaning = meanings[meanings["name"] == measure]
+    better = meaning["higher_is_better"].iloc[0] if len(meaning) else None
+    unit = str(meaning["unit"].iloc[0] or "") if len(meaning) else ""
+    st.caption(
+        f"{measure}: {meaning['description'].iloc[0] if len(meaning) else ''}"
+        f" ({unit or 'no unit'}{'' if pd.isna(better) else ', higher is better' if better else ', lower is better'}); "
+        f"{tier}. Intervals are 95 %, over "
+        + (
+            "the seeds of one prompt, so they are wide and say nothing of other prompts."
+            if axis == PROMPT
+            else "prompts."
+        )
+    )
+    best = wordings_ranked.iloc[0]
+    with st.container(border=True):
+        st.header("In the lead", anchor=False)
+        st.code(str(best["level"]), language=None, wrap_lines=True)
+        st.text(f"{worded(measure)} {shown(best['mean'], best['low'], best['high'])}, {best['n']} pictures")
+        if len(wordings_ranked) > 1:
+            next_ = wordings_ranked.iloc[1]
+            if pd.notna(next_["behind"]):
+                sure = next_["behind_low"] > 0 or next_["behind_high"] < 0
+                words = "beats" if sure else "is not shown to beat"
+                gap = shown(next_["behind"], next_["behind_low"], next_["behind_high"])
+                st.text(f"It {words} the next by {gap}, paired.")
+    with_table(
+        ranks(wordings_ranked.head(30), measure), wordings_ranked, f"{measure} of each wording with 95 % intervals"
+    )
+
+    st.header("Copy it", anchor=False)
+    winner = won(study, measure, None if axis == PROMPT else axis, None if family == ALL else family)
+    recipe = winner.recipe
+    st.caption("Its best picture's recipe; at other seeds it does as the mean says.")
+    tabs = st.tabs(["Prompt", "A1111", "ComfyUI", "YAML"], key="as", bind="query-params")
+    tabs[0].code(recipe["prompt"], language=None, wrap_lines=True)
+    for tab, program in ((tabs[1], "a1111"), (tabs[2], "comfyui")):
+        if tab.open:
+            text, unsaid = for_program(winner, program)
+            if text:
+                tab.code(text, language=None)
+            for one in unsaid:
+                tab.text(one)
+    settings = f"settings: {{guidance_scale: {recipe.get('guidance_scale')}}}"
+    tabs[3].code(f"prompt: {{template: {str(recipe['prompt'])!r}}}\n{settings}", language="yaml")
 
 
-family = right.selectbox(
-    "Prompt family",
-    list(prompts),
-    format_func=lambda group: prompts.get(group, group),
-    key="family",
-    bind="query-params",
-    on_change=wordings_of_it,
-    help="One family: the wordings of that prompt alone.",
-)
-choices = [*axes, PROMPT] if family == ALL else [PROMPT, *axes]
-axis = middle.selectbox("Compare levels of", choices, format_func=worded, key="axis", bind="query-params")
-frame_ = ranked(frame.study, measure, None if axis == PROMPT else axis, None if family == ALL else family)
-if not len(frame_):
-    st.info("This measure has no value for these wordings.")
-    st.stop()
-meanings = rows("SELECT * FROM measure")
-meaning = meanings[meanings["name"] == measure]
-better = meaning["higher_is_better"].iloc[0] if len(meaning) else None
-unit = str(meaning["unit"].iloc[0] or "") if len(meaning) else ""
-st.caption(
-    f"{measure}: {meaning['description'].iloc[0] if len(meaning) else ''}"
-    f" ({unit or 'no unit'}{'' if pd.isna(better) else ', higher is better' if better else ', lower is better'}); "
-    f"{frame.tier}. Intervals are 95 %, over "
-    + ("the seeds of one prompt, so they are wide and say nothing of other prompts." if axis == PROMPT else "prompts.")
-)
-best = frame_.iloc[0]
-with st.container(border=True):
-    st.header("In the lead", anchor=False)
-    st.code(str(best["level"]), language=None, wrap_lines=True)
-    st.text(f"{worded(measure)} {shown(best['mean'], best['low'], best['high'])}, {best['n']} pictures")
-    if len(frame_) > 1:
-        next_ = frame_.iloc[1]
-        if pd.notna(next_["behind"]):
-            sure = next_["behind_low"] > 0 or next_["behind_high"] < 0
-            words = "beats" if sure else "is not shown to beat"
-            st.text(
-                f"It {words} the next by {shown(next_['behind'], next_['behind_low'], next_['behind_high'])}, paired."
-            )
-with_table(ranks(frame_.head(30), measure), frame_, f"{measure} of each wording with 95 % intervals")
-
-st.header("Copy it", anchor=False)
-winner = won(frame.study, measure, None if axis == PROMPT else axis, None if family == ALL else family)
-recipe = winner.recipe
-st.caption("Its best picture's recipe; at other seeds it does as the mean says.")
-tabs = st.tabs(["Prompt", "A1111", "ComfyUI", "YAML"], key="as", bind="query-params")
-tabs[0].code(recipe["prompt"], language=None, wrap_lines=True)
-for tab, program in ((tabs[1], "a1111"), (tabs[2], "comfyui")):
-    if tab.open:
-        text, unsaid = for_program(winner, program)
-        if text:
-            tab.code(text, language=None)
-        for one in unsaid:
-            tab.text(one)
-tabs[3].code(
-    f"prompt: {{template: {str(recipe['prompt'])!r}}}\nsettings: {{guidance_scale: {recipe.get('guidance_scale')}}}",
-    language="yaml",
-)
-
+ranking_of(frame.study, frame.tier, measures)
 found = table("effects", frame.study)
 if len(found):
     st.header("What was settled before the run", anchor=False)
