@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -20,6 +21,23 @@ if not len(found):
     st.stop()
 ICONS = {"supported": ":material/check_circle:", "partly": ":material/contrast:", "contradicted": ":material/cancel:"}
 COLOURS = {"supported": "green", "partly": "orange", "contradicted": "red", "not testable here": "gray"}
+
+
+def rests_on(claim: Any) -> dict[str, list[str]]:
+    """What a claim's verdict rests on: columns what and value."""
+    told = {k: claim.detail.get(k) for k in ("design", "size", "expects", "margin", "unit", "source", "comparator")}
+    told |= {
+        "measure": claim.measure,
+        "p after Holm": claim.p_adjusted,
+        "units": claim.n_groups,
+        "pairs": claim.n_pairs,
+    }
+    told = {k: str(v) for k, v in told.items() if v is not None and v == v and v != ""}
+    if claim.reason:
+        told["beware"] = claim.reason
+    return {"what": list(told), "value": list(told.values())}
+
+
 details = [json.loads(detail) for detail in found["detail"]]
 found["claim"] = [detail["claim"] for detail in details]
 found["unit"] = [detail["unit"] for detail in details]
@@ -50,20 +68,9 @@ for row in found.itertuples():
                 st.text(
                     f"{shown(row.estimate, row.low, row.high)} {row.unit or ''}".rstrip() + f", {row.n_groups} units"
                 )
-        with st.expander("What it rests on"):
-            told = {
-                k: row.detail.get(k) for k in ("design", "size", "expects", "margin", "unit", "source", "comparator")
-            }
-            told |= {
-                "measure": row.measure,
-                "p after Holm": row.p_adjusted,
-                "units": row.n_groups,
-                "pairs": row.n_pairs,
-            }
-            told = {k: str(v) for k, v in told.items() if v is not None and v == v and v != ""}
-            if row.reason:
-                told["beware"] = row.reason
-            st.dataframe({"what": list(told), "value": list(told.values())}, hide_index=True, width="stretch")
+        with st.expander("What it rests on", key=f"rests {row.contrast}", on_change="rerun") as box:
+            if box.open:
+                st.dataframe(rests_on(row), hide_index=True, width="stretch")
 st.header("All of them", anchor=False)
 listing(
     found[["contrast", "claim", "verdict", "estimate", "low", "high", "p_adjusted", "n_groups", "unit"]],
