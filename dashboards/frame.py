@@ -1,7 +1,7 @@
 """What every page stands in: the store, the study that the address names, its tier, and the question at the top.
 
-Queries are read-only, of one connection a run of a page (`pages.py`), and their answers are kept until the database is
-replaced.
+Queries are read-only, over a connection that is shared (`promptlab.reader.opened_once`), and their answers are kept
+until the database is replaced.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from promptlab.reader import opened_once
 from promptlab.store import Store
 
 __all__ = [
+    "ALL",
     "Frame",
     "begin",
     "begin_anywhere",
+    "choose_family",
     "families",
     "for_program",
     "how_to",
@@ -40,6 +42,8 @@ __all__ = [
     "wordings",
 ]
 
+ALL = "all"
+"""In place of a prompt family: all of them."""
 MOST = 60
 """Wordings that are ranked: twice as many as the chart shows."""
 TIERS = {
@@ -234,6 +238,22 @@ def families(study: str) -> dict[str, str]:
         [study],
     )
     return dict(zip(found["prompt_group"], found["prompt"], strict=True))
+
+
+def choose_family(place: Any, study: str, on_change: Callable[[], None], help: str | None = None) -> str | None:
+    """The prompt family that is chosen at a place of the page; None for all of them."""
+    known = families(study)
+    every = f"all {len(known)}"
+    chosen = place.selectbox(
+        "Prompt family",
+        [ALL, *known],
+        format_func=lambda group: known.get(group, every),
+        key="family",
+        bind="query-params",
+        on_change=on_change,
+        help=help,
+    )
+    return None if chosen == ALL else str(chosen)
 
 
 def ranked(study: str, measure: str, axis: str | None, group: str | None = None) -> pd.DataFrame:

@@ -13,15 +13,6 @@ from listing import listing
 
 from promptlab.home import find_home
 
-begin("Claims", "Is what everybody says about prompting true?", needs_study=False)
-found = table("effects", "claims")
-if not len(found):
-    st.info("No claim was settled here yet. All of them take less than half an hour on a laptop:")
-    st.code("promptlab claims", language=None)
-    st.stop()
-ICONS = {"supported": ":material/check_circle:", "partly": ":material/contrast:", "contradicted": ":material/cancel:"}
-COLOURS = {"supported": "green", "partly": "orange", "contradicted": "red", "not testable here": "gray"}
-
 
 def rests_on(claim: Any) -> dict[str, list[str]]:
     """What a claim's verdict rests on: columns what and value."""
@@ -38,6 +29,14 @@ def rests_on(claim: Any) -> dict[str, list[str]]:
     return {"what": list(told), "value": list(told.values())}
 
 
+begin("Claims", "Is what everybody says about prompting true?", needs_study=False)
+found = table("effects", "claims")
+if not len(found):
+    st.info("No claim was settled here yet. All of them take less than half an hour on a laptop:")
+    st.code("promptlab claims", language=None)
+    st.stop()
+ICONS = {"supported": ":material/check_circle:", "partly": ":material/contrast:", "contradicted": ":material/cancel:"}
+COLOURS = {"supported": "green", "partly": "orange", "contradicted": "red", "not testable here": "gray"}
 details = [json.loads(detail) for detail in found["detail"]]
 found["claim"] = [detail["claim"] for detail in details]
 found["unit"] = [detail["unit"] for detail in details]

@@ -6,7 +6,7 @@ import difflib
 from html import escape
 
 import streamlit as st
-from frame import begin, families, part, rows
+from frame import begin, choose_family, part, rows
 from gallery import matrix, picture_html, turning
 from listing import listing
 
@@ -14,7 +14,6 @@ from promptlab.one_probe import chosen_probe
 
 FEW = 1000  # cells to choose from, of one family five times as many: of more, a browser grows slow
 frame = begin("Compare", "Which of these two is better, and why?")
-ALL = "all"
 
 
 def marked(words: list[str], other: list[str], colour: str) -> str:
@@ -30,21 +29,13 @@ def marked(words: list[str], other: list[str], colour: str) -> str:
 @part
 def side_by_side(study: str, tier: str) -> None:
     """Two cells that can be chosen, their pictures, and what the probes say."""
-    known = {ALL: "all"} | families(study)
 
     def other_cells() -> None:
         """Of another family other cells are compared."""
         for side in ("a", "b"):
             st.session_state.pop(side, None)
 
-    group = st.selectbox(
-        "Prompt family",
-        list(known),
-        format_func=lambda group: known.get(group, group),
-        key="family",
-        bind="query-params",
-        on_change=other_cells,
-    )
+    group = choose_family(st, study, other_cells)
     cells = rows(
         """
         SELECT cell.id AS cell, cell.prompt, cell.position, cell.guidance_scale, cell.num_inference_steps, cell.model,
@@ -54,7 +45,7 @@ def side_by_side(study: str, tier: str) -> None:
         WHERE cell.study = ? AND cell.current AND cell.prompt_group = coalesce(?, cell.prompt_group)
         GROUP BY ALL ORDER BY cell.position LIMIT ?
         """,
-        [study, None if group == ALL else group, FEW if group == ALL else 5 * FEW],
+        [study, group, 5 * FEW if group else FEW],
     )
     if len(cells) < 2:
         st.info("There are not two cells with pictures yet.")
@@ -70,7 +61,7 @@ def side_by_side(study: str, tier: str) -> None:
         """A cell by its prompt and guidance."""
         return names.get(cell, cell)
 
-    if group == ALL and len(cells) == FEW:
+    if group is None and len(cells) == FEW:
         st.caption(f"Of all families these are the first {FEW:,} cells; of one family there are all.")
     left, right = st.columns(2)
     a = left.selectbox("A", list(names), index=0, format_func=named, key="a", bind="query-params")

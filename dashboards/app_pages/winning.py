@@ -6,7 +6,21 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 from charts import BLUE, PICTURES, drawn, shown, with_table
-from frame import begin, families, for_program, how_to, kinds, measures_of, part, ranked, rows, table, won, wordings
+from frame import (
+    ALL,
+    begin,
+    choose_family,
+    for_program,
+    how_to,
+    kinds,
+    measures_of,
+    part,
+    ranked,
+    rows,
+    table,
+    won,
+    wordings,
+)
 from listing import listing, worded
 
 
@@ -28,7 +42,7 @@ if not measures:
     st.info("No picture of this study is measured yet.")
     how_to("score", frame.study)
     st.stop()
-PROMPT, ALL = "the whole prompt", "all"
+PROMPT = "the whole prompt"
 
 
 @part
@@ -39,25 +53,15 @@ def ranking_of(study: str, tier: str, measures: list[str]) -> None:
     measure = left.selectbox("Rank by", measures, index=default, key="measure", bind="query-params")
     kind = kinds(study)
     axes = sorted(wordings(study), key=lambda axis: kind.get(axis) not in ("order", "position", "ladder"))
-    known = families(study)
-    prompts = {ALL: f"all {len(known)}"} | known
 
     def wordings_of_it() -> None:
         """Of one family its whole wordings are compared, of all an axis."""
         st.session_state["axis"] = PROMPT if st.session_state["family"] != ALL else (axes or [PROMPT])[0]
 
-    family = right.selectbox(
-        "Prompt family",
-        list(prompts),
-        format_func=lambda group: prompts.get(group, group),
-        key="family",
-        bind="query-params",
-        on_change=wordings_of_it,
-        help="One family: the wordings of that prompt alone.",
-    )
-    choices = [*axes, PROMPT] if family == ALL else [PROMPT, *axes]
+    family = choose_family(right, study, wordings_of_it, "One family: the wordings of that prompt alone.")
+    choices = [PROMPT, *axes] if family else [*axes, PROMPT]
     axis = middle.selectbox("Compare levels of", choices, format_func=worded, key="axis", bind="query-params")
-    wordings_ranked = ranked(study, measure, None if axis == PROMPT else axis, None if family == ALL else family)
+    wordings_ranked = ranked(study, measure, None if axis == PROMPT else axis, family)
     if not len(wordings_ranked):
         st.info("This measure has no value for these wordings.")
         return
@@ -92,7 +96,7 @@ def ranking_of(study: str, tier: str, measures: list[str]) -> None:
     )
 
     st.header("Copy it", anchor=False)
-    winner = won(study, measure, None if axis == PROMPT else axis, None if family == ALL else family)
+    winner = won(study, measure, None if axis == PROMPT else axis, family)
     recipe = winner.recipe
     st.caption("Its best picture's recipe; at other seeds it does as the mean says.")
     tabs = st.tabs(["Prompt", "A1111", "ComfyUI", "YAML"], key="as", bind="query-params")
