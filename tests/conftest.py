@@ -14,9 +14,13 @@ from typing import Any
 import pytest
 
 # Before anything imports torch or a hub client: both read these once. Processes that tests start inherit them.
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+# One thread a process: the suite is two of them, and four threads on two cores wait for each other most of the time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A server that forks has no thread besides its own.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Where Python may not keep what it compiled, each of hundreds of started processes would compile torch again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 os.environ["HF_HUB_OFFLINE"] = "1"
 # A suite in the background of a shell inherits deafness to Ctrl-C, and what it starts would too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
