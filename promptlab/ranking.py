@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ranking"]
 
-COLUMNS = ("level", "mean", "low", "high", "n", "n_prompts", "tier", "behind", "behind_low", "behind_high")
+COLUMNS = (
+    *("level", "mean", "low", "high", "n", "n_prompts", "tier"),
+    *("behind", "behind_low", "behind_high", "best_image"),
+)
 
 # A unit is resampled, a setting is what both sides of a pair share beside it and the seed. Numbers stand for texts:
 # by them a hundred thousand rows group and join several times as fast; that two settings of ten thousand share a number
@@ -35,7 +38,8 @@ WITH design AS (
         sum(hash(axis, level)) FILTER (axis <> $axis) AS rest
     FROM level WHERE study = $study GROUP BY cell_id
 )
-SELECT cell.id, cell.prompt_id, cell.tier, CASE WHEN $axis IS NULL THEN cell.prompt ELSE design.level END AS level,
+SELECT cell.id, cell.prompt_id, cell.position, cell.tier,
+    CASE WHEN $axis IS NULL THEN cell.prompt ELSE design.level END AS level,
     CASE WHEN $axis IS NOT NULL THEN dense_rank() OVER (ORDER BY cell.prompt_group) END AS family,
     CASE WHEN $axis IS NOT NULL THEN coalesce(design.rest, 0)
         ELSE hash(guidance_scale, num_inference_steps, model, negative_prompt) END AS setting,
@@ -70,6 +74,18 @@ JOIN mean best ON best.level = $best AND best.unit = mean.unit AND best.setting 
     AND best.seed = mean.seed AND best.target = mean.target
 WHERE mean.level <> $best GROUP BY ALL ORDER BY ALL
 """
+_BEST = """
+WITH picture AS (
+    SELECT place, seed, avg(value) * CASE WHEN $lower THEN 1 ELSE -1 END AS loss FROM said GROUP BY ALL
+), best AS (
+    SELECT arm.level, arg_min({'place': arm.place, 'seed': seed}, (loss, arm.position, seed)) AS found
+    FROM picture JOIN arm ON arm.place = picture.place
+    WHERE list_contains($levels::VARCHAR[], arm.level) GROUP BY ALL
+)
+SELECT best.level, cell_image.image FROM best
+JOIN arm ON arm.place = best.found.place
+JOIN cell_image ON cell_image.study = $study AND cell_image.cell_id = arm.id AND cell_image.seed = best.found.seed
+"""
 
 
 def ranking(
@@ -87,7 +103,8 @@ def ranking(
     Where several probes give the measure, `probe` says whose word counts, as in `tables.outcome_shares`. `group` is a
     prompt family: of its pictures alone; None takes all. Of a measure of which neither way is better the highest first.
 
-    Columns: level, mean, low, high, n, n_prompts, tier, and behind, behind_low, behind_high (see module).
+    Columns: level, mean, low, high, n, n_prompts, tier; behind, behind_low, behind_high (see module); best_image, the
+    id of the picture with the best value at this level (ties: the first of the plan).
     """
     import pandas as pd
 
@@ -104,6 +121,7 @@ def ranking(
         best = str(means.index[0])
         levels = [str(name) for name in means.index]
         paired = connection.execute(_PAIRS, {"best": best, "levels": levels}).df()
+        images = dict(connection.execute(_BEST, {"study": study, "levels": levels, "lower": lower}).fetchall())
     rows = rows[rows["level"].isin(means.index)]
     parts, gaps = dict(list(rows.groupby("level"))), dict(list(paired.groupby("level")))
     rng = np.random.default_rng(seed)
@@ -113,6 +131,7 @@ def ranking(
         interval = interval_of_totals(part["total"].tolist(), part["n"].tolist(), part["rate"].tolist(), rng=rng)
         row: dict[str, Any] = {"level": level, "mean": interval.estimate, "low": interval.low, "high": interval.high}
         row |= {"n": int(part["n"].sum()), "n_prompts": 1 if axis is None else len(part), "tier": part["tier"].iloc[0]}
+        row["best_image"] = images[level]
         if level != best:
             both = gaps.get(level, paired.head(0))
             groups = both["unit"].tolist()

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from promptlab.errors import PromptlabError
 from promptlab.handover import AXES, Written, a1111, comfyui
-from promptlab.one_probe import ids_of_one_probe
 from promptlab.samplers import Sampler, named_elsewhere
 
 if TYPE_CHECKING:
@@ -85,8 +84,9 @@ def winner(
     if not len(rows):
         raise PromptlabError(f"{found.study} has no value of {chosen} to rank by")
     place = {str(name): value if value == value else None for name, value in rows.iloc[0].to_dict().items()}
-    recipe, run = _best(found, chosen, axis, str(place["level"]), group)
-    told = found.sql("SELECT name, value FROM fact WHERE run = ?", [run])
+    best = found.sql("SELECT recipe, run FROM image WHERE id = ?", [place["best_image"]])
+    recipe: dict[str, Any] = json.loads(best["recipe"].iloc[0])
+    told = found.sql("SELECT name, value FROM fact WHERE run = ?", [best["run"].iloc[0]])
     facts: dict[str, str] = dict(zip(told["name"], told["value"], strict=True))
     sampler = _sampler(facts, recipe.get("scheduler"))
     return Winner(str(found.study), chosen, axis, place, _lead(rows), recipe, facts.get("diffusion.pipeline"), sampler)
@@ -123,16 +123,6 @@ def _lead(rows: pd.DataFrame) -> tuple[float, float | None, float | None] | None
     return gap, None if low != low else low, None if high != high else high
 
 
-def _best(found: Loaded, asked: str, axis: str | None, level: str, group: str | None) -> tuple[dict[str, Any], str]:
-    """Recipe and run of the best picture at a level, by the probe that ranks."""
-    probe, _, measure = asked.rpartition(".")
-    here = {"study": found.study, "measure": measure, "axis": axis, "level": level, "group": group}
-    probes = ids_of_one_probe(found.store, str(found.study), measure, probe or None)
-    rows = found.sql(_BEST, here | {"probes": probes})
-    recipe: dict[str, Any] = json.loads(rows["recipe"].iloc[0])
-    return recipe, str(rows["run"].iloc[0])
-
-
 def _sampler(facts: dict[str, str], asked: str | None) -> Sampler:
     """By what the run that made the picture recorded of its schedulers."""
     head = f"diffusion.schedulers.{asked or 'default'}."
@@ -145,25 +135,6 @@ def _family(found: Loaded, recipe: dict[str, Any]) -> list[str]:
     own = str(recipe.get("prompt"))
     return [own, *(text for text in found.sql(_FAMILY, [found.study, found.study, own])["prompt"] if text != own)]
 
-
-_BEST = """
-WITH best AS (
-    SELECT image.id
-    FROM cell
-    LEFT JOIN level ON level.study = cell.study AND level.cell_id = cell.id AND level.axis = $axis
-    JOIN cell_image ON cell_image.study = cell.study AND cell_image.cell_id = cell.id
-    JOIN image ON image.id = cell_image.image AND image.status = 'ok'
-    JOIN score ON score.image = image.id AND coalesce(score.prompt_id, cell.prompt_id) = cell.prompt_id
-    WHERE cell.study = $study AND cell.current AND cell.prompt_group = coalesce($group, cell.prompt_group)
-        AND CASE WHEN $axis IS NULL THEN cell.prompt ELSE level.level END = $level
-        AND score.measure = $measure AND score.value IS NOT NULL AND list_contains($probes::VARCHAR[], score.probe)
-    GROUP BY image.id, cell.position, cell_image.seed
-    ORDER BY avg(score.value) * CASE WHEN (SELECT higher_is_better FROM measure WHERE name = $measure) = false
-        THEN 1 ELSE -1 END, cell.position, cell_image.seed
-    LIMIT 1
-)
-SELECT image.recipe, image.run FROM image JOIN best ON best.id = image.id
-"""
 
 _SEEDS = """
 SELECT DISTINCT seed FROM cell_image JOIN cell ON cell.study = cell_image.study AND cell.id = cell_image.cell_id

@@ -79,3 +79,26 @@ def test_the_wordings_of_one_prompt_alone(shown: Path) -> None:
     found = tables.ranking(store, "drawn", "accuracy", None, group=group)
     assert set(found["level"]) <= own and len(found) > 1
     assert len(tables.ranking(store, "drawn", "accuracy", None)) > len(found)
+
+
+@pytest.mark.parametrize("measure", ["accuracy", "colour", "clipped_share"])
+@pytest.mark.parametrize("axis", ["assignment", "guidance_scale", None])
+def test_the_best_picture_of_a_wording_is_that_of_pandas(shown: Path, measure: str, axis: str | None) -> None:
+    """By the mean of its targets; of equal ones the first of the plan. Less is better of clipped_share."""
+    store = Store(shown)
+    rows = store.query(
+        """
+        SELECT scored.image, scored.prompt, scored.levels, scored.seed, cell.position, scored.value FROM scored
+        JOIN cell ON cell.study = scored.study AND cell.id = scored.cell_id
+        WHERE scored.study = 'drawn' AND measure = ? AND value IS NOT NULL
+        """,
+        [measure],
+    )
+    rows["level"] = rows["prompt"] if axis is None else [levels[axis] for levels in rows["levels"]]
+    of_each = rows.groupby(["level", "image", "position", "seed"], as_index=False)["value"].mean()
+    best = of_each.sort_values(["value", "position", "seed"], ascending=[measure == "clipped_share", True, True])
+    found = tables.ranking(store, "drawn", measure, axis)
+    assert len(found) > 1
+    assert dict(zip(found["level"], found["best_image"], strict=True)) == dict(
+        best.groupby("level")["image"].first().items()
+    )

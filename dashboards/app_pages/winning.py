@@ -21,6 +21,7 @@ from frame import (
     won,
     wordings,
 )
+from gallery import gallery
 from listing import listing, worded
 
 
@@ -69,31 +70,29 @@ def ranking_of(study: str, tier: str, measures: list[str]) -> None:
     meaning = meanings[meanings["name"] == measure]
     better = meaning["higher_is_better"].iloc[0] if len(meaning) else None
     unit = str(meaning["unit"].iloc[0] or "") if len(meaning) else ""
-    st.caption(
-        f"{measure}: {meaning['description'].iloc[0] if len(meaning) else ''}"
-        f" ({unit or 'no unit'}{'' if pd.isna(better) else ', higher is better' if better else ', lower is better'}); "
-        f"{tier}. Intervals are 95 %, over "
-        + (
-            "the seeds of one prompt, so they are wide and say nothing of other prompts."
-            if axis == PROMPT
-            else "prompts."
-        )
-    )
+    way = "" if pd.isna(better) else ", higher is better" if better else ", lower is better"
+    st.text(f"{measure}: {meaning['description'].iloc[0] if len(meaning) else ''} ({unit or 'no unit'}{way})")
+    over = "the seeds of one prompt, so they are wide and say nothing of other prompts" if axis == PROMPT else "prompts"
+    st.caption(f"{tier}. Intervals are 95 %, over {over}.")
     best = wordings_ranked.iloc[0]
+    picture = rows("SELECT id AS image, file, prompt, seed FROM image WHERE id = ?", [best["best_image"]])
     with st.container(border=True):
         st.header("In the lead", anchor=False)
-        st.code(str(best["level"]), language=None, wrap_lines=True)
-        st.text(f"{worded(measure)} {shown(best['mean'], best['low'], best['high'])}, {best['n']} pictures")
-        if len(wordings_ranked) > 1:
-            next_ = wordings_ranked.iloc[1]
-            if pd.notna(next_["behind"]):
-                sure = next_["behind_low"] > 0 or next_["behind_high"] < 0
-                words = "beats" if sure else "is not shown to beat"
-                gap = shown(next_["behind"], next_["behind_low"], next_["behind_high"])
-                st.text(f"It {words} the next by {gap}, paired.")
-    with_table(
-        ranks(wordings_ranked.head(30), measure), wordings_ranked, f"{measure} of each wording with 95 % intervals"
-    )
+        left, right = st.columns([1, 4], vertical_alignment="center")
+        with left:
+            gallery(picture, study, ["its best picture"], "best")
+        with right:
+            st.code(str(best["level"]), language=None, wrap_lines=True)
+            st.text(f"{worded(measure)} {shown(best['mean'], best['low'], best['high'])}, {best['n']} pictures")
+            if len(wordings_ranked) > 1:
+                next_ = wordings_ranked.iloc[1]
+                if pd.notna(next_["behind"]):
+                    sure = next_["behind_low"] > 0 or next_["behind_high"] < 0
+                    words = "beats" if sure else "is not shown to beat"
+                    gap = shown(next_["behind"], next_["behind_low"], next_["behind_high"])
+                    st.text(f"It {words} the next by {gap}, paired.")
+    compared = wordings_ranked.drop(columns="best_image")
+    with_table(ranks(compared.head(30), measure), compared, f"{measure} of each wording with 95 % intervals")
 
     st.header("Copy it", anchor=False)
     winner = won(study, measure, None if axis == PROMPT else axis, family)
