@@ -78,10 +78,10 @@ def ranking_of(study: str, tier: str, measures: list[str]) -> None:
     picture = rows("SELECT id AS image, file, prompt, seed FROM image WHERE id = ?", [best["best_image"]])
     with st.container(border=True):
         st.header("In the lead", anchor=False)
-        left, right = st.columns([1, 4], vertical_alignment="center")
-        with left:
+        seen, told = st.columns([1, 4], vertical_alignment="center")
+        with seen:
             gallery(picture, study, ["its best picture"], "best")
-        with right:
+        with told:
             st.code(str(best["level"]), language=None, wrap_lines=True)
             st.text(f"{worded(measure)} {shown(best['mean'], best['low'], best['high'])}, {best['n']} pictures")
             if len(wordings_ranked) > 1:
