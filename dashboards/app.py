@@ -17,12 +17,12 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from streamlit.starlette import App
 
-from promptlab import pictures
 from promptlab.errors import PromptlabError
-from promptlab.home import find_home
+from promptlab.store import pictures
+from promptlab.store.home import find_home
 
 SIDES = {"small": 128, "medium": 256}
-LIBRARIES = ("altair", "duckdb", "pandas", "pyarrow", "scipy.stats", "promptlab.tables")
+LIBRARIES = ("altair", "duckdb", "pandas", "pyarrow", "scipy.stats", "promptlab.results.tables")
 FOREVER = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
 
 

@@ -10,6 +10,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 from altair.utils import schemapi
+
 from listing import listing, worded
 
 __all__ = [

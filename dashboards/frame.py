@@ -1,7 +1,7 @@
 """What every page stands in: the store, the study that the address names, its tier, and the question at the top.
 
-Queries are read-only, over a connection that is shared (`promptlab.reader.opened_once`), and their answers are kept
-until the database is replaced.
+Queries are read-only, over a connection that is shared (`promptlab.store.database.opened_once`), and their answers
+are kept until the database is replaced.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import pandas as pd
 import streamlit as st
 
 from promptlab.errors import PromptlabError
-from promptlab.home import find_home
-from promptlab.reader import opened_once
 from promptlab.store import Store
+from promptlab.store.database import opened_once
+from promptlab.store.home import find_home
 
 __all__ = [
     "ALL",
@@ -99,13 +99,13 @@ def rows(sql: str, parameters: Sequence[Any] = ()) -> pd.DataFrame:
 
 @st.cache_data(show_spinner=False, max_entries=100)
 def _table(_: str, name: str, arguments: tuple[Any, ...], options: tuple[tuple[str, Any], ...]) -> Any:
-    from promptlab import tables
+    from promptlab.results import tables
 
     return getattr(tables, name)(Store(), *arguments, **dict(options))
 
 
 def table(name: str, *arguments: Any, **options: Any) -> Any:
-    """A table of `promptlab.tables` by its name, or several; made once a state of the database."""
+    """A table of `promptlab.results.tables` by its name, or several; made once a state of the database."""
     return _table(snapshot(), name, arguments, tuple(options.items()))
 
 
@@ -257,28 +257,28 @@ def choose_family(place: Any, study: str, on_change: Callable[[], None], help: s
 
 
 def ranked(study: str, measure: str, axis: str | None, group: str | None = None) -> pd.DataFrame:
-    """Wordings, the best first, each with how far it is behind the best: `promptlab.tables.ranking`."""
+    """Wordings, the best first, each with how far it is behind the best: `promptlab.results.tables.ranking`."""
     found: pd.DataFrame = table("ranking", study, measure, axis, group=group, most=MOST)
     return found
 
 
 @st.cache_data(show_spinner=False, max_entries=50)
 def _won(_: str, study: str, measure: str, axis: str | None, group: str | None) -> Any:
-    from promptlab.analysis import Loaded
-    from promptlab.winner import winner
+    from promptlab.exchange.export import winner
+    from promptlab.results import Loaded
 
     return winner(Loaded(Store(), study), measure, axis, group, ranked(study, measure, axis, group))
 
 
 def won(study: str, measure: str, axis: str | None, group: str | None = None) -> Any:
-    """The winner of such a ranking, with its best picture's recipe: `promptlab.winner.Winner`."""
+    """The winner of such a ranking, with its best picture's recipe: `promptlab.exchange.export.Winner`."""
     return _won(snapshot(), study, measure, axis, group)
 
 
 @st.cache_data(show_spinner=False, max_entries=50)
 def _for_program(_: str, winner: Any, program: str) -> tuple[str | None, tuple[str, ...]]:
-    from promptlab.analysis import Loaded
-    from promptlab.winner import written
+    from promptlab.exchange.export import written
+    from promptlab.results import Loaded
 
     try:
         said = written(Loaded(Store(), winner.study), winner, program)
@@ -288,5 +288,5 @@ def _for_program(_: str, winner: Any, program: str) -> tuple[str | None, tuple[s
 
 
 def for_program(winner: Any, program: str) -> tuple[str | None, tuple[str, ...]]:
-    """A winner's text for one of `promptlab.winner.PROGRAMS`, None where there is none; and what it leaves out."""
+    """A winner's text for one of `exchange.export.PROGRAMS`, None where there is none; and what it leaves out."""
     return _for_program(snapshot(), winner, program)

@@ -9,6 +9,7 @@ from html import escape
 from typing import Any
 
 import streamlit as st
+
 from gallery import STYLE
 
 __all__ = ["looks"]
@@ -36,7 +37,7 @@ def looks(picture: Any, words: Sequence[str], maps: Any, prompt: str) -> None:
     """
     import numpy as np
 
-    from promptlab.heatmaps import heat
+    from promptlab.run.tracing import heat
 
     there = [name for name, part in PARTS.items() if np.isfinite(maps[part]).all()]
     chosen = st.segmented_control("Steps", there, default=there[0], key="steps", bind="query-params") or there[0]

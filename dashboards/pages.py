@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from promptlab.reader import opened_once
+from promptlab.store.database import opened_once
 
 PAGES = Path(__file__).with_name("app_pages")
 SECTIONS = {

@@ -17,7 +17,11 @@ from promptlab.errors import PromptlabError, nearest
 
 __all__ = ["KINDS", "load", "names", "parameters", "part"]
 
-KINDS = {"analysis": "promptlab.analyses", "backend": "promptlab.backends", "probe": "promptlab.probes"}
+KINDS = {
+    "analysis": "promptlab.claims.analyses",
+    "backend": "promptlab.generator.backends",
+    "probe": "promptlab.analyzer.probes",
+}
 """Package in which each kind lives."""
 
 

@@ -1,4 +1,8 @@
-"""The nouns of promptlab, one page.
+"""What makes two things the same: one text for one value, its hash, and the file of a picture made elsewhere.
+
+`promptlab.records` passes all of it on.
+
+The nouns of promptlab, one page.
 
     Phrase, Binding   a tracked piece of a prompt; one (attribute, object) pair that a prompt claims
     Prompt            rendered text, with the place of every phrase
@@ -9,18 +13,18 @@
     Passport          how well a probe does on pictures of known truth
     ContrastEffect    what a contrast of a study came to
 
-Axes are factors of the grid with ordered levels (`promptlab.axes`); a study is what a person writes
+Axes are factors of the grid with ordered levels (`promptlab.study.axes`); a study is what a person writes
 (`promptlab.study`). Settings are spelled as in diffusers. Records are frozen; to change one, `dataclasses.replace` it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
-
-from promptlab.identity import Source, canonical_json, content_id
 
 __all__ = [
     "OUTCOMES",
@@ -42,6 +46,34 @@ __all__ = [
     "canonical_json",
     "content_id",
 ]
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: sorted keys, no spaces, UTF-8, no NaN. Raises ValueError for NaN and infinities."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def content_id(value: Any) -> str:
+    """Hash of a value's canonical JSON: 32 hexadecimal digits (128 bits of SHA-256)."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A picture made elsewhere: the repeat that it is of its cell, its file, and the SHA-256 of the file's bytes.
+
+    Without a hash the file is not here, and `name` is its address.
+
+    `name` is its path inside the imported folder, which may move; `tile` is the part of a contact sheet that it is: row
+    and column from 1, of so many rows and columns.
+    """
+
+    seed: int
+    path: str
+    name: str
+    sha256: str | None
+    tile: tuple[int, int, int, int] | None = None
+
 
 Level = str | int | float | bool | None
 """One value of an axis."""

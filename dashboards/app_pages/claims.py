@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
+
 from charts import shown
 from frame import begin, table
 from listing import listing
-
-from promptlab.home import find_home
+from promptlab.store.home import find_home
 
 
 def rests_on(claim: Any) -> dict[str, list[str]]:

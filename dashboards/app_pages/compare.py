@@ -6,11 +6,11 @@ import difflib
 from html import escape
 
 import streamlit as st
+
 from frame import begin, choose_family, part, rows
 from gallery import matrix, picture_html, turning
 from listing import listing
-
-from promptlab.one_probe import chosen_probe
+from promptlab.results.queries import chosen_probe
 
 FEW = 1000  # cells to choose from, of one family five times as many: of more, a browser grows slow
 frame = begin("Compare", "Which of these two is better, and why?")

@@ -7,14 +7,14 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
+
 from frame import begin, rows
 from gallery import gallery, picture_html, turning
 from listing import listing
 from looks import looks
-
 from promptlab.errors import PromptlabError
-from promptlab.readings import readings
-from promptlab.retrace import cell_of, retrace
+from promptlab.run.plan import readings
+from promptlab.run.tracing import cell_of, retrace
 
 frame = begin("Image detail", "What exactly made this picture?")
 asked = st.query_params.get("image", "")

@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
+
 from frame import begin_anywhere
 from listing import listing
 from looks import looks
-
 from promptlab.errors import PromptlabError
-from promptlab.lint import SILENT, Lint, advice, lint, verdicts
+from promptlab.results.lint import SILENT, Lint, advice, lint, verdicts
 from promptlab.store import Store
 
 begin_anywhere("Prompt doctor", "What does the model read in my prompt?")
@@ -90,7 +90,7 @@ def miniature() -> Any:
 @st.cache_data(show_spinner="Drawing", max_entries=50)
 def tried(text: str, guidance: float) -> list[tuple[str, str]]:
     """Four pictures as data addresses, and what the scene parser sees in each; nothing is stored."""
-    from promptlab.tryout import try_prompt
+    from promptlab.run.tracing import try_prompt
 
     out = []
     for picture, seen in try_prompt(miniature(), text, guidance, seeds=4):
@@ -119,7 +119,7 @@ if "tried" in st.session_state:
 def looked(text: str, guidance: float) -> tuple[Any, tuple[str, ...], Any]:
     """The picture at seed 0, its words, and attention to each."""
     from promptlab.records import Settings
-    from promptlab.tracing import word_maps
+    from promptlab.run.tracing import word_maps
 
     found = word_maps(text, 0, Settings(guidance_scale=guidance, num_inference_steps=25))
     return found.picture, found.words, found.maps

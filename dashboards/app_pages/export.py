@@ -8,19 +8,18 @@ from urllib.parse import urlencode, urlsplit
 
 import pandas as pd
 import streamlit as st
-from frame import begin, table
 
-from promptlab.analysis import load
-from promptlab.export import csv_text
-from promptlab.handover import plot_lines
-from promptlab.winner import plot_axes
+from frame import begin, table
+from promptlab.exchange.a1111_comfyui import plot_lines
+from promptlab.exchange.export import csv_text, plot_axes
+from promptlab.results import load
 
 frame = begin("Export", "How do I hand this on?")
 
 
 def report() -> bytes:
     """The report of the study, made when it is asked for."""
-    from promptlab.report import report_html
+    from promptlab.results.report import report_html
 
     return report_html(frame.store, frame.study).encode("utf-8")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import streamlit as st
+
 from frame import begin, families, rows, wordings
 from gallery import matrix, picture_html
 from listing import worded

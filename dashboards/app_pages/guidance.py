@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+
 from charts import MEANINGS, by_level, empty, outcomes, with_table
 from frame import begin, kinds, measures_of, part, rows, table
 from gallery import matrix, picture_html

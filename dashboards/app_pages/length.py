@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 import streamlit as st
+
 from charts import by_level, curves, empty, with_table
 from frame import begin, kinds, measures_of, rows, table
 from listing import worded
-
 from promptlab.errors import PromptlabError
-from promptlab.readings import limits
+from promptlab.run.plan import limits
 
 frame = begin("Specificity and length", "How many words help before more of them hurt?")
 found = {axis: kind for axis, kind in kinds(frame.study).items() if kind in ("ladder", "tokens")}

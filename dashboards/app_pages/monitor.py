@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+
 from frame import begin, how_to, rows, studies, table
 from gallery import gallery
 from listing import listing

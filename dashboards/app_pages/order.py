@@ -5,6 +5,7 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 import streamlit as st
+
 from charts import BLUE, PICTURES, by_level, drawn, empty, with_table
 from frame import begin, kinds, measures_of, part, table
 from listing import listing, worded

@@ -5,10 +5,10 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 import streamlit as st
+
 from charts import BLUE, drawn, with_table
 from frame import begin, rows
-
-from promptlab.blind import Choice, agreement_with_measures, choices, next_pair, remember
+from promptlab.exchange.ratings import Choice, agreement_with_measures, choices, next_pair, remember
 
 
 @drawn

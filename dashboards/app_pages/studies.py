@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+
 from frame import begin, how_to, rows, studies
 from gallery import gallery
 

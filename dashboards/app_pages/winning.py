@@ -5,6 +5,7 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 import streamlit as st
+
 from charts import BLUE, PICTURES, drawn, shown, with_table
 from frame import (
     ALL,

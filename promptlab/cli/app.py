@@ -8,17 +8,14 @@ from typing import Annotated
 import typer
 
 from promptlab import __version__
-from promptlab.cli.attention import attention
 from promptlab.cli.bench import bench
 from promptlab.cli.claims import claims
-from promptlab.cli.dashboard import dashboard
-from promptlab.cli.geometry import geometry
-from promptlab.cli.imports import import_, import_prompts, import_ratings, reproduce
-from promptlab.cli.lint import lint
-from promptlab.cli.look import export, list_, report, table
+from promptlab.cli.exchange import import_, import_prompts, import_ratings, reproduce
 from promptlab.cli.miniature import miniature
-from promptlab.cli.models import models
-from promptlab.cli.options import (
+from promptlab.cli.models import geometry, lint, models
+from promptlab.cli.results import attention, dashboard, export, list_, report, table
+from promptlab.cli.store import doctor, passport, publish, rebuild, simulate
+from promptlab.cli.terminal import (
     BudgetOption,
     CompileOption,
     HomeOption,
@@ -26,13 +23,15 @@ from promptlab.cli.options import (
     MaxCells,
     ModelOption,
     StudyFile,
+    Terminal,
     WithoutOption,
     chosen_study,
+    console,
     given_options,
+    print_json,
+    show_plan,
+    show_studies,
 )
-from promptlab.cli.say import Terminal, console, print_json, show_plan, show_studies
-from promptlab.cli.simulate import simulate
-from promptlab.cli.store import doctor, passport, publish, rebuild
 
 __all__ = ["app"]
 
@@ -65,9 +64,9 @@ def init(
 ) -> None:
     """Write a commented study to start from."""
     from promptlab.errors import StudyError
-    from promptlab.init_study import commented_study
-    from promptlab.mistakes import Mistake
     from promptlab.study import check_name
+    from promptlab.study.strict_yaml import Mistake
+    from promptlab.study.template import commented_study
 
     try:
         check_name(name)
@@ -84,11 +83,11 @@ def init(
 @app.command()
 def validate(study: StudyFile, model: ModelOption = None, without: WithoutOption = None) -> None:
     """Check a study file; says the line and column of what is wrong. With --model, check that the model can do it."""
-    from promptlab.grid import count_images
+    from promptlab.study.grid import count_images
 
     loaded = chosen_study(study, model, without)
     if model is not None:
-        from promptlab.plan import plan_study
+        from promptlab.run.plan import plan_study
 
         plan_study(loaded, None, 10**6)
     console.print(f"{study} is a valid study of {count_images(loaded, 10**12):,} pictures.", highlight=False)
@@ -105,7 +104,7 @@ def plan(
     json_: JsonOption = False,
 ) -> None:
     """Count a study before it runs: cells, pictures, what exists, what the encoders cut, time, memory, disk."""
-    from promptlab.plan import plan_facts, plan_study
+    from promptlab.run.plan import plan_facts, plan_study
     from promptlab.store import Store
 
     planned = plan_study(chosen_study(study, model, without, budget), Store(home), max_cells)
@@ -139,11 +138,10 @@ def run(
     ] = None,
 ) -> None:
     """Make what is missing of a study, measure it, and say what came out. Run again to go on or to add."""
-    from promptlab.cli.answer import show_answer
-    from promptlab.cost import check_paid
+    from promptlab.cli.terminal import show_answer
     from promptlab.errors import IncompleteError
-    from promptlab.plan import plan_study
     from promptlab.run import run_study
+    from promptlab.run.plan import check_paid, plan_study
     from promptlab.store import Store
 
     loaded = chosen_study(study, model, without, budget)
@@ -183,7 +181,7 @@ def score(
     max_cells: MaxCells = 10_000,
 ) -> None:
     """Measure the pictures of a study that are there, and make none: after a new probe, or where there is no model."""
-    from promptlab.cli.answer import show_answer
+    from promptlab.cli.terminal import show_answer
     from promptlab.run import run_study
     from promptlab.store import Store
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptlab.cli.say import console
+from promptlab.cli.terminal import console
 
 if TYPE_CHECKING:
     from promptlab.bench import Figure
-    from promptlab.bench_timing import Timing
+    from promptlab.bench.timing import Timing
 
 __all__ = ["bench"]
 
@@ -80,7 +80,7 @@ def _gpu(asked: Sequence[str], dry: bool, json_: bool) -> None:
     import torch
 
     from promptlab.bench import Figure, machine
-    from promptlab.bench_gpu import DRY_RUN, bench_gpu
+    from promptlab.bench.gpu import DRY_RUN, bench_gpu
 
     dry = dry or not torch.cuda.is_available()
     found: Iterable[Figure | Timing] = bench_gpu(asked, dry)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptlab.cli.options import HomeOption, JsonOption
-from promptlab.cli.say import Terminal, console, print_json
+from promptlab.cli.terminal import HomeOption, JsonOption, Terminal, console, print_json
 
 if TYPE_CHECKING:
     from promptlab.claims import Claim, Settled
@@ -26,9 +25,9 @@ def claims(
     json_: JsonOption = False,
 ) -> None:
     """Run what the claims about prompting need, and give a verdict on each. Run again to go on or to see them again."""
-    from promptlab.claim_figures import write_figures
     from promptlab.claims import load_claims, run_claims
-    from promptlab.run import Silent
+    from promptlab.claims.figures import write_figures
+    from promptlab.progress import Silent
     from promptlab.store import Store
 
     everything = load_claims(folder)
@@ -66,7 +65,7 @@ def _list(chosen: tuple[Claim, ...]) -> None:
 def _show(settled: tuple[Settled, ...]) -> None:
     from rich.table import Table
 
-    from promptlab.report import tiers_in_words
+    from promptlab.results.report import tiers_in_words
 
     table = Table(show_edge=False, pad_edge=False)
     for name in ("", "claim", "verdict", "difference [95 % interval]", "n"):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from promptlab.cli.say import console
+from promptlab.cli.terminal import console
 
 __all__ = ["miniature"]
 
@@ -22,12 +22,12 @@ def train(
     warm: Annotated[Path | None, typer.Option(help="Go on from this miniature, such as data/miniature.")] = None,
 ) -> None:
     """Train the miniature from nothing; goes on where an interrupted training stopped."""
-    from promptlab.miniature.recipe import STAGES, load_preset, train
+    from promptlab.miniature.train import STAGES, load_preset, train
 
     chosen = tuple(stages.split(",")) if stages else STAGES
     settings = load_preset(preset)
     if warm is not None:
-        from promptlab.miniature.warm import warm_start
+        from promptlab.miniature.train import warm_start
 
         warm_start(warm, out, chosen, settings)
     train(settings, out, lambda line: console.print(line), chosen)
@@ -43,9 +43,9 @@ def evaluate(
     """Measure the gates of the model card: is the miniature good enough to study?"""
     from rich.table import Table
 
-    from promptlab.cli.say import rate
-    from promptlab.gates import evaluate
-    from promptlab.miniature.shipped import shipped_folder
+    from promptlab.cli.terminal import rate
+    from promptlab.resources import shipped_folder
+    from promptlab.run.miniature_gates import evaluate
 
     gates, figures = evaluate(folder or shipped_folder(), n, lambda line: console.print(line), out)
     table = Table(show_edge=False, pad_edge=False)
@@ -65,8 +65,7 @@ def ship(
     preset: Annotated[str, typer.Option(help="The preset of that training.")] = "cpu",
 ) -> None:
     """Copy a finished training to what ships, with the counts of its pool and its loss curves."""
-    from promptlab.miniature.recipe import load_preset
-    from promptlab.miniature.ship import ship
+    from promptlab.miniature.train import load_preset, ship
 
     to.mkdir(parents=True, exist_ok=True)
     ship(trained, to, load_preset(preset))
@@ -76,7 +75,7 @@ def ship(
 @miniature.command()
 def card(folder: Annotated[Path, typer.Option(help="The folder that ships.")] = Path("data/miniature")) -> None:
     """Draw the contact sheet and put the measured gates into the model card."""
-    from promptlab.card import contact_sheet, write_card
+    from promptlab.run.miniature_gates import contact_sheet, write_card
 
     contact_sheet(folder, folder / "contact_sheet.png", lambda line: console.print(line))
     write_card(folder)

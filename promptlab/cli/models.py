@@ -1,4 +1,9 @@
-"""The command that says what models are on this disk."""
+"""The command that says what models are on this disk.
+
+The command that shows what a text encoder's states are arranged by, without a picture.
+
+The command that reads a prompt as a model does, and makes no picture.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptlab.cli.say import console, size
+from promptlab.cli.terminal import HomeOption, JsonOption, console, print_json, size
 
 if TYPE_CHECKING:
-    from promptlab.backends.inventory import Stock
+    from promptlab.checkpoints.inventory import Stock
 
-__all__ = ["models"]
+__all__ = ["geometry", "lint", "models"]
 
 
 def models(
@@ -26,8 +31,8 @@ def models(
     ] = False,
 ) -> None:
     """List the models on this disk: family, size, what they can do, what is missing offline and how to get it."""
-    from promptlab.backends.inventory import look_over, models_here
-    from promptlab.backends.inventory import verify as check
+    from promptlab.checkpoints.inventory import look_over, models_here
+    from promptlab.checkpoints.inventory import verify as check
     from promptlab.errors import ModelError
 
     bad = 0
@@ -71,7 +76,7 @@ def _state(stock: Stock) -> str:
 
 def _can(stock: Stock) -> None:
     """What a model can do, in a line."""
-    from promptlab.backends.capabilities import capability, defaults_of
+    from promptlab.generator.models.capabilities import capability, defaults_of
 
     able, own = capability(stock.folder), defaults_of(stock.name)
     guidance = {
@@ -84,3 +89,114 @@ def _can(stock: Stock) -> None:
         f"  {guidance}; reads {readers}; {own.num_inference_steps} steps, {own.height} px by "
         f"default, multiples of {able.multiple}; latents of {able.channels} channels, 1/{able.factor} of the size"
     )
+
+
+def geometry(
+    model: Annotated[
+        str,
+        typer.Option(
+            help="miniature, miniature-bag, miniature-scorer, a pipeline, local-dir:/path, an open_clip name."
+        ),
+    ] = "miniature",
+    checkpoint: Annotated[str | None, typer.Option(help="Weights of an open_clip name: a safetensors file.")] = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(help="colours, poses or verbs; several times for several.", show_default="by the model"),
+    ] = None,
+    permutations: Annotated[int, typer.Option(min=19, max=100_000, help="For the p-value of the word.")] = 999,
+    json_: JsonOption = False,
+) -> None:
+    """Show what a text encoder arranges phrases by: variance by noun and word, clusters, a probe, order."""
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from promptlab.results.model_parts import measure_primacy
+    from promptlab.results.model_parts import reports as measured
+
+    reports = measured(model, grid, checkpoint, permutations)
+    order = measure_primacy(model, checkpoint=checkpoint)
+    if json_:
+        print_json({"model": model, "grids": [asdict(one) for one in reports], "primacy": order})
+        return
+    table = Table(show_edge=False, pad_edge=False)
+    table.add_column(f"text states of {model}")
+    for one in reports:
+        g = one.geometry
+        state = "pooled" if one.at == "pooled" else "noun's token"
+        table.add_column(f"{one.grid}, {state} ({g.n_nouns} x {g.n_words} x {g.n_frames})", justify="right")
+    for label, values in _rows([one.geometry for one in reports]):
+        table.add_row(label, *values)
+    console.print(table)
+    interval = "" if order["low"] is None else f" [{order['low']:+.3f}, {order['high']:+.3f}]"
+    console.print(
+        f"text primacy {order['mean']:+.3f}{interval} over {order['n']} pairs of things: above 0, the first-named has "
+        "more of the pooled state"
+    )
+
+
+def _rows(found: list) -> list[tuple[str, list[str]]]:  # type: ignore[type-arg]
+    def say(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3f}"
+
+    return [
+        ("variance by noun", [say(g.partition.noun) for g in found]),
+        ("variance by word", [f"{say(g.partition.word)} (p {g.partition.p:.2g})" for g in found]),
+        ("variance by noun x word", [say(g.partition.noun_word) for g in found]),
+        ("variance by frame", [say(g.partition.frame) for g in found]),
+        ("by word within a noun (chance)", [f"{say(g.word_inside)} ({say(g.word_inside_chance)})" for g in found]),
+        ("word read off other nouns (chance)", [f"{say(g.probe)} ({say(g.probe_chance)})" for g in found]),
+        ("additivity", [say(g.additivity) for g in found]),
+        ("silhouette of word within a noun", [say(g.silhouette_inside) for g in found]),
+        ("silhouette of word over all", [say(g.silhouette_everywhere) for g in found]),
+        ("clusters follow word, noun (ARI)", [f"{say(g.ari_word)}, {say(g.ari_noun)}" for g in found]),
+    ]
+
+
+def lint(
+    prompt: Annotated[str, typer.Argument(help="The prompt, in quotes.", show_default=False)],
+    model: Annotated[str, typer.Option(help="As in a study: miniature, a folder, or OWNER/NAME.")] = "miniature",
+    home: HomeOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Read a prompt as a model does, without a picture: tokens, what is cut, what says nothing, what is confused."""
+    from dataclasses import asdict
+
+    from rich.table import Table
+    from rich.text import Text
+
+    from promptlab.results.lint import advice, verdicts
+    from promptlab.results.lint import lint as read
+    from promptlab.store import Store
+
+    found = read(prompt, model)
+    told = advice(found, verdicts(Store(home)))
+    if json_:
+        print_json({**asdict(found), "silent": found.silent, "advice": [{"claim": c, "advice": a} for c, a in told]})
+        return
+    for one in found.encoders:
+        lost = f"; it does not read: {one.lost}" if one.lost else ""
+        console.print(Text(f"{one.encoder}: {one.total} tokens of {one.limit}{lost}"))
+    table = Table(show_edge=False, pad_edge=False)
+    for name in ("word", "token", "tokens", "read", "reach"):
+        table.add_column(name)
+    for word in found.words:
+        reach = "" if word.reach is None else f"{word.reach:.3f}"
+        table.add_row(Text(word.text), str(word.slot), str(word.tokens), "yes" if word.kept else "NO", reach)
+    console.print(table)
+    if found.unknown:
+        console.print(Text(f"the miniature never learned: {', '.join(found.unknown)}"))
+    if found.silent:
+        console.print(Text(f"says next to nothing to the encoder: {', '.join(found.silent)}"))
+    if found.order is not None:
+        told_apart = "hardly tells" if found.order < 1 else "tells"
+        console.print(
+            Text(f"the encoder {told_apart} it from {found.swapped!r}: that differs {found.order:.2f} times as much as")
+        )
+        console.print("the same prompt with its objects named in the other order, which means the same")
+    if found.reason:
+        console.print(Text(found.reason))
+    for claim, line in told:
+        console.print(Text(f"{claim}: {line}"))
+    if not told:
+        console.print("no advice: no settled claim speaks of this prompt (promptlab claims settles them)")

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from scipy import ndimage
 
-from promptlab.miniature.render import Picture, render
+from promptlab.miniature.drawing import Picture, render
 from promptlab.miniature.world import COLOURS, NOUNS, POSES, Scene, Thing
 
 __all__ = ["BINDING_FAULTS", "FAULTS", "FaultRates", "blob", "blur", "burn", "inject", "render_with_faults"]

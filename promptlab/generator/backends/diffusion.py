@@ -1,0 +1,293 @@
+"""Pictures by diffusers' own pipelines, in batches that mix prompts, seeds and guidance scales.
+
+    texts --encoders, once each--> states -+
+    seeds --CPU generator, one a row------ +--> stock pipeline --> latents z ----------VAE--------> x in about [-1, 1]
+    w     --RowGuidance--------------------+
+
+One generator for all families (`promptlab.checkpoints.families`); what differs between them stands in tables and in
+`conditioning` and `latents`. Pixels are round(255 clamp(x / 2 + 1/2)), as in the pipelines. They are decoded here,
+since the pipelines cut x off before anyone can see how much of it lies outside [-1, 1].
+
+Noise is drawn on the CPU, from the row's own seed: the same in any batch and on any device. Batches have a fixed shape
+(the last is padded), so a picture's bits do not depend on its company. At other batch sizes, or
+numbers of CPU threads, they may differ by rounding.
+
+References:
+    Rombach et al. 2022, High-Resolution Image Synthesis with Latent Diffusion Models (arXiv 2112.10752).
+    Lin et al. 2023, Common Diffusion Noise Schedules are Flawed (arXiv 2305.08891): guidance and values out of range.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from promptlab.checkpoints.files import check_folder, commit, fingerprint, resolve
+from promptlab.checkpoints.quiet import quiet
+from promptlab.errors import ModelError, PromptlabError, nearest
+from promptlab.generator.backends import Job, Made
+from promptlab.generator.models.batches import Batches, Row, Shape, dealt, group
+from promptlab.generator.models.capabilities import Capability, capability, open_reader
+from promptlab.generator.models.conditioning import TextStates, arguments, embedded_rows, encode, guided, padded_length
+from promptlab.generator.models.latents import decoded, unpacked
+from promptlab.generator.models.loading import Encoders, describe, equipment, open_pipeline, scheduler_named
+from promptlab.generator.models.speed import Speed, Wish, at_work, equip
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["DTYPES", "Diffusion", "deal", "load"]
+
+COLLECTED = 2**28
+"""Bytes of a denoiser from which on its memory is looked for at once."""
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def load(
+    model: str = "miniature",
+    batch_size: int = 16,
+    dtype: str | None = None,
+    device: str | None = None,
+    compile: str = "auto",
+    attention: str = "auto",
+    channels_last: bool | None = None,
+    pictures: int | None = None,
+) -> Diffusion:
+    """Load a pipeline: "miniature", "miniature-bag" (its encoder knows no word order), a folder in diffusers' format,
+    or OWNER/NAME[@REVISION] from the cache of the hub.
+
+    `device` is the first CUDA device where there is one, else the CPU; `dtype` is bfloat16 there and float32 here.
+    The last four are a `promptlab.generator.models.speed.Wish`.
+
+    Raises:
+        ModelError: a folder that is absent, partial, damaged, unsafe, or of a class that is not known.
+        PromptlabError: options that cannot be.
+    """
+    import torch
+
+    wish = Wish(compile, attention, channels_last, pictures)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = dtype or ("float32" if device == "cpu" else "bfloat16")
+    if dtype not in DTYPES:
+        raise PromptlabError(f"no dtype {dtype!r}: choose from {', '.join(DTYPES)}{nearest(dtype, DTYPES)}")
+    if device == "cpu" and dtype == "float16":
+        raise PromptlabError("float16 does not run on a CPU: choose float32 or bfloat16")
+    if batch_size < 1:
+        raise PromptlabError(f"batch_size must be at least 1, given {batch_size}")
+    folder, bag = resolve(model)
+    check_folder(folder)
+    able = capability(folder)
+    try:
+        with quiet():
+            pipe, encoders = open_pipeline(folder, able, bag, getattr(torch, dtype), torch.device(device))
+            speed = equip(pipe, able, wish)
+    except (PromptlabError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # loaders raise OSError, ValueError, KeyError, RuntimeError and their own
+        why = str(error).strip().partition("\n")[0]
+        raise ModelError(f"model {model!r} cannot be loaded ({why or type(error).__name__}); get it again") from error
+    return Diffusion(pipe, able, encoders, model, (folder,), batch_size, speed)
+
+
+def deal(backend: Diffusion, jobs: Sequence[Job]) -> list[list[Job]]:
+    """The batches of `jobs`. Raises PromptlabError for an unknown scheduler."""
+    return dealt(backend.groups(jobs), backend.batch_size)
+
+
+class Diffusion:
+    """A loaded pipeline. `batch_size` is the rows of a batch now; it shrinks where memory is short.
+
+    `watch` is entered around each call of the pipeline with its shape, its rows and what it is told.
+    """
+
+    name = "diffusion"
+
+    def __init__(
+        self,
+        pipe: Any,
+        able: Capability,
+        encoders: Encoders,
+        model: str,
+        folders: tuple[Path, ...],
+        batch_size: int,
+        speed: Speed | None = None,
+    ) -> None:
+        self.pipe, self.able, self.encoders = pipe, able, encoders
+        self.model, self.folders = model, folders
+        self.speed = speed or Speed()
+        self.schedulers = {"default": pipe.scheduler}
+        self.texts = self.new_texts()
+        self.watch: Callable[[Shape, list[Row], dict[str, Any]], AbstractContextManager[None]] | None = None
+        self._batches = Batches(self._make, batch_size)
+
+    def new_texts(self) -> TextStates:
+        """An empty memory of text states."""
+        return TextStates(self._encode, together=self.able.family.together, at_work=lambda: self.encoders.at_work())
+
+    @property
+    def denoiser(self) -> Any:
+        """The U-Net or the transformer."""
+        return getattr(self.pipe, self.able.family.denoiser)
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of a batch."""
+        return self._batches.size
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return fingerprint(*self.folders)
+
+    def provenance(self) -> dict[str, Any]:
+        """What else decides the pixels, as plain data. `schedulers` are the model's own and all that were used."""
+        return {
+            "backend": self.name,
+            "model": self.model,
+            "pipeline": self.able.family.pipeline,
+            "commit": commit(self.folders[0]),
+            "weights": self._fingerprint,
+            "dtype": str(self.denoiser.dtype).removeprefix("torch."),
+            "vae_dtype": str(self.pipe.vae.dtype).removeprefix("torch."),
+            "encoders_parked": self.encoders.parked,
+            "speed": self.speed.facts(),
+            "batch_size": self.batch_size,
+            "guidance": {"argument": self.able.guidance, "kind": self.able.guidance_kind},
+            "schedulers": {name: describe(scheduler) for name, scheduler in self.schedulers.items()},
+            **equipment(self.pipe.device),
+        }
+
+    def generate(self, jobs: Sequence[Job]) -> Iterator[Made]:
+        """Make every job, by batches of one shape. Raises PromptlabError for an unknown scheduler, before the first."""
+        return self._batches.run(self.groups(jobs))
+
+    def groups(self, jobs: Sequence[Job]) -> dict[Shape, dict[Row, list[Job]]]:
+        """Jobs by shape and row, their schedulers ready. Raises PromptlabError for an unknown scheduler."""
+        groups = group(jobs, self.able, self._length if self.able.family.ragged else None)
+        for shape in groups:
+            if shape.scheduler is not None:
+                self.schedulers[shape.scheduler] = scheduler_named(shape.scheduler, self.schedulers["default"])
+        return groups
+
+    def close(self) -> None:
+        """Give back memory."""
+        import gc
+
+        import torch
+
+        weights = sum(p.numel() * p.element_size() for p in self.denoiser.parameters()) if self.pipe else 0
+        self.pipe = None
+        self.encoders.close()
+        if torch.cuda.is_available() or weights > COLLECTED:  # looking through all objects takes a third of a second
+            gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _encode(self, texts: list[str]) -> dict[str, Sequence[Tensor]]:
+        if any("\0" in text for text in texts):  # a name of states that were put by hand and are no longer held
+            raise ValueError("states of an ablated text cannot be encoded again")
+        return encode(self.pipe, self.able, texts)
+
+    def _length(self, text: str) -> int:
+        """Padded length of a text's states."""
+        reader = self.able.readers[0]
+        tokens, limit = open_reader(self.folders[0], reader)
+        return padded_length(self.able, min(tokens.framed_length(text), limit) - reader.dropped)
+
+    def _make(self, shape: Shape, rows: list[Row], size: int, ahead: list[Row]) -> list[Made]:
+        """One batch of `rows`, padded with its last to `size`."""
+        import torch
+
+        multiple = self.able.multiple
+        if shape.height % multiple or shape.width % multiple:
+            # Some pipelines would round the size and only log it.
+            raise ValueError(f"`height` and `width` must be multiples of {multiple}, not {shape.height}, {shape.width}")
+        began = time.perf_counter()
+        padded = [*rows, *[rows[-1]] * (size - len(rows))]
+        with quiet():
+            told = self._told(shape, padded, ahead)
+            # A fresh one: some schedulers remember the steps of the call before, and more so if it broke off.
+            own = self.schedulers[shape.scheduler or "default"]
+            self.pipe.scheduler = type(own).from_config(own.config)
+            inputs = [row.scale for row in padded if row.scale is not None]
+            embedded = inputs if inputs and not shape.guided and self.able.mixes else None
+            watching = self.watch(shape, padded, told) if self.watch else nullcontext()
+            with at_work(self.speed, bool(self.watch)), embedded_rows(self.denoiser, embedded), watching:
+                latents = self.pipe(
+                    **told,
+                    height=shape.height,
+                    width=shape.width,
+                    num_inference_steps=shape.num_inference_steps,
+                    generator=[torch.Generator("cpu").manual_seed(row.seed) for row in padded],
+                    output_type="latent",
+                ).images
+            made = self._decode(unpacked(self.pipe, latents, shape.height, shape.width)[: len(rows)])
+        seconds = (time.perf_counter() - began) / len(rows)
+        return [replace(one, seconds=seconds, batch_size=size) for one in made]
+
+    def _told(self, shape: Shape, padded: list[Row], ahead: list[Row]) -> dict[str, Any]:
+        """What the call is told of texts and guidance."""
+        pairs = shape.guided
+        now, soon = ([t for row in rows for t in (row.text, row.against)[: 1 + pairs]] for rows in (padded, ahead))
+        self.texts.prepare(now, soon)
+        device = self.pipe.device
+        told = arguments(self.able, self.texts.rows([row.text for row in padded]), "", device)
+        if not pairs:
+            scale = padded[0].scale
+            return told | guided(self.able, None) | ({} if scale is None else {self.able.guidance: scale})
+        against = self.texts.rows([row.against for row in padded])
+        told |= arguments(self.able, against, "negative_", device)
+        return told | guided(self.able, [row.scale for row in padded if row.scale is not None])
+
+    def _decode(self, latents: Tensor) -> list[Made]:
+        """What becomes of each row of latents."""
+        import torch
+
+        values = self._values(latents)
+        sound = latents.isfinite().flatten(1).all(1)
+        whole = values.isfinite().flatten(1).all(1)
+        notes: dict[int, str] = {}
+        for i in torch.nonzero(sound & ~whole).flatten().tolist():
+            if self.pipe.vae.dtype != torch.float32:
+                values[i : i + 1] = self._values(latents[i : i + 1], precise=True)
+                notes[i] = "decoded again in float32: NaN in half precision"
+        whole = values.isfinite().flatten(1).all(1)
+        blocked = self._blocked(values)
+        pixels = ((values / 2 + 0.5).clamp(0, 1) * 255).round().nan_to_num().to(torch.uint8)
+        pictures = pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        shares = (values.abs() > 1).flatten(1).double().mean(1).tolist()
+        made = []
+        for i, picture in enumerate(pictures):
+            if not whole[i]:
+                part = "decoder" if sound[i] else "denoiser"
+                made.append(Made("", status="nan", reason=f"NaN or infinity from the {part}"))
+            elif blocked[i]:
+                made.append(Made("", status="nsfw_blocked", reason="blocked by the model's safety checker"))
+            else:
+                made.append(Made("", picture, reason=notes.get(i), clipped=shares[i]))
+        return made
+
+    def _values(self, latents: Tensor, precise: bool = False) -> Tensor:
+        """What the decoder makes of latents, float32 (n, 3, height, width), nothing cut off."""
+        import torch
+
+        vae = self.pipe.vae
+        dtype = vae.dtype
+        try:
+            if precise:
+                vae.to(torch.float32)
+            return decoded(self.pipe, latents)
+        finally:
+            if precise:
+                vae.to(dtype)
+
+    def _blocked(self, values: Tensor) -> list[bool]:
+        if getattr(self.pipe, "safety_checker", None) is None:
+            return [False] * len(values)
+        # It paints what it blocks black, in place.
+        _, flags = self.pipe.run_safety_checker(values.nan_to_num(), self.pipe.device, self.denoiser.dtype)
+        return [bool(flag) for flag in flags]

@@ -1,0 +1,76 @@
+"""Pictures made elsewhere: nothing is generated, the file of each job is opened and looked over.
+
+The study's list of pictures (`promptlab import` writes it) gives every job a file and the SHA-256 that the file had.
+A file that is gone, has changed since, or is no whole picture within the limits gets the status `invalid_image` with
+the reason. The others come as they are, upright, at their own size; of a contact sheet comes one tile. `model` says
+who made them and decides nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from promptlab.errors import PromptlabError, StoreError
+from promptlab.generator.backends import Job, Made
+
+__all__ = ["Folder", "load"]
+
+
+def load(model: str = "unknown", batch_size: int | None = None) -> Folder:
+    """The backend. Files are opened one by one, so `batch_size` changes nothing."""
+    return Folder(model)
+
+
+class Folder:
+    """Opens one file after the other."""
+
+    name = "folder"
+
+    def __init__(self, model: str = "unknown") -> None:
+        self.model = model
+
+    def provenance(self) -> dict[str, Any]:
+        """Who made the pictures, as the study says, and what decoded them."""
+        import PIL
+
+        return {"backend": self.name, "model": self.model, "versions": {"pillow": PIL.__version__}}
+
+    def generate(self, jobs: Sequence[Job]) -> Iterator[Made]:
+        """Open the file of every job, in order. Raises PromptlabError if a job has none."""
+        for job in jobs:
+            if job.source is None:
+                raise PromptlabError(
+                    f"no file is given for {job.prompt!r}: the backend folder takes its pictures from a list of files; "
+                    "`promptlab import FOLDER` writes one"
+                )
+        return map(_open, jobs)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _open(job: Job) -> Made:
+    from promptlab.store.pictures import decode, read_bytes
+
+    assert job.source is not None
+    began = time.perf_counter()
+    path = Path(job.source.path)
+    try:
+        data = read_bytes(path)
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != job.source.sha256:
+            raise StoreError(f"{path} has changed since it was imported: `promptlab import` takes it as a new picture")
+        pixels = decode(data, path)
+        if job.source.tile:
+            row, column, rows, columns = job.source.tile
+            height, width = pixels.shape[0] // rows, pixels.shape[1] // columns
+            if not height or not width:
+                raise StoreError(f"{path} is too small for {rows}x{columns} tiles")
+            pixels = pixels[(row - 1) * height : row * height, (column - 1) * width : column * width]
+    except StoreError as error:
+        return Made(job.image_id, status="invalid_image", reason=str(error))
+    return Made(job.image_id, pixels, seconds=time.perf_counter() - began, batch_size=1)

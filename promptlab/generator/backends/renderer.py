@@ -1,0 +1,143 @@
+"""Tier T0: draws what the prompt claims, and errs at set rates. The truth is known; no model is involved.
+
+The model's name says how often it errs: "miniature" never does, "swap=0.2,leak=0.1" does at these rates
+(`promptlab.miniature.faults`). A seed settles places and texture for all prompts, as the noise does in a diffusion
+model; seed and prompt together settle what goes wrong. Settings other than the size have no effect.
+
+It knows the nouns, colours, sizes and poses of the miniature's world. An object without a colour gets one by chance.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from promptlab.errors import PromptlabError, nearest
+from promptlab.generator.backends import Job, Made
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from promptlab.miniature.faults import FaultRates
+    from promptlab.miniature.world import Thing
+    from promptlab.records import Binding
+
+__all__ = ["DEALT", "Renderer", "deal", "load"]
+
+DEALT = 16
+"""Pictures that a worker is asked for at once."""
+
+
+def load(model: str = "miniature", **rates: float) -> Renderer:
+    """A renderer with the fault rates that `model` names, and `rates` on top, each 0..1.
+
+    A study gives rates by `model`, since that enters the ids of its pictures; `rates` do not.
+    Raises PromptlabError for a fault that there is not, or rates that cannot be.
+    """
+    from promptlab.miniature.faults import FAULTS, FaultRates
+
+    given: dict[str, float] = {}
+    for name, value in (_named(model) | rates).items():
+        if name not in FAULTS:
+            raise PromptlabError(
+                f"the renderer has no fault {name!r}: choose from {', '.join(FAULTS)}{nearest(name, FAULTS)}"
+            )
+        try:
+            given[name] = float(value)
+        except ValueError:
+            raise PromptlabError(f"the rate of {name!r} must be a number, given {value!r}") from None
+    try:
+        return Renderer(FaultRates(**given), model)
+    except ValueError as error:
+        raise PromptlabError(str(error)) from error
+
+
+def deal(backend: Renderer, jobs: Sequence[Job]) -> list[list[Job]]:
+    """Handfuls of `jobs`; a picture does not depend on its company."""
+    return [list(jobs[at : at + DEALT]) for at in range(0, len(jobs), DEALT)]
+
+
+def _named(model: str) -> dict[str, str | float]:
+    if model == "miniature":
+        return {}
+    pairs = [part.partition("=") for part in model.split(",")]
+    if any(not sign for _, sign, _ in pairs):
+        raise PromptlabError(f"the renderer's model is miniature or rates such as swap=0.2,leak=0.1; given {model!r}")
+    return {name.strip(): value for name, _, value in pairs}
+
+
+class Renderer:
+    """Draws one job after the other."""
+
+    name = "renderer"
+
+    def __init__(self, rates: FaultRates, model: str = "miniature") -> None:
+        self.rates = rates
+        self.model = model
+
+    def provenance(self) -> dict[str, Any]:
+        """Model, rates and versions."""
+        import numpy
+
+        import promptlab
+
+        versions = {"promptlab": promptlab.__version__, "numpy": numpy.__version__}
+        return {"backend": self.name, "model": self.model, "rates": asdict(self.rates), "versions": versions}
+
+    def generate(self, jobs: Sequence[Job]) -> Iterator[Made]:
+        """Draw every job, in order."""
+        return map(self._draw, jobs)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _draw(self, job: Job) -> Made:
+        import numpy as np
+
+        from promptlab.miniature.faults import render_with_faults
+        from promptlab.miniature.world import CANVAS, Scene, place
+
+        began = time.perf_counter()
+        size = (job.settings.width, job.settings.height)
+        if size != (CANVAS, CANVAS):
+            return Made(
+                job.image_id, status="error", reason=f"the renderer draws {CANVAS}x{CANVAS}, not {size[0]}x{size[1]}"
+            )
+        layout = np.random.default_rng([job.seed])
+        texture = int(layout.integers(2**31))
+        try:
+            things = _things(job.bindings, np.random.default_rng([job.seed, 1]))
+        except ValueError as error:
+            return Made(job.image_id, status="error", reason=str(error))
+        prompt = int.from_bytes(hashlib.sha256(job.prompt.encode("utf-8", "surrogatepass")).digest()[:8], "big")
+        scene = Scene(place(things, None, layout), seed=texture)
+        picture, _, _ = render_with_faults(scene, self.rates, np.random.default_rng([job.seed, prompt]))
+        return Made(job.image_id, picture.image, seconds=time.perf_counter() - began, batch_size=1)
+
+
+def _things(bindings: tuple[Binding, ...], rng: np.random.Generator) -> tuple[Thing, ...]:
+    """What the bindings ask for, one thing an object, in order of mention. Raises ValueError for what is unknown."""
+    from promptlab.miniature.world import COLOURS, NOUNS, POSES, SIZES, Thing
+
+    families = {"colour": tuple(COLOURS), "size": tuple(SIZES), "pose": POSES}
+    asked: dict[str, dict[str, str]] = {}
+    for binding in bindings:
+        if binding.noun not in NOUNS:
+            raise ValueError(f"the renderer draws no {binding.noun!r}{nearest(binding.noun, NOUNS)}")
+        traits = asked.setdefault(binding.object, {"noun": binding.noun})
+        if binding.attribute is None:
+            continue
+        if binding.attribute not in families.get(binding.family, ()):
+            raise ValueError(f"the renderer knows no {binding.family} {binding.attribute!r}")
+        traits[binding.family] = binding.attribute
+    if not 1 <= len(asked) <= 3:
+        raise ValueError(f"the renderer draws one to three objects, not {len(asked)}")
+    things = []
+    for traits in asked.values():
+        colour = str(rng.choice(list(COLOURS)))  # drawn for every thing, so that one colour given moves no other
+        pose = traits.get("pose", POSES[0]) if traits["noun"] == "dog" else None
+        things.append(Thing(traits["noun"], traits.get("colour", colour), traits.get("size", "medium"), pose))
+    return tuple(things)

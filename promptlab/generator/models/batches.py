@@ -1,0 +1,243 @@
+"""Jobs in batches of fixed shape, halved where memory is short.
+
+A `Row` is what decides a picture inside a batch; what a whole batch shares is its `Shape`. Jobs with the same row and
+shape are one picture: without guidance, all prompts look alike at a seed.
+
+Guidance row by row through pipelines that know one number.
+
+    noise = u + w (c - u)        u unconditional (or negative) pass, c conditional pass, w the guidance scale
+
+w = 0 is unconditional, w = 1 purely conditional. diffusers' pipelines take one w for a batch, and drop guidance
+altogether where w <= 1, so that 0 and 0.5 silently become 1. `RowGuidance` is a `float` that multiplies row by row and
+always counts as guidance; every pipeline with two passes writes `guidance_scale * (c - u)`, so no loop is rewritten.
+
+Rows with w = 0 or w = 1 need one pass only, and get it (`single_pass`): at half the cost, and bit for bit the
+unconditional sample and the conditional pass, which u + 1 (c - u) in floating-point numbers is not.
+
+References:
+    Ho and Salimans 2022, Classifier-Free Diffusion Guidance (arXiv 2207.12598); w as in Saharia et al. 2022,
+    Photorealistic Text-to-Image Diffusion Models (arXiv 2205.11487).
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import cycle
+from typing import TYPE_CHECKING, Any, Self
+
+from promptlab.errors import PromptlabError
+from promptlab.generator.backends import Job, Made
+from promptlab.generator.models.capabilities import Capability
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Batches", "ListGuidance", "Row", "RowGuidance", "Shape", "dealt", "group", "single_pass"]
+
+LOOK_AHEAD = 256
+"""Rows whose texts are encoded together."""
+GIVE_UP = 5
+"""Pictures in a row that do not fit into memory even alone."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a batch shares. `guided` batches take two passes, others one.
+
+    `scale` is the embedded guidance where rows cannot differ in it. `lengths` are those of the padded texts,
+    conditional and unconditional, where states are as long as their text.
+    """
+
+    height: int
+    width: int
+    num_inference_steps: int
+    scheduler: str | None
+    guided: bool
+    scale: float | None = None
+    lengths: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a batch. `against` is the negative prompt and `scale` is w, or the embedded guidance.
+
+    A text of None is no text at all: states of zeros. In a single pass `against` is None, and so is w.
+    """
+
+    text: str | None
+    against: str | None
+    scale: float | None
+    seed: int
+
+
+def group(
+    jobs: Iterable[Job], able: Capability | None = None, length: Callable[[str], int] | None = None
+) -> dict[Shape, dict[Row, list[Job]]]:
+    """Jobs by shape and row, in order of appearance.
+
+    Args:
+        able: what the model can do; without it, guidance is true.
+        length: padded length of a text, where rows must agree in it.
+    """
+    groups: dict[Shape, dict[Row, list[Job]]] = {}
+    for job in jobs:
+        s = job.settings
+        guided, row = _row(job, able)
+        texts = (row.text, row.against) if guided else (row.text,)
+        lengths = tuple(length(text or "") for text in texts) if length else ()
+        apart = None if guided or able is None or able.mixes else row.scale
+        shape = Shape(s.height, s.width, s.num_inference_steps, s.scheduler, guided, apart, lengths)
+        groups.setdefault(shape, {}).setdefault(row, []).append(job)
+    return groups
+
+
+def _row(job: Job, able: Capability | None) -> tuple[bool, Row]:
+    """Whether a job takes two passes, and its row."""
+    s = job.settings
+    if able is not None and able.guidance_kind != "true":
+        given, own = s.distilled_guidance_scale, able.settings.distilled_guidance_scale
+        embedded = (own if given is None else given) if able.guidance_kind == "embedded" else None
+        return False, Row(job.prompt, None, embedded, job.seed)
+    against = None if able is not None and able.zeros and not s.negative_prompt else s.negative_prompt
+    if not single_pass(s.guidance_scale):
+        return True, Row(job.prompt, against, s.guidance_scale, job.seed)
+    return False, Row(job.prompt if s.guidance_scale == 1 else against, None, None, job.seed)
+
+
+def dealt(groups: dict[Shape, dict[Row, list[Job]]], size: int) -> list[list[Job]]:
+    """The jobs of each batch of `size` rows, as `Batches.run` cuts them where memory suffices."""
+    batches = []
+    for wanted in groups.values():
+        rows = list(wanted.values())
+        batches += [[job for row in rows[at : at + size] for job in row] for at in range(0, len(rows), size)]
+    return batches
+
+
+def _out_of_memory(error: Exception) -> bool:
+    import torch
+
+    # On a CPU, torch says so in words only.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def _free() -> None:
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+class Batches:
+    """Runs groups of jobs through `make(shape, rows, size, ahead)`, which yields one Made (of any id) for each row.
+
+    `size` is how many rows the batch must be padded to, `ahead` are rows that come soon. Where memory runs out, `size`
+    is halved for good; a picture that does not fit alone is "oom", and after GIVE_UP of them PromptlabError is raised.
+    """
+
+    def __init__(self, make: Callable[[Shape, list[Row], int, list[Row]], list[Made]], size: int) -> None:
+        self.make = make
+        self.size = size
+        self._in_a_row = 0
+
+    def run(self, groups: dict[Shape, dict[Row, list[Job]]]) -> Iterator[Made]:
+        """Make every job of every group."""
+        for shape, wanted in groups.items():
+            rows = list(wanted)
+            at = 0
+            while at < len(rows):
+                some = rows[at : at + self.size]
+                made = self._attempt(shape, some, rows[at : at + LOOK_AHEAD])
+                if made is None and self.size > 1:
+                    self.size //= 2
+                    continue
+                if made is None:
+                    self._in_a_row += 1
+                    made = [Made("", status="oom", reason="out of memory, even alone in its batch", batch_size=1)]
+                else:
+                    self._in_a_row = 0
+                at += len(some)
+                for row, one in zip(some, made, strict=True):
+                    for job in wanted[row]:
+                        yield replace(one, image_id=job.image_id)
+                if self._in_a_row >= GIVE_UP:
+                    raise PromptlabError(
+                        f"{GIVE_UP} pictures in a row do not fit into memory, {shape.width}x{shape.height}, one at a "
+                        "time: ask for a smaller height and width, set dtype bfloat16, or take a smaller model"
+                    )
+
+    def _attempt(self, shape: Shape, rows: list[Row], ahead: list[Row]) -> list[Made] | None:
+        """One batch, or None where memory ran out."""
+        try:
+            return self.make(shape, rows, self.size, ahead)
+        except PromptlabError:
+            raise
+        except Exception as error:
+            if not _out_of_memory(error):
+                reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:300]
+                return [Made("", status="error", reason=reason, batch_size=self.size) for _ in rows]
+        # Only out here: inside, the error's traceback would keep the tensors of the failed batch.
+        _free()
+        return None
+
+
+def single_pass(scale: float) -> bool:
+    """Whether w needs one pass only: 0 the unconditional, 1 the conditional one."""
+    return scale in (0.0, 1.0)
+
+
+class RowGuidance(float):
+    """Guidance scales of the rows of one batch. Its value is the largest; times a tensor (n, ...) it goes row by row.
+
+    As many rows as the tensor has are needed, else ValueError.
+    """
+
+    scales: tuple[float, ...]
+
+    def __new__(cls, scales: Sequence[float]) -> Self:
+        """`scales`: one w for each row."""
+        self = super().__new__(cls, max(scales))
+        self.scales = tuple(float(scale) for scale in scales)
+        return self
+
+    def __gt__(self, other: object) -> bool:
+        # Pipelines ask `scale > 1` to learn whether two passes are wanted. Here they are, whatever the scales.
+        return True
+
+    def __mul__(self, other: Any) -> Any:
+        """Row i of a tensor times scale i; an ordinary product with anything else."""
+        import torch
+
+        if not isinstance(other, torch.Tensor):
+            return super().__mul__(other)
+        if len(self.scales) != other.shape[0]:
+            raise ValueError(f"{len(self.scales)} guidance scales for {other.shape[0]} rows")
+        return self._rows(other)
+
+    def _rows(self, other: Tensor) -> Tensor:
+        import torch
+
+        column = torch.tensor(self.scales, dtype=torch.float32, device=other.device)
+        column = column.reshape(-1, *[1] * (other.ndim - 1))
+        # In float32, as torch does for a Python number: a scale rounded to bfloat16 would be another scale.
+        return (other.float() * column).to(other.dtype)
+
+
+class ListGuidance(RowGuidance):
+    """Guidance scales for a pipeline that multiplies one row after the other, in order, at every step."""
+
+    _turns: Iterator[float]
+
+    def __new__(cls, scales: Sequence[float]) -> Self:
+        """`scales`: one w for each row. An object serves one call: a call that broke off leaves it amid the rows."""
+        self = super().__new__(cls, scales)
+        self._turns = cycle(self.scales)
+        return self
+
+    def __mul__(self, other: Any) -> Any:
+        """A tensor (...) of the next row times its scale; an ordinary product with anything else."""
+        import torch
+
+        return next(self._turns) * other if isinstance(other, torch.Tensor) else float(self) * other

@@ -1,0 +1,231 @@
+"""What a model can do, read from the JSON of its folder: no weights, no torch.
+
+The pipeline's class settles most (`promptlab.checkpoints.families`); the checkpoint settles the rest:
+
+    FLUX.1          transformer.guidance_embeds   embedded guidance (dev), or none (schnell)
+    FLUX.2 klein    is_distilled                  none, or true guidance (base)
+    Qwen-Image      transformer.guidance_embeds   embedded, or true guidance
+    SD, SDXL        unet.time_cond_proj_dim       embedded (latent consistency models), or true guidance
+    SDXL            force_zeros_for_empty_prompt  whether no negative prompt means zeros or the empty text
+    Z-Image         scheduler.shift               none (Turbo, published with 3), or true guidance (base, with 6)
+
+What a chat template puts around a prompt, read from a tokenizer's folder.
+
+Language models that serve as text encoders read a chat: template(messages) = before + prompt + after, in the words of
+the folder's own template (Jinja, in `chat_template.jinja` or `tokenizer_config.json`). The frame takes tokens, too.
+
+A template is somebody else's program, so it runs in Jinja's sandbox, as transformers runs it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from promptlab.checkpoints.families import Family, GuidanceKind, Reader, family_of
+from promptlab.checkpoints.files import MINIATURES, components, pipeline_class, read_json, resolve
+from promptlab.errors import ModelError
+from promptlab.records import Settings
+from promptlab.study.tokens import Tokens, open_tokens
+
+__all__ = ["Capability", "capability", "chat_frame", "defaults_of", "open_reader"]
+
+Z_IMAGE_BASE_SHIFT = 5.0
+"""From this shift of its scheduler on, a Z-Image is the base model: nothing else in the folder tells it from Turbo."""
+
+
+@dataclass(frozen=True)
+class Capability:
+    """What one checkpoint can do.
+
+    Attributes:
+        guidance: the argument of the call that carries the guidance.
+        guidance_kind: see `promptlab.checkpoints.families`; only "true" makes `guidance_scale` and `negative_prompt`
+        work. mixes: whether rows of different guidance can share a batch.
+        zeros: whether no negative prompt means zeros in place of the states of the empty text.
+        readers: text encoders that are there, each with its limit.
+        settings: the model's own defaults.
+        multiple: what height and width must be multiples of, in pixels.
+        channels, factor: of the autoencoder's latents; pixels a latent, each way.
+    """
+
+    family: Family
+    guidance: str
+    guidance_kind: GuidanceKind
+    mixes: bool
+    zeros: bool
+    readers: tuple[Reader, ...]
+    settings: Settings
+    multiple: int
+    channels: int
+    factor: int
+
+    @property
+    def negative_prompt(self) -> bool:
+        """Whether a negative prompt has an effect."""
+        return self.guidance_kind == "true"
+
+
+def capability(folder: Path) -> Capability:
+    """Read a pipeline's folder. Raises ModelError for one that is not known, partial or damaged."""
+    family = family_of(pipeline_class(folder))
+    index = read_json(folder / "model_index.json")
+    denoiser = read_json(folder / family.denoiser / "config.json")
+    vae = read_json(folder / "vae" / "config.json")
+    kind, argument, mixes = _guidance(family, folder, index, denoiser)
+    factor = _factor(folder, vae)
+    # SD's pipeline asks for multiples of 8 even where its autoencoder halves less often.
+    multiple = max(8, factor) if family.patch == 1 else factor * (family.patch or int(denoiser.get("patch_size", 2)))
+    size = family.size or _side(denoiser.get("sample_size")) * factor
+    settings = Settings(
+        guidance_scale=family.scale + family.offset if kind == "true" else 1.0,
+        distilled_guidance_scale=family.scale if kind == "embedded" else None,
+        num_inference_steps=family.few_steps if kind == "none" else family.steps,
+        height=size,
+        width=size,
+    )
+    present = components(folder)
+    readers = tuple(
+        replace(reader, limit=reader.limit or _own_limit(folder / "tokenizer"))
+        for reader in family.readers
+        if reader.encoder in present
+    )
+    if family.pipeline == "FluxPipeline" and kind == "none":
+        # schnell was trained on 256 tokens of T5, and its authors' code gives it no more
+        readers = tuple(replace(reader, limit=min(reader.limit or 256, 256)) for reader in readers)
+    return Capability(
+        family,
+        argument,
+        kind,
+        mixes,
+        bool(index.get("force_zeros_for_empty_prompt", True)) if "XL" in family.pipeline else False,
+        readers,
+        settings,
+        multiple,
+        int(vae.get("latent_channels") or vae.get("z_dim") or 4),
+        factor,
+    )
+
+
+def _guidance(
+    family: Family, folder: Path, index: dict[str, Any], denoiser: dict[str, Any]
+) -> tuple[GuidanceKind, str, bool]:
+    """Kind, argument, and whether rows can differ in it."""
+    embeds = denoiser.get("guidance_embeds")
+    match family.pipeline:
+        case "StableDiffusionPipeline" | "StableDiffusionXLPipeline":
+            # These compute the embedding of one number for the whole batch.
+            return ("embedded", family.guidance, False) if denoiser.get("time_cond_proj_dim") else _true(family)
+        case "FluxPipeline":
+            return ("embedded" if embeds else "none"), family.guidance, True
+        case "Flux2Pipeline":
+            return ("none" if embeds is False else "embedded"), family.guidance, True
+        case "Flux2KleinPipeline":
+            return ("none", family.guidance, True) if index.get("is_distilled") else _true(family)
+        case "QwenImagePipeline":
+            return ("embedded", "guidance_scale", True) if embeds else _true(family)
+        case "ZImagePipeline":
+            shift = read_json(folder / "scheduler" / "scheduler_config.json").get("shift", 1.0)
+            return _true(family) if shift >= Z_IMAGE_BASE_SHIFT else ("none", family.guidance, True)
+    return _true(family)
+
+
+def _true(family: Family) -> tuple[GuidanceKind, str, bool]:
+    return "true", family.guidance, True
+
+
+def _factor(folder: Path, vae: dict[str, Any]) -> int:
+    if isinstance(halvings := vae.get("temperal_downsample"), list):
+        return int(2 ** len(halvings))
+    if isinstance(blocks := vae.get("block_out_channels"), list) and blocks:
+        return int(2 ** (len(blocks) - 1))
+    raise ModelError(f"{folder / 'vae' / 'config.json'} does not say how far it scales down; get the model again")
+
+
+def _side(size: Any) -> int:
+    return int(size[0] if isinstance(size, list) else size or 64)
+
+
+def _own_limit(tokenizer: Path) -> int:
+    """`model_max_length`, which tokenizers without a limit write as 1e30."""
+    config = tokenizer / "tokenizer_config.json"
+    said = read_json(config).get("model_max_length") if config.is_file() else None
+    return int(said) if isinstance(said, int | float) and 0 < said < 1e6 else 77
+
+
+def open_reader(folder: Path, reader: Reader) -> tuple[Tokens, int]:
+    """The tokenizer of a reader, framed as its pipeline frames prompts, and how many tokens of that are read."""
+    path = folder / reader.tokenizer
+    before, after = reader.frame if reader.chat is None else chat_frame(path, reader.chat, reader.system)
+    return open_tokens(path, before, after), (reader.limit or 77) + reader.dropped
+
+
+def defaults_of(model: str) -> Settings:
+    """A model's own settings by its name; promptlab's own for the miniatures. Raises ModelError."""
+    return Settings() if model in MINIATURES else capability(resolve(model)[0]).settings
+
+
+_PROMPT = "\u2402prompt\u2403"
+"""Stands for the prompt while the template is rendered; no template holds it."""
+
+
+def chat_frame(folder: Path, options: Iterable[tuple[str, bool]] = (), system: str | None = None) -> tuple[str, str]:
+    """The text before and after a prompt in the chat template of a tokenizer's folder.
+
+    Args:
+        options: variables of the template, such as ("add_generation_prompt", True).
+        system: a system message. With one, messages hold lists of parts, as processors of several modes write them.
+
+    Raises ModelError where there is no template, or none that shows the prompt once.
+    """
+    from jinja2 import TemplateError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    source, names = _template(folder)
+    if source is None:
+        raise ModelError(f"{folder} has no chat template (chat_template.jinja); get the model again")
+    if system is None:
+        messages: list[dict[str, Any]] = [{"role": "user", "content": _PROMPT}]
+    else:
+        texts = (("system", system), ("user", _PROMPT))
+        messages = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in texts]
+    room = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+    room.globals["raise_exception"] = _refuse
+    room.globals["strftime_now"] = datetime.now().strftime
+    try:
+        text = room.from_string(source).render(messages=messages, **names, **dict(options))
+    except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        raise ModelError(f"the chat template of {folder} cannot be rendered ({error}); get the model again") from None
+    before, prompt, after = text.partition(_PROMPT)
+    if not prompt or _PROMPT in after:
+        raise ModelError(f"the chat template of {folder} does not show the prompt once; get the model again")
+    return before, after
+
+
+def _refuse(message: str) -> None:
+    raise ValueError(message)
+
+
+def _template(folder: Path) -> tuple[str | None, dict[str, str]]:
+    """The template, and the special tokens that it may name."""
+    try:
+        config = folder / "tokenizer_config.json"
+        said = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+        source: Any = said.get("chat_template")
+        file = folder / "chat_template.jinja"
+        older = folder / "chat_template.json"
+        if file.is_file():
+            source = file.read_text(encoding="utf-8")
+        elif older.is_file():
+            source = json.loads(older.read_text(encoding="utf-8")).get("chat_template")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"the chat template of {folder} cannot be read ({error}); get the model again") from error
+    names: dict[str, str] = {}
+    for name in ("bos_token", "eos_token", "pad_token", "unk_token"):
+        value = said.get(name)
+        names[name] = value.get("content", "") if isinstance(value, dict) else value or ""
+    return source if isinstance(source, str) else None, names

@@ -1,0 +1,172 @@
+"""Text encoders that leave the accelerator while the denoiser works.
+
+The encoder of FLUX.2-dev (24 B parameters) and its denoiser (32 B) do not fit one card together; apart they do. Where
+encoders take much of the card, they wait in main memory and come only to encode: once for some hundred pictures.
+
+Opening a pipeline's folder: safetensors only, nothing from the network, every weight from a file.
+
+Precision: all parts run in one dtype, but an autoencoder whose configuration asks for it (`force_upcast`) runs in
+float32 beside float16 parts, since its activations overflow there. bfloat16 has the range of float32.
+
+Schedulers (samplers) by diffusers' class name, on the model's own noise schedule.
+
+What a backend runs on: the device, the threads, the versions. None of it is part of a picture's id.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from promptlab.checkpoints.files import check_complete, components, read_json
+from promptlab.checkpoints.quiet import quiet
+from promptlab.errors import PromptlabError, nearest
+from promptlab.generator.models.capabilities import Capability
+
+__all__ = ["Encoders", "describe", "equipment", "open_pipeline", "pays", "scheduler_named", "vae_dtype", "variant_of"]
+
+SHARE = 1 / 8
+"""Share of the card's memory from which on encoders make room."""
+
+
+def pays(modules: list[Any], device: Any) -> bool:
+    """Whether these encoders should wait in main memory: on a CUDA device of which they would take a good share."""
+    import torch
+
+    if device.type != "cuda":
+        return False
+    size = sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
+    return bool(size > SHARE * torch.cuda.get_device_properties(device).total_memory)
+
+
+class Encoders:
+    """Text encoders of a pipeline by component name. `parked`, they are part of it inside `at_work()` only."""
+
+    def __init__(self, pipe: Any, names: tuple[str, ...], parked: bool) -> None:
+        self._pipe = pipe
+        self._modules = {name: getattr(pipe, name) for name in names}
+        self.parked = parked
+        if parked:
+            self._leave()
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Inside, the encoders are in the pipeline, on its device."""
+        if not self.parked:
+            yield
+            return
+        device = self._pipe.device
+        try:
+            for name, module in self._modules.items():
+                setattr(self._pipe, name, module.to(device))
+            yield
+        finally:
+            self._leave()
+
+    def close(self) -> None:
+        """Let go of the encoders and their pipeline."""
+        self._pipe = None
+        self._modules = {}
+
+    def _leave(self) -> None:
+        import torch
+
+        for name, module in self._modules.items():
+            setattr(self._pipe, name, None)
+            module.to("cpu")
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def open_pipeline(folder: Path, able: Capability, bag: bool, dtype: Any, device: Any) -> tuple[Any, Encoders]:
+    """The pipeline on its device, and its text encoders, which may wait elsewhere.
+
+    `bag` puts a bag of words in place of the text encoder. Raises ModelError, and whatever loaders raise.
+    """
+    import torch
+    from diffusers import DiffusionPipeline
+
+    safe: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
+    # A folder without an encoder (SD3 without T5) is only loaded if one says so.
+    present = components(folder)
+    parts = {part for reader in able.family.readers for part in (reader.encoder, reader.tokenizer)}
+    safe |= dict.fromkeys(parts - present.keys())
+    # Without a dtype, transformers keeps the file's own and diffusers takes float32.
+    pipe = DiffusionPipeline.from_pretrained(folder, dtype=dtype, variant=variant_of(folder), **safe)
+    for name, part in pipe.components.items():
+        if isinstance(part, torch.nn.Module):
+            check_complete(folder / name, part)
+            part.eval()
+            wanted = vae_dtype(folder, dtype) if name == "vae" else dtype
+            if part.dtype != wanted:
+                part.to(wanted)
+    if bag:
+        from promptlab.miniature.clip import bag_encoder
+
+        pipe.text_encoder = bag_encoder(pipe.text_encoder).to(dtype)
+    pipe.set_progress_bar_config(disable=True)
+    names = tuple(reader.encoder for reader in able.readers)
+    encoders = Encoders(pipe, names, pays([getattr(pipe, name) for name in names], device))
+    return pipe.to(device), encoders
+
+
+def vae_dtype(folder: Path, dtype: Any) -> Any:
+    """Precision of the autoencoder beside parts of `dtype`."""
+    import torch
+
+    asks = read_json(folder / "vae" / "config.json").get("force_upcast") is True
+    return torch.float32 if dtype == torch.float16 and asks else dtype
+
+
+def variant_of(folder: Path) -> str | None:
+    """ "fp16" for a folder that holds its weights only as `*.fp16.safetensors`, else None."""
+    weights = [file.name for file in folder.glob("*/*.safetensors")]
+    return "fp16" if weights and all(".fp16." in name or ".fp16-" in name for name in weights) else None
+
+
+def scheduler_named(name: str, own: Any) -> Any:
+    """The scheduler class `name` with the configuration of `own`, the model's scheduler.
+
+    Raises PromptlabError for a name that is no scheduler which can stand in for `own`.
+    """
+    known = {scheduler.__name__: scheduler for scheduler in (type(own), *own.compatibles)}
+    if name not in known:
+        raise PromptlabError(
+            f"no scheduler {name!r} for this model: choose from {', '.join(sorted(known))}{nearest(name, known)}"
+        )
+    try:
+        with quiet():
+            return known[name].from_config(own.config)
+    except Exception as error:  # each class checks the configuration in its own way
+        why = str(error).strip().partition("\n")[0]
+        raise PromptlabError(
+            f"scheduler {name} does not fit this model ({why}); leave it to the model's own"
+        ) from error
+
+
+def describe(scheduler: Any) -> dict[str, Any]:
+    """Class and full configuration, as plain data."""
+    config = json.loads(json.dumps(dict(scheduler.config), default=str))
+    return {"class": type(scheduler).__name__, "config": config}
+
+
+def equipment(device: Any) -> dict[str, Any]:
+    """Plain facts about a torch device and what is installed."""
+    import diffusers
+    import torch
+    import transformers
+
+    import promptlab
+
+    versions = {module.__name__: str(module.__version__) for module in (promptlab, torch, diffusers, transformers)}
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "machine": platform.machine(),
+        "versions": {**versions, "python": platform.python_version()},
+    }

@@ -1,0 +1,273 @@
+"""How a denoiser is run on the device that is there, decided once, before the first picture.
+
+    Wish, device, model, number of pictures --decisions--> Speed --applied--> the pipeline, changed in place
+
+    channels_last   convolutions of U-Nets and autoencoders read pixel by pixel, as a GPU's matrix units want it
+    attention       the kernel of scaled-dot-product attention that is fastest at the model's own largest attention
+    compile         torch.compile of the denoiser: whole, or its repeated blocks; where so many pictures repay it
+
+On a CPU all three are off unless they are asked for, so that pictures there keep their bits. None is part of a
+picture's id: like precision and threads they are facts of the run, and change a picture by rounding. A wish that names
+the facts of another run makes them alike.
+
+References:
+    Chetlur et al. 2014, cuDNN (arXiv 1410.0759). Dao et al. 2022, FlashAttention (arXiv 2205.14135). Ansel et al. 2024,
+    PyTorch 2 (ASPLOS 2024). The gains of compiling are those published for FLUX.1-dev and SDXL on an H100.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from promptlab.errors import PromptlabError, nearest
+from promptlab.generator.models.capabilities import Capability
+from promptlab.generator.models.estimate import denoising_flop
+
+__all__ = [
+    "COMPILE",
+    "KERNELS",
+    "Speed",
+    "Wish",
+    "at_work",
+    "attention_shape",
+    "compiled",
+    "equip",
+    "fastest",
+    "in_channels_last",
+    "kernel_order",
+    "kernel_seconds",
+    "kernels",
+    "repays",
+]
+
+Compiled = Literal["off", "whole", "blocks"]
+
+KERNELS = ("flash", "cudnn", "efficient", "math")
+"""Kernels of attention; of those that are about as fast, the first is taken."""
+COMPILE = ("auto", "on", "off")
+AS_FAST = 1.1
+"""Times of a short measurement within so much of each other are equal: else two runs would often choose differently."""
+ROWS = 2
+"""Rows of the attention that is measured."""
+GAIN: dict[str, tuple[float, float, float]] = {"whole": (200e12, 0.20, 100.0), "blocks": (312e12, 0.33, 10.0)}
+"""FLOP a second of an uncompiled denoiser on an H100, share of its time that compiling saves, seconds to compile."""
+SHAPES = 2
+"""Shapes of batches that a run compiles for: in two passes and in one."""
+RECOMPILE_LIMIT = 64
+"""Shapes before torch would silently go on uncompiled."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What was asked for. `pictures` are how many are to be made, None if unknown.
+
+    Raises PromptlabError for words that are not known.
+    """
+
+    compile: str = "auto"
+    attention: str = "auto"
+    channels_last: bool | None = None
+    pictures: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, given, known in (
+            ("compile", self.compile, COMPILE),
+            ("attention", self.attention, ("auto", "default", *KERNELS)),
+        ):
+            if given not in known:
+                raise PromptlabError(f"no {name} {given!r}: choose from {', '.join(known)}{nearest(given, known)}")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What was chosen. `attention` "default" is torch's own order of kernels."""
+
+    channels_last: bool = False
+    attention: str = "default"
+    compile: Compiled = "off"
+
+    def facts(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+# Decisions.
+
+
+def in_channels_last(asked: bool | None, device: str) -> bool:
+    """Whether convolutions get their weights in channels-last order."""
+    return device == "cuda" if asked is None else asked
+
+
+def fastest(seconds: Mapping[str, float]) -> str:
+    """The kernel to take: of those as fast as the best, the first of KERNELS; "default" where none was measured."""
+    if not seconds:
+        return "default"
+    best = min(seconds.values())
+    return next(name for name in KERNELS if name in seconds and seconds[name] <= AS_FAST * best)
+
+
+def repays(pictures: int, flop: float, kind: str) -> bool:
+    """Whether compiling saves more time over `pictures` of so many FLOP each than it takes."""
+    speed, saved, cost = GAIN[kind]
+    return pictures * flop / speed * saved > SHAPES * cost
+
+
+def compiled(asked: str, device: str, pictures: int | None, flop: float, blocks: bool, able: bool) -> Compiled:
+    """How to compile the denoiser.
+
+    Args:
+        asked: one of COMPILE.
+        flop: of one picture.
+        blocks: whether the denoiser names repeated blocks, which compile in a tenth of the time.
+        able: whether a compiler for the device is here.
+
+    Raises PromptlabError where compiling is asked for and there is no compiler.
+    """
+    kind: Compiled = "blocks" if blocks else "whole"
+    if asked == "on":
+        if not able:
+            raise PromptlabError("compile: on, but there is no Triton here, which torch.compile needs on a GPU")
+        return kind
+    wanted = asked == "auto" and device == "cuda" and able and pictures is not None and repays(pictures, flop, kind)
+    return kind if wanted else "off"
+
+
+def kernel_order(name: str) -> tuple[str, ...]:
+    """`name` first, the others where it cannot; "math" can everything, so it stays alone."""
+    return ("math",) if name == "math" else (name, *(other for other in KERNELS if other != name))
+
+
+# What they rest on.
+
+
+def attention_shape(denoiser: Any, height: int, width: int, text: int) -> tuple[int, int, int]:
+    """Heads, tokens and width of a head of the largest self-attention, for latents of height x width.
+
+    A U-Net's is that of its first level with attention; a transformer's sees all patches and `text` tokens.
+    """
+    for level, block in enumerate(getattr(denoiser, "down_blocks", ())):
+        if getattr(block, "attentions", None):
+            own = block.attentions[0].transformer_blocks[0].attn1
+            return own.heads, -(-height // 2**level) * -(-width // 2**level), own.to_q.out_features // own.heads
+    config = denoiser.config
+    heads = config.get("num_attention_heads") or config["n_heads"]
+    head = config.get("attention_head_dim") or config["dim"] // heads
+    return heads, height * width // 4 + text, head
+
+
+def kernel_seconds(shape: tuple[int, int, int], device: Any, dtype: Any, repeats: int = 5) -> dict[str, float]:
+    """Seconds of one attention of `shape` (heads, tokens, width of a head) by each kernel that runs here."""
+    import torch
+    from torch.nn.functional import scaled_dot_product_attention
+
+    heads, tokens, head = shape
+    found: dict[str, float] = {}
+    q, k, v = (torch.randn(ROWS, heads, tokens, head, device=device, dtype=dtype) for _ in range(3))
+    # Beside the others, math is slow and takes memory that grows with the square of the tokens.
+    names = KERNELS[:-1] if device.type == "cuda" else KERNELS
+    for name in names:
+        try:
+            with warnings.catch_warnings(), kernels((name,)), torch.no_grad():
+                warnings.simplefilter("ignore")  # torch says at length why a kernel cannot run
+                times = []
+                for _ in range(repeats + 1):
+                    began = time.perf_counter()
+                    scaled_dot_product_attention(q, k, v)
+                    if device.type == "cuda":
+                        torch.cuda.synchronize(device)
+                    times.append(time.perf_counter() - began)
+                found[name] = min(times[1:])
+        except RuntimeError:  # no such kernel for this device, dtype or shape
+            continue
+    return found
+
+
+@contextmanager
+def kernels(names: tuple[str, ...]) -> Iterator[None]:
+    """Inside, attention runs by these kernels, the first that can."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    known = {
+        "flash": SDPBackend.FLASH_ATTENTION,
+        "cudnn": SDPBackend.CUDNN_ATTENTION,
+        "efficient": SDPBackend.EFFICIENT_ATTENTION,
+        "math": SDPBackend.MATH,
+    }
+    with sdpa_kernel([known[name] for name in names], set_priority=True):
+        yield
+
+
+# What they change.
+
+
+def equip(pipe: Any, able: Capability, wish: Wish, backend: str = "inductor") -> Speed:
+    """Decide, and change the pipeline, which is on its device already. `backend` is torch.compile's.
+
+    Raises PromptlabError where compiling is asked for and cannot be.
+    """
+    import torch
+
+    device, denoiser = pipe.device, getattr(pipe, able.family.denoiser)
+    unet = able.family.denoiser == "unet"
+    own = able.settings
+    attention = wish.attention
+    if attention == "auto":
+        attention = "default"
+        if device.type == "cuda":
+            text = max((reader.limit or 77 for reader in able.readers), default=0)
+            shape = attention_shape(denoiser, own.height // able.factor, own.width // able.factor, text)
+            attention = fastest(kernel_seconds(shape, device, denoiser.dtype))
+    size = sum(p.numel() for p in denoiser.parameters())
+    here = device.type != "cuda" or importlib.util.find_spec("triton") is not None
+    blocks = bool(getattr(denoiser, "_repeated_blocks", None)) and not unet
+    flop = denoising_flop(able, size, own)
+    chosen = Speed(
+        in_channels_last(wish.channels_last, device.type),
+        attention,
+        compiled(wish.compile, device.type, wish.pictures, flop, blocks, here),
+    )
+    if chosen.channels_last:
+        for part in (pipe.vae, *([denoiser] if unet else [])):
+            if all(p.dim() < 5 for p in part.parameters()):  # Qwen's autoencoder knows time, which this order does not
+                part.to(memory_format=torch.channels_last)
+    if chosen.compile != "off":
+        import torch._dynamo.config as dynamo
+
+        dynamo.recompile_limit = max(dynamo.recompile_limit, RECOMPILE_LIMIT)
+        if chosen.compile == "blocks":
+            denoiser.compile_repeated_blocks(fullgraph=True, dynamic=False, backend=backend)
+        else:
+            # The function inside: hooks on the module come and go with every batch, and each would compile it anew.
+            denoiser.forward = torch.compile(denoiser.forward, dynamic=False, backend=backend)
+    return chosen
+
+
+@contextmanager
+def at_work(speed: Speed, watched: bool = False) -> Iterator[None]:
+    """Inside, the pipeline runs as chosen; uncompiled where its attention is `watched`.
+
+    Raises PromptlabError where the compiler fails, so that no picture is called an error for it.
+    """
+    with ExitStack() as stack:
+        if speed.attention != "default":
+            stack.enter_context(kernels(kernel_order(speed.attention)))
+        if speed.compile == "off":
+            yield
+            return
+        import torch
+        from torch._dynamo.exc import TorchDynamoException
+
+        if watched:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        try:
+            yield
+        except TorchDynamoException as error:
+            why = str(error).strip().partition("\n")[0][:200]
+            raise PromptlabError(f"the denoiser cannot be compiled here ({why}); go on with --compile off") from error

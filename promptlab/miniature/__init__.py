@@ -1,0 +1,1 @@
+"""The miniature: a small latent-diffusion world whose truth is known, because promptlab draws it."""

@@ -1,0 +1,1 @@
+"""Statistics of paired prompt studies: effects with intervals, calibration of probes, power, mixed models."""

@@ -1,0 +1,242 @@
+"""Estimates whose unit of inference is the prompt.
+
+Pictures of one prompt resemble each other, so n pictures are not n independent facts: a test that counts pictures finds
+differences that are not there (`promptlab.stats.simulations` shows how many). Here every number is first averaged
+within its prompt (its *group*), and only prompts are resampled, flipped or counted.
+
+    a, b     the two arms of a contrast; every difference is a minus b, as in `scipy.stats.ttest_rel`
+    d_j      mean over the seeds of prompt j of (a - b), both arms at the same seed, hence from the same initial noise
+    estimate the mean of d_j: each prompt weighs the same, however many seeds it kept
+    dz       mean(d_j) / sd(d_j)
+
+A value that is None or NaN was not measured. Its pair (its picture, in `mean_interval`) is dropped and counted, and a
+prompt left with nothing drops out; an infinite value is refused. What the data cannot give is None, with a reason.
+The seeds are taken as given: the interval speaks of other prompts at these seeds, not of other seeds.
+
+References:
+    `promptlab.stats.resampling` for the bootstrap and the sign flips.
+    Probable Inference, the Law of Succession, and Statistical Inference, Wilson 1927.
+
+Intervals from what a database has added up: sums and counts of each prompt in place of one row a picture.
+
+    total, n    sum of the values of a prompt's pictures, and how many they are
+    rate        whether every value is 0 or 1
+
+The same as `stats.mean_interval` of the pictures themselves: where prompts weigh the same, only the mean of each
+matters; where pictures do, or there is one prompt, rates are spelled out again, picture by picture. Ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import special
+
+from promptlab.stats.resampling import Floats, Groups, Values, bca, numbers_of, pair_prompts, positions_of, sign_flip
+
+__all__ = ["Effect", "Interval", "interval_of_rates", "interval_of_totals", "mean_interval", "paired_effect", "wilson"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean or rate with its interval. `n` values of `n_groups` prompts were used, `n_dropped` were not measured.
+
+    `estimate`, `low`, `high` are None where the data cannot give them; `reason` says why, or what to beware of.
+    """
+
+    estimate: float | None
+    low: float | None
+    high: float | None
+    n_groups: int
+    n: int
+    n_dropped: int
+    method: str
+    confidence: float = 0.95
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A paired difference a - b over prompts. None where the data cannot give a number; `reason` says why.
+
+    Attributes:
+        estimate, low, high: mean of the prompts' differences and its interval.
+        p: two-sided sign-flip permutation p of "the differences are symmetric about 0".
+        dz: mean over standard deviation of the prompts' differences.
+        mean_a, mean_b: the arms' means over the same prompts and pairs.
+        seed_correlation: correlation of a and b at shared seeds within prompts: what same-seed pairing buys.
+        n_dropped: pairs dropped because an arm was not measured.
+    """
+
+    estimate: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    n_groups: int
+    n_pairs: int
+    n_dropped: int
+    dz: float | None
+    mean_a: float | None
+    mean_b: float | None
+    seed_correlation: float | None
+    method: str
+    confidence: float = 0.95
+    reason: str | None = None
+
+
+def paired_effect(
+    values_a: Values,
+    values_b: Values,
+    groups: Groups,
+    seeds: Groups | None = None,
+    *,
+    rng: np.random.Generator,
+    resamples: int = 10_000,
+    confidence: float = 0.95,
+) -> Effect:
+    """The difference a - b, paired at shared seeds and averaged within prompts; arguments as in `pair_prompts`.
+
+    No pair: everything None. One prompt: the estimate alone. All prompts alike: an interval of no width, with a reason.
+    """
+    pairs = pair_prompts(values_a, values_b, groups, seeds)
+    d = pairs.difference
+    n = len(d)
+    low = high = p = dz = None
+    method, reason = "none", None
+    if n == 0:
+        reason = "no pair was measured in both arms"
+    elif n == 1:
+        reason = "one prompt: an interval and a p-value need at least 2"
+    else:
+        low, high, method = bca(d, rng=rng, resamples=resamples, confidence=confidence)
+        p, exact = sign_flip(d, rng=rng, resamples=resamples)
+        method += "; sign flips, exact" if exact else f"; sign flips, {resamples} drawn"
+        spread = float(d.std(ddof=1))
+        if method.startswith("degenerate"):
+            reason = "every prompt shows the same difference: the data give the interval no width"
+        else:
+            dz = float(d.mean()) / spread
+            if n < 6:
+                reason = f"{n} prompts: no sign-flip p can be below {2 / 2**n:.3g}, and the interval is rough"
+    return Effect(
+        estimate=float(d.mean()) if n else None,
+        low=low,
+        high=high,
+        p=p,
+        n_groups=n,
+        n_pairs=pairs.n_pairs,
+        n_dropped=pairs.n_dropped,
+        dz=dz,
+        mean_a=float(pairs.a.mean()) if n else None,
+        mean_b=float(pairs.b.mean()) if n else None,
+        seed_correlation=pairs.seed_correlation,
+        method=method,
+        confidence=confidence,
+        reason=reason,
+    )
+
+
+def mean_interval(
+    values: Values,
+    groups: Groups,
+    *,
+    rng: np.random.Generator,
+    resamples: int = 10_000,
+    confidence: float = 0.95,
+    weigh: Literal["prompts", "images"] = "prompts",
+) -> Interval:
+    """A mean or a rate (values 0 and 1) with a bootstrap over prompts.
+
+    `weigh` says what weighs the same: each prompt, or each picture ("of all pictures with both objects").
+    A rate takes Wilson's interval where resampling sees no spread: with one prompt (over its pictures; it speaks of
+    this prompt alone) and with all pictures alike (over prompts, as if each were one picture).
+    """
+    if weigh not in ("prompts", "images"):
+        raise ValueError(f"weigh is {weigh!r}: 'prompts' or 'images' is allowed")
+    given = numbers_of(values, "values")
+    if len(given) != len(groups):
+        raise ValueError(f"every value needs its prompt: {len(given)} values, {len(groups)} groups")
+    index = positions_of(groups)[1]
+    kept = ~np.isnan(given)
+    x, index = given[kept], np.unique(index[kept], return_inverse=True)[1]
+    n_groups, n_dropped = len(np.unique(index)), int((~kept).sum())
+    if not len(x):
+        return Interval(None, None, None, 0, 0, n_dropped, "none", confidence, "no value was measured")
+    counts = np.bincount(index).astype(np.float64)
+    means = np.bincount(index, weights=x) / counts
+    estimate = float(means.mean() if weigh == "prompts" else x.mean())
+    low: float | None
+    high: float | None
+    is_rate = bool(np.isin(x, (0.0, 1.0)).all())
+    reason = None
+    if n_groups == 1 and is_rate:
+        low, high = wilson(int(x.sum()), len(x), confidence=confidence)
+        method, reason = "Wilson over images", "one prompt: the interval speaks of this prompt alone"
+    elif n_groups == 1:
+        low = high = None
+        method, reason = "none", "one prompt: an interval over prompts needs at least 2"
+    elif is_rate and np.ptp(x) == 0:
+        low, high = wilson(int(x[0]) * n_groups, n_groups, confidence=confidence)
+        method, reason = "Wilson over prompts", "all pictures alike: each prompt counts as one"
+    else:
+        low, high, method = bca(
+            means, counts if weigh == "images" else None, rng=rng, resamples=resamples, confidence=confidence
+        )
+        if method == "degenerate":
+            reason = "every prompt has the same mean: the data give the interval no width"
+    return Interval(estimate, low, high, n_groups, len(x), n_dropped, method, confidence, reason)
+
+
+def wilson(k: int, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval for `k` successes in `n` independent trials, 0 <= k <= n, n >= 1."""
+    if n < 1 or not 0 <= k <= n:
+        raise ValueError(f"{k} successes of {n}: 0 <= k <= n and n >= 1 are allowed")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}: a share between 0 and 1, such as 0.95, is allowed")
+    z = float(special.ndtri((1 + confidence) / 2))
+    centre = (k + z * z / 2) / (n + z * z)
+    half = z / (n + z * z) * float(np.sqrt(k * (n - k) / n + z * z / 4))
+    return (0.0 if k == 0 else centre - half, 1.0 if k == n else centre + half)
+
+
+def interval_of_rates(
+    hits: Sequence[int] | Floats,
+    counts: Sequence[int] | Floats,
+    *,
+    rng: np.random.Generator,
+    resamples: int = 2000,
+    weigh: Literal["prompts", "images"] = "prompts",
+) -> Interval:
+    """A rate: `hits` of `counts` pictures of each prompt, both (prompts,). Prompts without pictures drop out.
+
+    `n` of the result counts prompts where their means are all that matters.
+    """
+    k, n = (np.asarray(side, dtype=np.int64) for side in (hits, counts))
+    k, n = k[n > 0], n[n > 0]
+    if weigh == "prompts" and len(n) > 1:
+        return mean_interval(k / n, np.arange(len(n)), rng=rng, resamples=resamples)
+    values = np.repeat(np.tile([1.0, 0.0], len(n)), np.column_stack([k, n - k]).ravel())
+    return mean_interval(values, np.repeat(np.arange(len(n)), n), rng=rng, resamples=resamples, weigh=weigh)
+
+
+def interval_of_totals(
+    totals: Sequence[float] | Floats,
+    counts: Sequence[int] | Floats,
+    rates: Sequence[bool],
+    *,
+    rng: np.random.Generator,
+    resamples: int = 2000,
+) -> Interval:
+    """A mean over prompts; each argument (prompts,), every count at least 1. If they are no rates, `n` counts prompts.
+
+    Raises ValueError for a count of 0.
+    """
+    sums, n = np.asarray(totals, dtype=np.float64), np.asarray(counts, dtype=np.int64)
+    if (n < 1).any():
+        raise ValueError("a prompt without a picture has no mean: leave it out")
+    if all(rates):
+        return interval_of_rates(np.rint(sums).tolist(), n.tolist(), rng=rng, resamples=resamples)
+    return mean_interval(sums / n, np.arange(len(n)), rng=rng, resamples=resamples)

@@ -1,0 +1,107 @@
+"""Whether a design finds what it must: counted by hand, refused with advice that holds, silent where nobody asked."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from promptlab.cli.app import app
+from promptlab.errors import StudyError
+from promptlab.run.plan import families_of, plan_facts, plan_study, power_table
+from promptlab.stats.power import smallest_detectable
+from promptlab.study import Study, parse_study
+
+STUDY = """\
+name: detecting
+question: Can this find what it looks for?
+backend: renderer
+prompt:
+  template: "a photo of {{first}} and {{second}}"
+  objects: {{first: {{noun: "{{a}}", colour: red}}, second: {{noun: chair, colour: blue}}}}
+axes:
+  a: [cup, car, hat, ball, box, tree]
+  order: {{order: [first, second]}}
+  guidance_scale: [1, 5]
+exclude: [{{a: hat, guidance_scale: 5}}]
+seeds: {seeds}
+probes: [binding, exposure]
+contrasts:
+  - {{name: order, measure: {measure}, axis: order, levels: ["second, first", "first, second"], family: {family}{more}}}
+"""
+
+
+def study(more: str = "", measure: str = "binding.correct", family: str = "exploratory", seeds: int = 4) -> Study:
+    return parse_study(STUDY.format(more=more, measure=measure, family=family, seeds=seeds))
+
+
+def study_any() -> Study:
+    text = STUDY.format(more="", measure="binding.correct", family="exploratory", seeds=1)
+    return parse_study(text.split("contrasts:")[0])
+
+
+def test_families_are_those_that_pair() -> None:
+    plan = plan_study(study(), None)
+    contrast = plan.study.contrasts[0]
+    assert plan.groups == 6 and families_of(contrast, plan.cells) == 6
+    assert families_of(contrast.model_copy(update={"where": {"guidance_scale": 5}}), plan.cells) == 5
+    across = contrast.model_copy(update={"axis": "guidance_scale", "levels": (1, 5.0)})
+    assert families_of(across, plan.cells) == 5
+
+
+def test_a_design_that_cannot_is_refused_with_one_that_can() -> None:
+    with pytest.raises(StudyError) as caught:
+        plan_study(study(", detect: 0.2"), None)
+    said = str(caught.value)
+    assert caught.value.exit_code == 2 and re.match(r"study.yaml:\d+:\d+: ", said)
+    able = smallest_detectable(6, 4)
+    assert able is not None and f"{able:.2f} or more" in said and "6 prompt families, 4 seeds" in said
+    n = int(re.search(r"take (\d+) families", said)[1])  # type: ignore[index]
+    enough, less = smallest_detectable(n, 4), smallest_detectable(n - 1, 4)
+    assert enough is not None and less is not None and enough <= 0.2 < less
+    m = int(re.search(r"or (\d+) seeds", said)[1])  # type: ignore[index]
+    enough, less = smallest_detectable(6, m), smallest_detectable(6, m - 1)
+    assert enough is not None and less is not None and enough <= 0.2 < less
+
+
+def test_a_design_that_can_is_planned_and_an_old_run_is_scored() -> None:
+    assert plan_study(study(", detect: 0.9"), None).study.contrasts[0].detect == 0.9
+    assert plan_study(study(", detect: 0.01"), None, make=False).cells
+
+
+def test_what_no_seeds_can_find_says_so() -> None:
+    # the sd of the effect over prompts alone keeps 6 families from it
+    with pytest.raises(StudyError, match=r"it would take \d+ families(\n|$)"):
+        plan_study(study(", detect: 0.05"), None)
+
+
+def test_only_rates_can_be_promised() -> None:
+    with pytest.raises(StudyError, match=r"exposure\.mean_luma is no rate"):
+        plan_study(study(", detect: 0.2", "exposure.mean_luma"), None)
+
+
+@pytest.mark.parametrize("value", ["0", "1", "-0.1", "much"])
+def test_detect_is_a_share(value: str) -> None:
+    with pytest.raises(StudyError, match="detect"):
+        study(f", detect: {value}")
+
+
+def test_the_table_of_a_plan() -> None:
+    table = power_table(6, 4)
+    assert [(one.families, one.seeds) for one in table] == [(6, 4), (6, 8), (12, 4), (12, 8), (24, 4), (24, 8)]
+    assert all(one.detectable == smallest_detectable(one.families, one.seeds) for one in table)
+    facts = plan_facts(plan_study(study(), None))
+    assert facts["power"][0] == {"families": 6, "seeds": 4, "detectable": smallest_detectable(6, 4)}
+    assert plan_study(study_any(), None).power == ()
+
+
+def test_simulate_shows_why_the_prompt_is_the_unit() -> None:
+    command = ["simulate", "--studies", "60", "--seeds", "1", "--seeds", "16", "--json"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    one, many = json.loads(done.stdout)
+    assert many["over_pictures"] > 0.2 > many["over_prompts"] and one["seeds"] == 1
+    assert many["over_prompts_low"] <= 0.05 <= many["over_prompts_high"]
+    assert "over pictures" in CliRunner().invoke(app, [*command[:-1]]).stdout

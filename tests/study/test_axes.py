@@ -1,0 +1,275 @@
+"""Axes: exact levels in exact order, counts without enumeration, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from places import LISTS
+from promptlab.miniature.tokenizer import write_tokenizer
+from promptlab.records import Level
+from promptlab.study.axes import KINDS, AnyAxis
+from promptlab.study.axes.axis import Axis
+from promptlab.study.axes.lengths import TokenLength
+from promptlab.study.prompts import Draft, PromptSpec, render
+from promptlab.study.strict_yaml import Mistake
+from promptlab.study.tokens import Tokens, open_tokens
+
+READ: TypeAdapter[Any] = TypeAdapter(AnyAxis)
+SPEC = PromptSpec.model_validate(
+    {
+        "template": "{lead}, {first} and {second}, {tail}",
+        "objects": {"first": {"noun": "cup", "colour": "red"}, "second": {"noun": "chair", "colour": "blue"}},
+        "phrases": {"lead": "at night", "tail": "glossy"},
+    }
+)
+EXAMPLES: dict[str, Any] = {
+    "values": ["red", "green"],
+    "range": {"range": {"start": 0, "stop": 2, "step": 1}},
+    "zip": {"zip": [{"noun": "cup", "colour": "red"}, {"noun": "car", "colour": "blue"}]},
+    "order": {"order": ["first", "second"]},
+    "position": {"position": {"of": "tail", "among": ["lead", "first", "second", "tail"]}},
+    "paraphrase": {"paraphrase": ["a photo of", "a picture of"]},
+    "ladder": {"ladder": ["shiny", "on a table"], "control": True},
+    "tokens": {"tokens": {"to": [40, 100], "needle": "second", "at": [20, 30]}},
+    "swap": {"swap": ["first", "second"]},
+    "alone": {"alone": ["first", "second"]},
+    "prompts": {"prompts": str(LISTS / "colours.txt")},
+}
+
+
+def axis(given: Any) -> Axis:
+    read = READ.validate_python(given)
+    assert isinstance(read, Axis)
+    return read
+
+
+def levels(given: Any, name: str = "x") -> list[Level]:
+    return [point[0][1] for point in axis(given).points(name)]
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Tokens:
+    path = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(Path(path))
+    return open_tokens(path)
+
+
+def test_every_kind_has_an_example() -> None:
+    assert list(EXAMPLES) == list(KINDS)
+
+
+@pytest.mark.parametrize("kind", EXAMPLES)
+def test_laws(kind: str) -> None:
+    it = axis(EXAMPLES[kind])
+    points = list(it.points("x"))
+    assert it.kind == kind
+    assert it.count() == len(points) == len(set(points))
+    assert points == list(it.points("x"))
+    assert all(tuple(column for column, _ in point) == it.columns("x") for point in points)
+    assert it.columns("x")[0] == "x"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"start": 0, "stop": 1, "step": 0.1}, [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1]),
+        ({"start": 1, "stop": 8, "step": 3}, [1, 4, 7]),
+        ({"start": 8, "stop": 1, "step": -3.5}, [8, 4.5, 1]),
+        ({"start": 0, "stop": 1, "num": 5}, [0, 0.25, 0.5, 0.75, 1]),
+        ({"start": 10, "stop": 30, "num": 3}, [10, 20, 30]),
+        ({"start": 5, "stop": 5, "step": 1}, [5]),
+    ],
+)
+def test_ranges_are_exact(given: dict[str, float], expected: list[float]) -> None:
+    assert levels({"range": given}) == expected
+
+
+def test_whole_numbers_stay_whole_and_guidance_is_one_number() -> None:
+    assert [type(v) for v in levels({"range": {"start": 10, "stop": 30, "num": 3}}, "num_inference_steps")] == [int] * 3
+    assert [repr(v) for v in levels([1, 5.0, 7.5], "guidance_scale")] == ["1.0", "5.0", "7.5"]
+
+
+def test_counting_never_enumerates() -> None:
+    assert axis({"range": {"start": 0, "stop": 10**9, "step": 0.001}}).count() == 10**12 + 1
+    assert axis({"range": {"start": 0, "stop": 1, "num": 10**9}}).count() == 10**9
+    assert axis({"order": [f"p{i}" for i in range(12)]}).count() == 479001600
+
+
+def test_zip_by_rows_and_by_columns() -> None:
+    by_rows = axis({"zip": [{"noun": "cup", "colour": "red"}, {"colour": "blue", "noun": "car"}]})
+    by_columns = axis({"zip": {"noun": ["cup", "car"], "colour": ["red", "blue"]}})
+    expected = [
+        (("pair", "cup, red"), ("noun", "cup"), ("colour", "red")),
+        (("pair", "car, blue"), ("noun", "car"), ("colour", "blue")),
+    ]
+    assert list(by_rows.points("pair")) == list(by_columns.points("pair")) == expected
+
+
+def texts(given: Any, tokens: Tokens | None = None, spec: PromptSpec = SPEC, name: str = "x") -> list[str]:
+    it, found = axis(given), []
+    for point in it.points(name):
+        draft = Draft()
+        it.apply(name, point, draft, tokens, spec)
+        if isinstance(it, TokenLength):
+            it.pad(point, draft, tokens, spec)
+        found.append(render(spec, draft).text)
+    return found
+
+
+def test_word_order() -> None:
+    assert levels(EXAMPLES["order"]) == ["first, second", "second, first"]
+    assert levels({"order": ["a", "b", "c"]}) == ["a, b, c", "a, c, b", "b, a, c", "b, c, a", "c, a, b", "c, b, a"]
+    assert texts(EXAMPLES["order"]) == [
+        "at night, a red cup and a blue chair, glossy",
+        "at night, a blue chair and a red cup, glossy",
+    ]
+    # The level says who is mentioned first, whatever the order in which the axis lists them.
+    assert texts({"order": ["second", "first"]})[0] == "at night, a blue chair and a red cup, glossy"
+
+
+def test_position() -> None:
+    assert levels(EXAMPLES["position"]) == [1, 2, 3, 4]
+    assert texts(EXAMPLES["position"]) == [
+        "glossy, at night and a red cup, a blue chair",
+        "at night, glossy and a red cup, a blue chair",
+        "at night, a red cup and glossy, a blue chair",
+        "at night, a red cup and a blue chair, glossy",
+    ]
+    assert levels({"position": {"of": "a", "among": ["a", "b", "c"], "at": [3, 1]}}) == [3, 1]
+
+
+def test_ladder_beside_filler_of_the_same_length(tokens: Tokens) -> None:
+    spec = PromptSpec(template="a cup, {x}")
+    it = axis({"ladder": ["shiny", "on a table"]})
+    assert levels({"ladder": ["shiny", "on a table"]}) == [0, 1, 2]
+    assert texts({"ladder": ["shiny", "on a table"]}, spec=spec) == [
+        "a cup",
+        "a cup, shiny",
+        "a cup, shiny, on a table",
+    ]
+    assert not it.counts_tokens
+    words = texts(EXAMPLES["ladder"], spec=spec)
+    assert words[:3] == ["a cup", "a cup", "a cup, shiny"]
+    assert [len(text.split()) for text in words] == [2, 2, 3, 3, 6, 6]
+    exact = {**EXAMPLES["ladder"], "match": "tokens"}
+    assert axis(exact).counts_tokens
+    lengths = [tokens.length(text) for text in texts(exact, tokens, spec)]
+    assert lengths[::2] == lengths[1::2]
+    with pytest.raises(Mistake, match="tokenizer is not at hand"):
+        texts(exact, None, spec)
+    with pytest.raises(Mistake, match="these phrases cannot make 1 word"):
+        texts({**EXAMPLES["ladder"], "filler": "two words"}, None, spec)
+
+
+def test_token_length_and_needle_are_exact(tokens: Tokens) -> None:
+    it = axis(EXAMPLES["tokens"])
+    assert it.columns("length") == ("length", "length_at")
+    assert [tuple(level for _, level in p) for p in it.points("x")] == [(40, 20), (40, 30), (100, 20), (100, 30)]
+    assert isinstance(it, TokenLength)
+    for point in it.points("x"):
+        draft = Draft()
+        it.apply("x", point, draft, tokens, SPEC)
+        it.pad(point, draft, tokens, SPEC)
+        prompt = render(SPEC, draft)
+        spans = tokens.spans(prompt)
+        assert spans.total == point[0][1]
+        assert next(p.first for p in spans.phrases if p.name == "second") == point[1][1]
+        assert {p.role for p in prompt.phrases if p.name.startswith("x.")} == {"filler"}
+        assert prompt.swapped is not None
+
+
+@pytest.mark.parametrize("to", range(3, 40))
+def test_every_length_can_be_made(to: int, tokens: Tokens) -> None:
+    (text,) = texts({"tokens": {"to": to}}, tokens, PromptSpec(template="cup"))
+    assert tokens.length(text) + 2 == to
+
+
+def test_the_text_of_padding(tokens: Tokens) -> None:
+    spec = PromptSpec.model_validate({"template": "{thing}", "objects": {"thing": {"noun": "cup", "colour": "red"}}})
+    assert texts({"tokens": {"to": [5, 6, 16]}}, tokens, spec) == [
+        "a red cup",
+        "a red cup lovely",
+        "a red cup, made with great care, part of a long series",
+    ]
+    given = {"tokens": {"to": 13, "needle": "thing", "at": 6, "filler": "made with great care, nice, so nice"}}
+    assert texts(given, tokens, spec) == ["made with great care, a red cup, so nice"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"to": 5}, "allowed: at least 14, which this prompt needs"),
+        ({"to": 40, "needle": "second", "at": 3}, "allowed: at least 8, where it stands without filler"),
+        ({"to": 40, "needle": "second", "at": 39}, "given 40 tokens; allowed: at least"),
+        ({"to": 40, "filler": "only of four words"}, "these phrases cannot make"),
+    ],
+)
+def test_lengths_that_cannot_be(given: dict[str, Any], message: str, tokens: Tokens) -> None:
+    with pytest.raises(Mistake, match=message):
+        texts({"tokens": given}, tokens)
+
+
+def test_paraphrases_fill_their_slot_and_stay_in_the_family() -> None:
+    spec = PromptSpec.model_validate({**SPEC.model_dump(mode="json"), "template": "{x} {first} and {second}"})
+    said = texts(EXAMPLES["paraphrase"], spec=spec)
+    assert said == [f"{lead} a red cup and a blue chair" for lead in ("a photo of", "a picture of")]
+    assert axis(EXAMPLES["paraphrase"]).manipulates
+
+
+def test_swap_and_alone() -> None:
+    assert levels(EXAMPLES["swap"]) == ["as_written", "swapped"]
+    assert texts(EXAMPLES["swap"])[1] == "at night, a blue cup and a red chair, glossy"
+    assert levels(EXAMPLES["alone"]) == ["together", "first", "second"]
+    assert texts(EXAMPLES["alone"])[1:] == ["at night, a red cup, glossy", "at night, a blue chair, glossy"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        5,
+        "red",
+        None,
+        [],
+        {},
+        {"rnage": {}},
+        {"order": ["a", "b"], "swap": ["a", "b"]},
+        {"order": ["a"]},
+        {"order": ["a"] * 13},
+        {"range": {"start": 0, "stop": 1}},
+        {"range": {"start": 0, "stop": 1, "step": 1, "num": 2}},
+        {"range": {"start": 0, "stop": 1, "step": 0}},
+        {"range": {"start": 0, "stop": 1, "step": -1}},
+        {"range": {"start": 0, "stop": "1", "step": 1}},
+        {"range": {"start": 0, "stop": 1, "num": 1}},
+        {"range": {"start": 1, "stop": 1, "num": 5}},
+        {"range": {"start": True, "stop": 1, "num": 5}},
+        {"zip": []},
+        {"zip": {}},
+        {"zip": {"a": [1], "b": [1, 2]}},
+        {"zip": [{"a": 1}, {"b": 1}]},
+        {"zip": [{"a": 1, "b": 1}, {"b": 1}]},
+        {"zip": 5},
+        {"position": {"of": "a"}},
+        {"position": {"of": "a", "among": ["a", "b"], "at": [0]}},
+        {"paraphrase": ["a photo of"]},
+        {"paraphrase": ["a photo of", " "]},
+        {"ladder": []},
+        {"ladder": [""]},
+        {"ladder": ["a"], "control": "yes"},
+        {"ladder": ["a"], "match": "letters"},
+        {"tokens": {"to": 0}},
+        {"tokens": {"to": 77.5}},
+        {"tokens": {"to": []}},
+        {"swap": ["a", "b", "c"]},
+        {"alone": []},
+        [["a"]],
+        [{"a": 1}],
+    ],
+)
+def test_refused(given: Any) -> None:
+    with pytest.raises(ValidationError):
+        axis(given)

@@ -1,0 +1,16 @@
+"""Where things lie that tests read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+SUPPORT = Path(__file__).resolve().parent
+TESTS = SUPPORT.parent
+ROOT = TESTS.parent
+STUDIES = ROOT / "studies"
+DASHBOARDS = ROOT / "dashboards"
+LISTS = SUPPORT / "lists"
+GOLDEN = SUPPORT / "golden"
+SHARED = ROOT.parent / "shared"
+"""Beside the project where it is developed; absent elsewhere, and tests that read it skip."""
+BENCHMARKS = SHARED / "benchmarks"
