@@ -265,9 +265,9 @@ def ranked(study: str, measure: str, axis: str | None, group: str | None = None)
 @st.cache_data(show_spinner=False, max_entries=50)
 def _won(_: str, study: str, measure: str, axis: str | None, group: str | None) -> Any:
     from promptlab.exchange.export import winner
-    from promptlab.results import Loaded
+    from promptlab.results import Results
 
-    return winner(Loaded(Store(), study), measure, axis, group, ranked(study, measure, axis, group))
+    return winner(Results(Store(), study), measure, axis, group, ranked(study, measure, axis, group))
 
 
 def won(study: str, measure: str, axis: str | None, group: str | None = None) -> Any:
@@ -278,10 +278,10 @@ def won(study: str, measure: str, axis: str | None, group: str | None = None) ->
 @st.cache_data(show_spinner=False, max_entries=50)
 def _for_program(_: str, winner: Any, program: str) -> tuple[str | None, tuple[str, ...]]:
     from promptlab.exchange.export import written
-    from promptlab.results import Loaded
+    from promptlab.results import Results
 
     try:
-        said = written(Loaded(Store(), winner.study), winner, program)
+        said = written(Results(Store(), winner.study), winner, program)
     except PromptlabError as error:
         return None, (str(error),)
     return said.text, said.unsaid

@@ -10,7 +10,7 @@ import streamlit as st
 from frame import begin, choose_family, part, rows
 from gallery import matrix, picture_html, turning
 from listing import listing
-from promptlab.results.queries import chosen_probe
+from promptlab.results.queries import preferred_probe
 
 FEW = 1000  # cells to choose from, of one family five times as many: of more, a browser grows slow
 frame = begin("Compare", "Which of these two is better, and why?")
@@ -107,7 +107,7 @@ def side_by_side(study: str, tier: str) -> None:
         """,
         [study, a, b],
     )
-    judged = judged[judged["probe"] == chosen_probe(judged["probe"])]
+    judged = judged[judged["probe"] == preferred_probe(judged["probe"])]
     outcomes = dict(zip(zip(judged["cell"], judged["seed"], strict=True), judged["label"], strict=True))
     seeds = [f"seed {seed}" for seed in dict.fromkeys(pairs["seed"])]
     html = {

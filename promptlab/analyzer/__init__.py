@@ -1,9 +1,9 @@
 """The loop over missing scores: which pictures a probe has not seen, with which relatives, in batches.
 
-    shot       a cell at a seed: one picture that exists
+    planned    a cell at a seed: one picture that exists
     key        a picture and the prompt whose claims are asked about: what is judged once
-    twin       the shot of the prompt with two attributes exchanged: the same model, settings and seed
-    siblings   the shots of the same prompt, model and settings at the other seeds
+    twin       the image of the prompt with two attributes exchanged: the same model, settings and seed
+    siblings   the images of the same prompt, model and settings at the other seeds
 
 A probe that needs relatives judges a picture anew when one of them is new. One that fails on a batch is asked again
 picture by picture; where it still fails, every measure is None with the reason, and the run goes on. Such scores carry
@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from promptlab.analyzer.probes import Look, Model, Probe
+from promptlab.analyzer.probes import Model, Probe, Sample
 from promptlab.errors import PromptlabError
 from promptlab.records import Cell, Score, Settings
 
-__all__ = ["Key", "Shot", "analyze", "evenly", "missing"]
+__all__ = ["Key", "PlannedImage", "analyze", "evenly", "missing"]
 
 BATCH = 64
 SHELF_BYTES = 256_000_000
@@ -35,7 +35,7 @@ SHELF_BYTES = 256_000_000
 Pixels = NDArray[np.uint8]
 
 
-class Shot(NamedTuple):
+class PlannedImage(NamedTuple):
     """A cell at a seed."""
 
     cell: Cell
@@ -61,17 +61,17 @@ def _made(cell: Cell, text: str) -> _Made:
 class Family:
     """All shots by key, and who is related to whom; a picture that several cells ask the same about counts once."""
 
-    def __init__(self, shots: Iterable[Shot]) -> None:
-        self.shots: dict[Key, Shot] = {}
+    def __init__(self, planned_images: Iterable[PlannedImage]) -> None:
+        self.planned_images: dict[Key, PlannedImage] = {}
         self._seeds: dict[_Made, dict[int, Key]] = defaultdict(dict)
-        for shot in shots:
-            if (key := (shot.image, shot.cell.prompt.id)) not in self.shots:
-                self.shots[key] = shot
-                self._seeds[_made(shot.cell, shot.cell.prompt.text)].setdefault(shot.seed, key)
+        for planned in planned_images:
+            if (key := (planned.image, planned.cell.prompt.id)) not in self.planned_images:
+                self.planned_images[key] = planned
+                self._seeds[_made(planned.cell, planned.cell.prompt.text)].setdefault(planned.seed, key)
 
     def twin(self, key: Key) -> list[Key]:
         """The twin, if there is one."""
-        cell, seed = self.shots[key]
+        cell, seed = self.planned_images[key]
         if cell.prompt.swapped is None:
             return []
         twins = self._seeds.get(_made(cell, cell.prompt.swapped), {})
@@ -79,7 +79,7 @@ class Family:
 
     def siblings(self, key: Key) -> list[Key]:
         """The other seeds, in order."""
-        cell, own = self.shots[key]
+        cell, own = self.planned_images[key]
         return [other for seed, other in sorted(self._seeds[_made(cell, cell.prompt.text)].items()) if seed != own]
 
     def needed(self, probe: Probe, key: Key) -> tuple[list[Key], list[Key]]:
@@ -96,26 +96,29 @@ class Family:
             twin, siblings = self.needed(probe, key)
             return all(one in done or (one[0], None) in done for one in (key, *twin, *siblings))
 
-        return [key for key in self.shots if not old(key)]
+        return [key for key in self.planned_images if not old(key)]
 
 
 def missing(
-    probe: Probe, shots: Iterable[Shot], done: Container[Key] = frozenset(), settled: Container[Key] = frozenset()
-) -> list[Shot]:
+    probe: Probe,
+    planned_images: Iterable[PlannedImage],
+    done: Container[Key] = frozenset(),
+    settled: Container[Key] = frozenset(),
+) -> list[PlannedImage]:
     """The shots that `analyze` would have the probe judge; each key once."""
-    family = Family(shots)
-    return [family.shots[key] for key in family.missing(probe, done) if key not in settled]
+    family = Family(planned_images)
+    return [family.planned_images[key] for key in family.missing(probe, done) if key not in settled]
 
 
-def evenly(shots: Sequence[Shot], n: int) -> list[Shot]:
+def evenly(planned_images: Sequence[PlannedImage], n: int) -> list[PlannedImage]:
     """`n` of the shots that a model here draws, spread evenly over their cells: the first seed of cells, then the next.
 
     Which ones depends on the plan alone, so a run that goes on takes the same.
     """
-    cells: dict[str, list[Shot]] = defaultdict(list)
-    for shot in dict((one.image, one) for one in shots if one.cell.backend == "diffusion").values():
-        cells[shot.cell.id].append(shot)
-    chosen: list[Shot] = []
+    cells: dict[str, list[PlannedImage]] = defaultdict(list)
+    for planned in dict((one.image, one) for one in planned_images if one.cell.backend == "diffusion").values():
+        cells[planned.cell.id].append(planned)
+    chosen: list[PlannedImage] = []
     for turn in range(max(map(len, cells.values()), default=0)):
         there = [own[turn] for own in cells.values() if turn < len(own)]
         left = min(n - len(chosen), len(there))
@@ -125,27 +128,27 @@ def evenly(shots: Sequence[Shot], n: int) -> list[Shot]:
 
 def analyze(
     probe: Probe,
-    shots: Iterable[Shot],
+    planned_images: Iterable[PlannedImage],
     load: Callable[[str], Pixels],
     *,
     done: Container[Key] = frozenset(),
     settled: Container[Key] = frozenset(),
     batch: int = BATCH,
-    model: Callable[[Shot], Model | None] | None = None,
+    model: Callable[[PlannedImage], Model | None] | None = None,
 ) -> Iterator[list[Score]]:
     """All scores of one picture after another, as they are ready: a list is what a store keeps whole.
 
     Args:
-        shots: pictures that exist and are ok, in the order of the plan (seeds of a cell together).
+        planned_images: pictures that exist and are ok, in the order of the plan (seeds of a cell together).
         load: pixels of an image id, uint8 (height, width, 3).
         done: what the probe has scored.
         settled: what it is not asked again in any case, new relatives or not.
-        model: what drew a shot, for probes that need it.
+        model: what drew an image, for probes that need it.
 
     Raises:
         PromptlabError: the probe cannot work at all.
     """
-    family = Family(shots)
+    family = Family(planned_images)
     todo = [key for key in family.missing(probe, done) if key not in settled]
     shelf = Shelf(load)
     for keys in apart(todo, batch):
@@ -153,21 +156,27 @@ def analyze(
 
 
 def judge(
-    probe: Probe, family: Family, keys: Sequence[Key], shelf: Shelf, model: Callable[[Shot], Model | None] | None = None
+    probe: Probe,
+    family: Family,
+    keys: Sequence[Key],
+    shelf: Shelf,
+    model: Callable[[PlannedImage], Model | None] | None = None,
 ) -> Iterator[list[Score]]:
     """All scores of each of `keys`, no picture of which comes twice; what came to grief first. Raises as `analyze`."""
-    looks: list[Look] = []
+    samples: list[Sample] = []
     for key in keys:
         try:
-            looks.append(_look(probe, family, key, shelf))
+            samples.append(_sample(probe, family, key, shelf))
         except Exception as error:
             crashed = _crashed(probe, key[0], "its picture cannot be read", error)
             yield [replace(score, prompt=key[1]) for score in crashed]
     if model is not None and "model" in probe.needs:
-        looks = [replace(look, model=model(family.shots[look.image_id, look.prompt.id])) for look in looks]
-    scores = _judged(probe, looks)
-    for look in looks:
-        yield [replace(score, prompt=look.prompt.id) for score in scores[look.image_id]]
+        samples = [
+            replace(sample, model=model(family.planned_images[sample.image_id, sample.prompt.id])) for sample in samples
+        ]
+    scores = _judged(probe, samples)
+    for sample in samples:
+        yield [replace(score, prompt=sample.prompt.id) for score in scores[sample.image_id]]
 
 
 def apart(keys: Sequence[Key], size: int) -> Iterator[list[Key]]:
@@ -182,10 +191,10 @@ def apart(keys: Sequence[Key], size: int) -> Iterator[list[Key]]:
         yield list(batch.values())
 
 
-def _look(probe: Probe, family: Family, key: Key, shelf: Shelf) -> Look:
-    def bare(one: Key) -> Look:
-        cell, seed = family.shots[one]
-        return Look(one[0], shelf[one[0]], cell.prompt, cell.settings, seed)
+def _sample(probe: Probe, family: Family, key: Key, shelf: Shelf) -> Sample:
+    def bare(one: Key) -> Sample:
+        cell, seed = family.planned_images[one]
+        return Sample(one[0], shelf[one[0]], cell.prompt, cell.settings, seed)
 
     twins, siblings = family.needed(probe, key)
     return replace(bare(key), twin=bare(twins[0]) if twins else None, siblings=tuple(bare(other) for other in siblings))
@@ -210,26 +219,26 @@ class Shelf:
         return pixels
 
 
-def _judged(probe: Probe, looks: Sequence[Look]) -> dict[str, list[Score]]:
+def _judged(probe: Probe, samples: Sequence[Sample]) -> dict[str, list[Score]]:
     try:
-        return _scores(probe, looks)
+        return _scores(probe, samples)
     except PromptlabError:
         raise
     except Exception as error:
-        if len(looks) == 1:
-            return {looks[0].image_id: _crashed(probe, looks[0].image_id, "the probe failed", error)}
+        if len(samples) == 1:
+            return {samples[0].image_id: _crashed(probe, samples[0].image_id, "the probe failed", error)}
     # Outside the except block: a traceback held there would keep the failed batch's memory.
     found: dict[str, list[Score]] = {}
-    for look in looks:
-        found |= _judged(probe, [look])
+    for sample in samples:
+        found |= _judged(probe, [sample])
     return found
 
 
-def _scores(probe: Probe, looks: Sequence[Look]) -> dict[str, list[Score]]:
+def _scores(probe: Probe, samples: Sequence[Sample]) -> dict[str, list[Score]]:
     """The probe's scores by image, checked against what it promised. Raises ValueError for a broken promise."""
-    found: dict[str, list[Score]] = {look.image_id: [] for look in looks}
+    found: dict[str, list[Score]] = {sample.image_id: [] for sample in samples}
     measures = {measure.name: measure for measure in probe.measures}
-    for score in probe.score(looks) if looks else ():
+    for score in probe.score(samples) if samples else ():
         measure = measures.get(score.measure)
         if measure is None or score.image not in found or score.probe != probe.id:
             raise ValueError(f"probe {probe.name!r} gave a score that it did not announce: {score}")

@@ -21,7 +21,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from promptlab.analyzer.probes import Look
+from promptlab.analyzer.probes import Sample
 from promptlab.miniature.drawing import render
 from promptlab.miniature.faults import BINDING_FAULTS, FaultRates, burn, render_with_faults
 from promptlab.miniature.world import COLOURS, NOUNS, POSES, Scene, Thing, sample_scene, swap_colours
@@ -29,7 +29,7 @@ from promptlab.records import Prompt, Settings
 from promptlab.study.prompts import ObjectSpec, PromptSpec
 from promptlab.study.prompts import render as word
 
-__all__ = ["ON_TOP", "SETS", "looks_of", "prompt_of", "scene_of_two"]
+__all__ = ["ON_TOP", "SETS", "prompt_of", "samples_of", "scene_of_two"]
 
 ON_TOP = {"extra": 0.1, "burn": 0.1, "blur": 0.1}
 CELL = 4
@@ -54,16 +54,16 @@ def prompt_of(scene: Scene) -> Prompt:
     return word(PromptSpec(template=" and ".join(f"{{{name}}}" for name in names), objects=objects))
 
 
-def looks_of(name: str, n: int, seed: int = 0) -> Iterator[Look]:
+def samples_of(name: str, n: int, seed: int = 0) -> Iterator[Sample]:
     """`n` looks of a set; picture i is the same whatever `n`. Raises ValueError for a name not in `SETS`."""
     if name not in SETS:
         raise ValueError(f"no set of known truth is called {name!r}; allowed: {', '.join(SETS)}")
     # Burnt pictures are the plain ones, so both draw from one stream.
     stream = zlib.crc32(name.replace("burnt", "plain").encode())
-    return (_look(name, i, np.random.default_rng([seed, stream, i])) for i in range(n))
+    return (_sample(name, i, np.random.default_rng([seed, stream, i])) for i in range(n))
 
 
-def _look(name: str, i: int, rng: np.random.Generator) -> Look:
+def _sample(name: str, i: int, rng: np.random.Generator) -> Sample:
     image = f"{name}-{i}"
     if name in OUTCOME_SETS:
         scene = scene_of_two(rng)
@@ -96,31 +96,31 @@ def scene_of_two(rng: np.random.Generator) -> Scene:
             return scene
 
 
-def _shown(image: str, pixels: np.ndarray, prompt: Prompt, seed: int = 0) -> Look:
+def _shown(image: str, pixels: np.ndarray, prompt: Prompt, seed: int = 0) -> Sample:
     height, width = pixels.shape[:2]
-    return Look(image, pixels, prompt, Settings(height=height, width=width), seed)
+    return Sample(image, pixels, prompt, Settings(height=height, width=width), seed)
 
 
-def _pair(image: str, scene: Scene, *, swapped: bool) -> Look:
+def _pair(image: str, scene: Scene, *, swapped: bool) -> Sample:
     twin = swap_colours(scene)
     shown, twin_shown = (twin, scene) if swapped else (scene, twin)
     other = _shown(f"{image}-twin", render(twin_shown).image, prompt_of(twin))
     return replace(_shown(image, render(shown).image, prompt_of(scene)), twin=other)
 
 
-def _cell(image: str, rng: np.random.Generator, *, alike: bool) -> Look:
+def _cell(image: str, rng: np.random.Generator, *, alike: bool) -> Sample:
     """The first seed of a cell. Every picture shows the noun asked; no colour is asked, so that colours may vary."""
     scene = sample_scene(rng, count=1, pairs="all")
     prompt = word(PromptSpec(template="{first}", objects={"first": ObjectSpec(noun=scene.things[0].noun)}))
-    looks = []
+    samples = []
     for k in range(CELL):
         one = replace(scene, seed=int(rng.integers(2**31)))
         if not alike:
             free = sample_scene(rng, count=1, pairs="all")
             pose = str(rng.choice(POSES)) if scene.things[0].noun == "dog" else None
             one = _with(free, replace(free.things[0], noun=scene.things[0].noun, pose=pose))
-        looks.append(_shown(f"{image}-{k}", render(one).image, prompt, k))
-    return replace(looks[0], siblings=tuple(looks[1:]))
+        samples.append(_shown(f"{image}-{k}", render(one).image, prompt, k))
+    return replace(samples[0], siblings=tuple(samples[1:]))
 
 
 def _with(scene: Scene, thing: Thing) -> Scene:

@@ -42,8 +42,8 @@ from typing import Any
 
 import numpy as np
 
-from promptlab.analyzer.known_truth import ON_TOP, looks_of, prompt_of, scene_of_two
-from promptlab.analyzer.probes import Look, Probe
+from promptlab.analyzer.known_truth import ON_TOP, prompt_of, samples_of, scene_of_two
+from promptlab.analyzer.probes import Probe, Sample
 from promptlab.miniature.faults import FaultRates, render_with_faults
 from promptlab.miniature.world import COLOURS
 from promptlab.progress import Progress, Silent
@@ -149,9 +149,9 @@ _Answers = dict[str, Score]
 
 def _answers(probe: Probe, name: str, n: int, seed: int, told: Progress) -> Iterator[_Answers]:
     """For each picture of a set, the probe's score by measure (the first, where there are several targets)."""
-    looks = looks_of(name, n, seed)
-    while batch := list(islice(looks, BATCH)):
-        found: dict[str, _Answers] = {look.image_id: {} for look in batch}
+    samples = samples_of(name, n, seed)
+    while batch := list(islice(samples, BATCH)):
+        found: dict[str, _Answers] = {sample.image_id: {} for sample in batch}
         for score in probe.score(batch):
             found[score.image].setdefault(score.measure, score)
         told.step(len(batch))
@@ -368,13 +368,13 @@ def recover(
 
 def _said(probe: Probe, rates: dict[str, float], n: int, rng: np.random.Generator) -> Iterator[str | None]:
     """The outcome that the probe says of each of `n` pictures with faults at these rates; it sees pictures alone."""
-    looks = []
+    samples = []
     for i in range(n):
         scene = scene_of_two(rng)
         pixels = render_with_faults(scene, FaultRates(**ON_TOP, **rates), rng)[0].image
         height, width = pixels.shape[:2]
-        looks.append(Look(f"hidden-{i}", pixels, prompt_of(scene), Settings(height=height, width=width), 0))
+        samples.append(Sample(f"hidden-{i}", pixels, prompt_of(scene), Settings(height=height, width=width), 0))
     for start in range(0, n, BATCH):
-        batch = looks[start : start + BATCH]
+        batch = samples[start : start + BATCH]
         said = {score.image: score.label for score in probe.score(batch) if score.measure == "correct"}
-        yield from (said.get(look.image_id) for look in batch)
+        yield from (said.get(sample.image_id) for sample in batch)

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from promptlab.analyzer.judges.scene_parser import Scenes
-from promptlab.analyzer.probes import Look, Need, probe_id
+from promptlab.analyzer.probes import Need, Sample, probe_id
 from promptlab.errors import PromptlabError
 from promptlab.miniature.parser import Found
 from promptlab.records import Measure, Score
@@ -39,12 +39,12 @@ class Traced(ABC):
         """See `Probe.id`."""
         return probe_id(self.name, self.version, {"parser": self._scenes.sha256})
 
-    def score(self, looks: Sequence[Look]) -> Iterator[Score]:
+    def score(self, samples: Sequence[Sample]) -> Iterator[Score]:
         """Scores of each look in turn; the parser reads all their pictures at once."""
-        found = self._scenes.read({look.image_id: look.pixels for look in looks})
-        for look in looks:
-            yield from self._judge(look, found)
+        found = self._scenes.read({sample.image_id: sample.pixels for sample in samples})
+        for sample in samples:
+            yield from self._judge(sample, found)
 
     @abstractmethod
-    def _judge(self, look: Look, found: Mapping[str, tuple[Found, ...]]) -> Iterator[Score]:
+    def _judge(self, sample: Sample, found: Mapping[str, tuple[Found, ...]]) -> Iterator[Score]:
         """Scores of one look; `found` has the things in each picture that could be read."""

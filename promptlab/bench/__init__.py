@@ -272,7 +272,7 @@ def _ratio(name: str, what: str, rates: list[tuple[float, float]], goal: float, 
 
 def _score(repeats: int) -> list[Figure]:
     from promptlab.analyzer import BATCH as LOOKS
-    from promptlab.analyzer.known_truth import looks_of
+    from promptlab.analyzer.known_truth import samples_of
     from promptlab.analyzer.probes.clip_similarity import load
 
     by_hand, probe = score_loop(), load("miniature")
@@ -280,16 +280,16 @@ def _score(repeats: int) -> list[Figure]:
     rates: list[tuple[float, float]] = []
     for repeat in range(repeats + 1):  # the first warms both up
         # As in a study, every prompt has several pictures; no prompt comes back in another repeat.
-        firsts = [look.prompt for look in looks_of("correct", SCORED // sides, 1000 + repeat)]
-        looks = list(looks_of("correct", SCORED, repeat))
-        looks = [replace(look, prompt=firsts[i // sides]) for i, look in enumerate(looks)]
+        firsts = [sample.prompt for sample in samples_of("correct", SCORED // sides, 1000 + repeat)]
+        samples = list(samples_of("correct", SCORED, repeat))
+        samples = [replace(sample, prompt=firsts[i // sides]) for i, sample in enumerate(samples)]
         seconds = [0.0, 0.0]
         for start in range(0, SCORED, LOOKS):
-            some, watch = looks[start : start + LOOKS], _Watch()
+            some, watch = samples[start : start + LOOKS], _Watch()
             list(probe.score(some))
             seconds[0] += watch()
-            for look in some:
-                by_hand(look.pixels, look.prompt.text)
+            for sample in some:
+                by_hand(sample.pixels, sample.prompt.text)
             seconds[1] += watch()
         rates.append((SCORED / seconds[0], SCORED / seconds[1]))
     return [_ratio("score", "scores", rates[1:], 3.0, {"pictures": SCORED, "pictures_a_prompt": sides})]

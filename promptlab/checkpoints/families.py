@@ -22,7 +22,7 @@ from typing import Literal
 
 from promptlab.errors import ModelError, nearest
 
-__all__ = ["FAMILIES", "FLUX2_SYSTEM", "QWEN_FRAME", "Family", "GuidanceKind", "Reader", "family_of"]
+__all__ = ["FAMILIES", "FLUX2_SYSTEM", "QWEN_FRAME", "Family", "GuidanceKind", "Reader", "architecture_of"]
 
 GuidanceKind = Literal["true", "embedded", "none"]
 
@@ -193,7 +193,7 @@ FAMILIES = {
 """Every class that can be run, by name."""
 
 
-def family_of(pipeline: str) -> Family:
+def architecture_of(pipeline: str) -> Family:
     """The family of a pipeline class. Raises ModelError for a class that is not in the table."""
     if pipeline not in FAMILIES:
         known = ", ".join(FAMILIES)

@@ -41,7 +41,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from promptlab.checkpoints.families import Family, family_of
+from promptlab.checkpoints.families import Family, architecture_of
 from promptlab.errors import ModelError, nearest
 from promptlab.records import content_id
 
@@ -119,8 +119,8 @@ def components(folder: Path) -> dict[str, list[Any]]:
 
 
 def check_folder(folder: Path) -> Family:
-    """Look a pipeline folder over, loading nothing. Raises ModelError for anything partial or unsafe."""
-    family = family_of(pipeline_class(folder))
+    """Sample a pipeline folder over, loading nothing. Raises ModelError for anything partial or unsafe."""
+    family = architecture_of(pipeline_class(folder))
     for component, entry in components(folder).items():
         if len(entry) != 2 or entry[0] not in _LIBRARIES:
             raise ModelError(f"{folder}: component {component!r} is {entry}, of no known library; nothing was loaded")

@@ -17,14 +17,14 @@ from promptlab.checkpoints.families import FAMILIES
 from promptlab.checkpoints.files import MINIATURES, check_whole, components, pipeline_class, resolve, shards
 from promptlab.errors import ModelError
 
-__all__ = ["Stock", "Verified", "look_over", "models_here", "verify"]
+__all__ = ["LocalModel", "Verified", "inspect_model", "models_here", "verify"]
 
 _CONFIGS = {"scheduler": "scheduler_config.json", "tokenizer": "tokenizer_config.json"}
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
 
 
 @dataclass(frozen=True)
-class Stock:
+class LocalModel:
     """One model on this disk. `missing` are files or patterns of files, `problems` what else keeps it from running.
 
     `pickles` are weight files that are never opened; they do no harm where safetensors lie beside them.
@@ -67,15 +67,15 @@ class Verified:
     unknown: tuple[str, ...]
 
 
-def models_here() -> Iterator[Stock]:
+def models_here() -> Iterator[LocalModel]:
     """The miniatures, and every pipeline in the cache of the hub."""
     for name in MINIATURES:
-        yield look_over(name)
+        yield inspect_model(name)
     for name, _ in files.cached():
-        yield look_over(name)
+        yield inspect_model(name)
 
 
-def look_over(model: str) -> Stock:
+def inspect_model(model: str) -> LocalModel:
     """One model by folder or name, nothing of it loaded. Raises ModelError where there is nothing at all."""
     folder = resolve(model)[0]
     missing: list[str] = []
@@ -98,7 +98,7 @@ def look_over(model: str) -> Stock:
             if not any(part.startswith(f"{name}/") for part in missing):
                 problems.append(str(error))
     weights = [file for name in parts for file in (folder / name).rglob("*") if file.is_file()]
-    return Stock(
+    return LocalModel(
         model,
         folder,
         FAMILIES[pipeline].title if pipeline in FAMILIES else pipeline or "no pipeline",

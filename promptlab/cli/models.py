@@ -14,7 +14,7 @@ import typer
 from promptlab.cli.terminal import HomeOption, JsonOption, console, print_json, size
 
 if TYPE_CHECKING:
-    from promptlab.checkpoints.inventory import Stock
+    from promptlab.checkpoints.inventory import LocalModel
 
 __all__ = ["geometry", "lint", "models"]
 
@@ -31,15 +31,15 @@ def models(
     ] = False,
 ) -> None:
     """List the models on this disk: family, size, what they can do, what is missing offline and how to get it."""
-    from promptlab.checkpoints.inventory import look_over, models_here
+    from promptlab.checkpoints.inventory import inspect_model, models_here
     from promptlab.checkpoints.inventory import verify as check
     from promptlab.errors import ModelError
 
     bad = 0
-    stocks: list[Stock] = [] if names else list(models_here())
+    stocks: list[LocalModel] = [] if names else list(models_here())
     for name in names or ():
         try:
-            stocks.append(look_over(name))
+            stocks.append(inspect_model(name))
         except ModelError as error:  # one that is not here does not hide the others
             console.print(f"{name}: {error}")
             bad += 1
@@ -69,12 +69,12 @@ def models(
         console.print("Next: promptlab plan STUDY --model NAME")
 
 
-def _state(stock: Stock) -> str:
+def _state(stock: LocalModel) -> str:
     state = "complete" if stock.complete else "NOT complete"
     return f"{state}, {'safetensors only' if not stock.pickles else f'{len(stock.pickles)} pickle files, never opened'}"
 
 
-def _can(stock: Stock) -> None:
+def _can(stock: LocalModel) -> None:
     """What a model can do, in a line."""
     from promptlab.generator.models.capabilities import capability, defaults_of
 

@@ -1,6 +1,6 @@
 """The wording that wins a study, as something to take along: its best picture's recipe, for A1111 or ComfyUI.
 
-Which one wins says `Loaded.ranking`: the level of an axis, or the whole prompt, with the best mean of a measure. The
+Which one wins says `Results.ranking`: the level of an axis, or the whole prompt, with the best mean of a measure. The
 recipe is that of its best picture (ties: the first of the plan), so the seed is picked by its result: other seeds do as
 the mean says. A lead whose interval holds 0 is no proof, and `Winner.says` says so.
 
@@ -31,7 +31,7 @@ from promptlab.store.home import disk_error
 if TYPE_CHECKING:
     import pandas as pd
 
-    from promptlab.results import Loaded
+    from promptlab.results import Results
     from promptlab.store import Store
 
 __all__ = [
@@ -88,7 +88,7 @@ class Winner:
 
 
 def winner(
-    found: Loaded,
+    found: Results,
     measure: str | None = None,
     axis: str | None = None,
     group: str | None = None,
@@ -118,7 +118,7 @@ def winner(
     return Winner(str(found.study), chosen, axis, place, _lead(rows), recipe, facts.get("diffusion.pipeline"), sampler)
 
 
-def written(found: Loaded, won: Winner, program: str) -> Written:
+def written(found: Results, won: Winner, program: str) -> Written:
     """The winner's recipe for one of `PROGRAMS`."""
     if program == "comfyui":
         return comfyui(won.recipe, won.sampler, won.pipeline)
@@ -127,7 +127,7 @@ def written(found: Loaded, won: Winner, program: str) -> Written:
     return a1111(won.recipe, won.sampler, {**({"prompt": family} if len(family) > 1 else {}), **axes})
 
 
-def plot_axes(found: Loaded) -> dict[str, list[str]]:
+def plot_axes(found: Results) -> dict[str, list[str]]:
     """The settings (and seeds) that the study varies and an X/Y/Z plot can: their levels in order.
 
     Schedulers are by A1111's name; one that has none there is left out.
@@ -156,7 +156,7 @@ def _sampler(facts: dict[str, str], asked: str | None) -> Sampler:
     return named_elsewhere(facts.get(f"{head}class", asked), config)
 
 
-def _family(found: Loaded, recipe: dict[str, Any]) -> list[str]:
+def _family(found: Results, recipe: dict[str, Any]) -> list[str]:
     """The prompts of the winner's family, its own first."""
     own = str(recipe.get("prompt"))
     return [own, *(text for text in found.sql(_FAMILY, [found.study, found.study, own])["prompt"] if text != own)]
@@ -241,7 +241,7 @@ def export(store: Store, study: str, folder: Path, form: str = "parquet") -> dic
 
 
 def export_winner(
-    found: Loaded, folder: Path, program: str, measure: str | None = None, axis: str | None = None
+    found: Results, folder: Path, program: str, measure: str | None = None, axis: str | None = None
 ) -> tuple[Path, Winner, tuple[str, ...]]:
     """Write the winner's recipe for one of `winner.PROGRAMS`; returns the file, the winner and what it could not say.
 

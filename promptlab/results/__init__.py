@@ -33,7 +33,7 @@ from promptlab.errors import PromptlabError, nearest
 from promptlab.records import Level
 from promptlab.resources import demo_folder
 from promptlab.results import tables
-from promptlab.results.queries import PICTURES, SCORES, ids_of_one_probe
+from promptlab.results.queries import PICTURES, SCORES, preferred_probe_ids
 from promptlab.store import Store
 from promptlab.store.database import level_text
 from promptlab.store.pictures import path_of
@@ -41,7 +41,7 @@ from promptlab.store.pictures import path_of
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Loaded", "load", "open_demo"]
+__all__ = ["Results", "load", "open_demo"]
 
 MOST = 5000
 """Rows of one page of pictures."""
@@ -49,22 +49,22 @@ OWN = ("outcome", "prompt_group", "seed", "status")
 """What pictures can be filtered by, beside axes."""
 
 
-def load(study: str | None = None, home: Path | str | None = None, *, demo: bool = False) -> Loaded:
+def load(study: str | None = None, home: Path | str | None = None, *, demo: bool = False) -> Results:
     """The results of `study` (by name) in `home`; without a study, only what needs none.
 
     With `demo`: where no picture of it was made yet (without a study: nothing was run), the demo that ships, at a home
-    of its own that goes with this process; `Loaded.demo` says so.
+    of its own that goes with this process; `Results.demo` says so.
 
     Raises StoreError where nothing was run, PromptlabError for a study that is not there.
     """
     store = Store(home)
     if demo and not _made(store, study):
-        return Loaded(_demo(), "demo", demo=True)
+        return Results(_demo(), "demo", demo=True)
     known = tables.studies(store)["study"].tolist()
     if study is not None and study not in known:
         there = f"there are {', '.join(known)}" if known else "there is none; `promptlab run STUDY` makes one"
         raise PromptlabError(f"no study called {study!r} was run: {there}{nearest(study, known)}")
-    return Loaded(store, study)
+    return Results(store, study)
 
 
 def _made(store: Store, study: str | None) -> bool:
@@ -85,7 +85,7 @@ def _demo() -> Store:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class Results:
     """Results of a study, as frames. Made by `load`. `demo`: they are the demo's, in place of what was asked for."""
 
     store: Store
@@ -214,7 +214,7 @@ class Loaded:
         sorter, sorters = None, []
         if order:
             by, sorter = self._measure(order)
-            sorters = ids_of_one_probe(store, study, sorter, by)
+            sorters = preferred_probe_ids(store, study, sorter, by)
         given = {k: level_text(v) for k, v in (where or {}).items()}
         unknown = [name for name in given if name not in OWN]
         axes = [str(self._axis(name, OWN)) for name in unknown]
@@ -259,7 +259,7 @@ class Loaded:
 
     def _outcome_probes(self, probe: str | None) -> list[str]:
         """Ids of the probe whose outcomes count: `probe`, if it told any here, or the one that `outcomes` takes."""
-        ids = ids_of_one_probe(self.store, self._name(), "correct", probe)
+        ids = preferred_probe_ids(self.store, self._name(), "correct", probe)
         if probe is not None and not ids:
             there = [name[:-8] for name in self.measures()["measure"] if name.endswith(".correct")]
             names = f"told by {', '.join(there)}" if there else "told by none"

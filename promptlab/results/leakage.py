@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from promptlab.results.queries import ids_of_one_probe
+from promptlab.results.queries import preferred_probe_ids
 from promptlab.stats.paired import interval_of_rates
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def leakages(
     seed: int = 0,
 ) -> dict[By, pd.DataFrame]:
     """Several such tables, for which the pictures are read once."""
-    probes = ids_of_one_probe(store, study, "colour", probe)
+    probes = preferred_probe_ids(store, study, "colour", probe)
     with store.connect() as connection:
         connection.execute(_SEEN, {"study": study, "probes": probes})
         rows = connection.execute(_WENT).df()
@@ -102,7 +102,7 @@ def leaked_pictures(
     Columns: image, file, prompt, seed, other, other_shown (its colours, "red|white"), went (other: it alone has it;
     both). Those where the other alone has it come first. `probe` as in `leakage`.
     """
-    probes = ids_of_one_probe(store, study, "colour", probe)
+    probes = preferred_probe_ids(store, study, "colour", probe)
     asked = {"study": study, "attribute": attribute, "other": other, "probes": probes, "most": most}
     return store.query(_LEAKED, asked)
 

@@ -2,7 +2,7 @@
 
 What is here reads the published database for `promptlab.results.findings`, and concludes nothing.
 
-The two questions behind `Loaded.pictures`: which pictures, filtered, sorted and paged; and their scores.
+The two questions behind `Results.pictures`: which pictures, filtered, sorted and paged; and their scores.
 
 Whose word counts where several probes answer the same question: of one picture, one answer.
 
@@ -33,12 +33,12 @@ __all__ = [
     "SCORES",
     "StudyScores",
     "balanced",
-    "chosen_probe",
     "claimed_pairs",
-    "ids_of_one_probe",
     "kept_prompts",
     "number_of",
     "object_places",
+    "preferred_probe",
+    "preferred_probe_ids",
     "right_objects",
     "study_scores",
 ]
@@ -230,14 +230,14 @@ GROUP BY ALL
 FIRST = ("binding", "human")
 
 
-def chosen_probe(there: Iterable[str], asked: str | None = None) -> str:
+def preferred_probe(there: Iterable[str], asked: str | None = None) -> str:
     """`asked`, or the name that goes before the others of `there`; "" where there is none."""
     names = set(there)
     return asked or next((name for name in FIRST if name in names), min(names, default=""))
 
 
-def ids_of_one_probe(store: Store, study: str, measure: str, asked: str | None = None) -> list[str]:
-    """Ids of the probe that `chosen_probe` takes of those that told `measure` of a picture of the study.
+def preferred_probe_ids(store: Store, study: str, measure: str, asked: str | None = None) -> list[str]:
+    """Ids of the probe that `preferred_probe` takes of those that told `measure` of a picture of the study.
 
     One, but for people, whose every file of ratings has its own; none where nobody told it.
     """
@@ -249,5 +249,5 @@ def ids_of_one_probe(store: Store, study: str, measure: str, asked: str | None =
         [study, measure],
     )
     ids = {str(one): str(one).split("-")[0] for one in rows["probe"]}
-    chosen = chosen_probe(ids.values(), asked)
+    chosen = preferred_probe(ids.values(), asked)
     return [one for one, name in ids.items() if name == chosen]

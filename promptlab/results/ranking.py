@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from promptlab.results.queries import ids_of_one_probe
+from promptlab.results.queries import preferred_probe_ids
 from promptlab.stats.paired import interval_of_totals, paired_effect
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def ranking(
     """
     import pandas as pd
 
-    probes = ids_of_one_probe(store, study, measure, probe)
+    probes = preferred_probe_ids(store, study, measure, probe)
     with store.connect() as connection:
         connection.execute(_ARM, {"study": study, "axis": axis, "group": group})
         connection.execute(_SAID, {"study": study, "measure": measure, "probes": probes})

@@ -31,7 +31,7 @@ import numpy as np
 
 from promptlab.records import OUTCOMES
 from promptlab.results.leakage import leakage, leakages, leaked_pictures
-from promptlab.results.queries import ids_of_one_probe
+from promptlab.results.queries import preferred_probe_ids
 from promptlab.results.ranking import ranking
 from promptlab.stats.agreement import krippendorff_alpha
 from promptlab.stats.paired import interval_of_rates, interval_of_totals, mean_interval
@@ -101,7 +101,7 @@ def outcome_shares(
     """
     import pandas as pd
 
-    probes = ids_of_one_probe(store, study, "correct", probe)
+    probes = preferred_probe_ids(store, study, "correct", probe)
     rows = store.query(_OUTCOMES, {"study": study, "by": by, "probes": probes})
     known = _confusion(store, probes)
     rng = np.random.default_rng(seed)
@@ -206,7 +206,7 @@ def many_curves(
     store: Store, study: str, measures: Sequence[str], by: str, seed: int = 0, probe: str | None = None
 ) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
     """`curves` of several measures, for which the pictures are read once."""
-    told = [(name, one) for name in measures for one in ids_of_one_probe(store, study, name, probe)]
+    told = [(name, one) for name in measures for one in preferred_probe_ids(store, study, name, probe)]
     asked = {"study": study, "by": by, "measures": [name for name, _ in told], "probes": [one for _, one in told]}
     rows = store.query(_CURVES, asked)
     return {name: _curves(rows[rows["measure"] == name], seed) for name in measures}
@@ -345,7 +345,7 @@ def crossed_means(store: Store, study: str, measure: str, by: str, split: str, s
             AND list_contains(?::VARCHAR[], probe)
         ORDER BY level_position, cell_id, seed, probe, target
         """,
-        [split, study, measure, by, split, ids_of_one_probe(store, study, measure)],
+        [split, study, measure, by, split, preferred_probe_ids(store, study, measure)],
     )
     rng = np.random.default_rng(seed)
     out = []

@@ -25,14 +25,14 @@ from promptlab.analyzer.probes import Probe
 from promptlab.errors import IncompleteError, PromptlabError
 from promptlab.generator import generate
 from promptlab.generator.backends import Backend, Job
-from promptlab.generator.backends.hosted import Purse
+from promptlab.generator.backends.hosted import Budget
 from promptlab.generator.workers import Workforce, workforce
 from promptlab.progress import Progress, Silent
 from promptlab.records import ContrastEffect, Image, Measure, Passport, Status
 from promptlab.results.contrasts import contrast_effects
 from promptlab.run.log import log, logging_to
 from promptlab.run.plan import Plan, check_paid, plan_study, tier_of
-from promptlab.run.score import Beside, Scoring
+from promptlab.run.score import OverlappedScoring, Scoring
 from promptlab.store import Run, Store, pictures
 from promptlab.study import Study
 from promptlab.study.grid import MAX_CELLS
@@ -167,7 +167,7 @@ def _generate(
     given: dict[str, Any],
     workers: int | None,
     ray: str | None,
-    beside: Beside | None,
+    beside: OverlappedScoring | None,
 ) -> None:
     if not plan.missing or beside is None:
         return
@@ -176,7 +176,7 @@ def _generate(
         return job[0].backend, job[0].model
 
     # one purse for all models of the study
-    purse = Purse(plan.cost.budget) if plan.cost else None
+    purse = Budget(plan.cost.budget) if plan.cost else None
     paid: dict[str, Any] = {"purse": purse, "price": plan.study.price_per_image} if purse else {}
     progress.stage("pictures", len(plan.missing))
     with closing(beside), workforce(workers, ray) as crew:

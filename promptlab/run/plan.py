@@ -21,7 +21,7 @@ What a study on a closed system would cost, and whether a run may begin: nobody 
 
 A run of `backend: hosted` needs a budget, `budget_usd` of the study or `--budget`: US dollars that one run may spend.
 An estimate over it is refused while planning; without one a run is refused; while it goes on, a run ends before it
-would pass the budget, as when broken pictures had to be paid for twice (`promptlab.generator.backends.hosted.Purse`).
+would pass the budget, as when broken pictures had to be paid for twice (`promptlab.generator.backends.hosted.Budget`).
 
 How the text encoders of a model read the prompts of a study: how long they are in tokens, and what is cut.
 

@@ -4,7 +4,7 @@ Both ask the same of the same probes; what is settled beside is not asked again 
 
 Scores of pictures that are there, found in a thread while others are made.
 
-    driver --Image--> Beside --ripe keys--> thread: probe by probe --Scores--> driver --> journal
+    driver --Image--> OverlappedScoring --ripe keys--> thread: probe by probe --Scores--> driver --> journal
 
 A key is ripe for a probe when what became of all its pictures, the twin's included, is known. Ripe keys go to the one
 thread in small batches; the driver alone takes scores from it and keeps them, so a crash costs no more than these
@@ -26,7 +26,7 @@ from contextlib import closing
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
-from promptlab.analyzer import BATCH, Family, Key, Pixels, Shelf, Shot, analyze, apart, evenly, judge, missing
+from promptlab.analyzer import BATCH, Family, Key, Pixels, PlannedImage, Shelf, analyze, apart, evenly, judge, missing
 from promptlab.analyzer.probes import Probe
 from promptlab.generator.backends import ELSEWHERE
 from promptlab.progress import Progress
@@ -36,7 +36,7 @@ from promptlab.run.plan import Plan
 from promptlab.run.tracing import Models
 from promptlab.store import Run, Store, pictures
 
-__all__ = ["Beside", "Scoring", "leisure"]
+__all__ = ["OverlappedScoring", "Scoring", "leisure"]
 
 KEPT = 32
 """Pictures whose scores go to the journal together: a line each, one fsync for all."""
@@ -61,11 +61,11 @@ class Scoring:
     ) -> None:
         self._plan, self._store, self._run = plan, store, run
         self._progress, self._publish, self._probes = progress, publish, probes
-        self._planned = [Shot(cell, seed) for cell in plan.cells for seed in cell.seeds(plan.study.seeds)]
-        self._beside: Beside | None = None
+        self._planned = [PlannedImage(cell, seed) for cell in plan.cells for seed in cell.seeds(plan.study.seeds)]
+        self._beside: OverlappedScoring | None = None
         self.found = self.meanwhile = 0
 
-    def beside(self, overlap: bool | None = None) -> Beside:
+    def beside(self, overlap: bool | None = None) -> OverlappedScoring:
         """What scores while pictures are made: as there is leisure if `overlap` is None, else always or never."""
 
         def load(image: Image) -> Any:
@@ -79,7 +79,7 @@ class Scoring:
         coming = {cell.image_id(seed) for cell, seed in self._plan.missing}
         probes = self._probes if overlap is not False else ()
         images, always = self._store.images(), bool(overlap)
-        self._beside = Beside(probes, self._planned, coming, images, self._done, load, keep, always)
+        self._beside = OverlappedScoring(probes, self._planned, coming, images, self._done, load, keep, always)
         return self._beside
 
     def finish(self) -> None:
@@ -95,17 +95,17 @@ class Scoring:
                 traced = "model" in probe.needs
                 planned = self._planned
                 asked = evenly(planned, getattr(probe, "pictures", len(planned))) if traced else planned
-                shots = [shot for shot in asked if shot.image in seen]
+                planned_images = [one for one in asked if one.image in seen]
                 settled = self._beside.settled[probe.id] if self._beside else frozenset()
                 done = self._done(probe)
-                todo = missing(probe, shots, done, settled)
+                todo = missing(probe, planned_images, done, settled)
                 self._run.add(*probe.measures)
                 if not todo:
                     continue
                 self._progress.stage(f"probe {probe.name}", len(todo))
                 # what is traced costs as much as making it, so it is kept one by one
-                look = partial(analyze, probe, shots, load, done=done, settled=settled, model=models.of)
-                for scores in _batched(look(batch=1 if traced else BATCH), 1 if traced else KEPT):
+                scored = partial(analyze, probe, planned_images, load, done=done, settled=settled, model=models.of)
+                for scores in _batched(scored(batch=1 if traced else BATCH), 1 if traced else KEPT):
                     self._keep(scores)
                     self._progress.step(len(scores))
                     self._publish()
@@ -152,12 +152,12 @@ def leisure(probe: Probe, provenance: Mapping[str, Any]) -> bool:
     return device not in (None, "cpu") and not getattr(probe, "accelerated", False)
 
 
-class Beside:
+class OverlappedScoring:
     """Of one run: `begin` when a backend is ready, `add` what became of a picture, `rest` before anything else loads.
 
     Args:
         probes: those of the study.
-        planned: all its shots.
+        planned: all its images.
         coming: ids of the pictures that this run makes.
         images: what is known of all others.
         done: what a probe has scored; asked for once a probe.
@@ -172,7 +172,7 @@ class Beside:
     def __init__(
         self,
         probes: Sequence[Probe],
-        planned: Sequence[Shot],
+        planned: Sequence[PlannedImage],
         coming: Collection[str],
         images: Mapping[str, Image],
         done: Callable[[Probe], Collection[Key]],
@@ -199,7 +199,7 @@ class Beside:
     def _involved(self) -> dict[str, list[Key]]:
         """Keys by the pictures to come that they wait for, their own or their twin's."""
         involved = defaultdict(list)
-        for key in self._family.shots:
+        for key in self._family.planned_images:
             for image in {key[0], *(twin[0] for twin in self._family.twin(key))} & self._coming:
                 involved[image].append(key)
         return involved
@@ -241,7 +241,7 @@ class Beside:
 
     def _judge(self, probe: Probe, keys: list[Key]) -> list[list[Score]]:
         wanted = dict.fromkeys(one for key in keys for one in (key, *self._family.twin(key)) if self._is_there(one[0]))
-        return list(judge(probe, Family(self._family.shots[key] for key in wanted), keys, self._shelf))
+        return list(judge(probe, Family(self._family.planned_images[key] for key in wanted), keys, self._shelf))
 
     def _gather(self) -> None:
         """Keep what is found, in the order in which it was asked for."""

@@ -1,6 +1,6 @@
 """The model behind a picture, for probes that ask it again; and the maps of a prompt's words, for people.
 
-    shot --Models.of--> Model --attend--> attention to phrases      word_maps: the same for a prompt and a seed
+    image --Models.of--> Model --attend--> attention to phrases      word_maps: the same for a prompt and a seed
                               --without-> the picture less a phrase, or less a part of the text states
 
 One model is open at a time, and none before it is asked.
@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promptlab import plugins
-from promptlab.analyzer import Shot
+from promptlab.analyzer import PlannedImage
 from promptlab.analyzer.probes import Model
 from promptlab.errors import ModelError, PromptlabError, UntraceableError
 from promptlab.generator.backends import Backend, Job
@@ -72,9 +72,9 @@ class Models:
         self._name: str | None = None
         self._backend: Any = None
 
-    def of(self, shot: Shot) -> Model | None:
+    def of(self, planned: PlannedImage) -> Model | None:
         """The model that drew a shot, or None for a picture that no diffusion model here has drawn."""
-        return _Drawn(self, shot) if shot.cell.backend == "diffusion" else None
+        return _Drawn(self, planned) if planned.cell.backend == "diffusion" else None
 
     def backend(self, name: str) -> Any:
         """The loaded model. Raises ModelError."""
@@ -95,21 +95,21 @@ class _Drawn:
     """The model behind one shot."""
 
     models: Models
-    shot: Shot
+    planned: PlannedImage
 
     def _job(self) -> tuple[Any, Job]:
-        return self.models.backend(self.shot.cell.model), Job.of(*self.shot)
+        return self.models.backend(self.planned.cell.model), Job.of(*self.planned)
 
     def attend(self, phrases: Sequence[Phrase]) -> NDArray[np.float32]:
         """See `Model.attend`."""
         backend, job = self._job()
-        places = token_places(backend, self.shot.cell.prompt, phrases)
+        places = token_places(backend, self.planned.cell.prompt, phrases)
         return attend(backend, [job])[job.image_id][1].of(places)
 
     def without(self, phrases: Sequence[Phrase | None]) -> list[NDArray[np.uint8]]:
         """See `Model.without`."""
         backend, job = self._job()
-        there = token_places(backend, self.shot.cell.prompt, [p for p in phrases if p is not None])
+        there = token_places(backend, self.planned.cell.prompt, [p for p in phrases if p is not None])
         found = iter(there)
         return without(backend, job, [[] if p is None else next(found) for p in phrases])
 

@@ -32,7 +32,7 @@ from promptlab import __version__
 from promptlab.errors import PromptlabError
 from promptlab.records import Cell, ContrastEffect, Image, Measure, Passport, Score, content_id
 from promptlab.store.home import Home, find_home, hold, safe_name
-from promptlab.store.journal import Journal, Ledger, ScoreKey
+from promptlab.store.journal import Journal, JournalIndex, ScoreKey
 
 if TYPE_CHECKING:
     import duckdb
@@ -55,7 +55,7 @@ class Run:
         path: the journal. A log may lie beside it, as `path.with_suffix(".log")`.
     """
 
-    def __init__(self, study: str, path: Path, journal: Journal, ledger: Ledger) -> None:
+    def __init__(self, study: str, path: Path, journal: Journal, ledger: JournalIndex) -> None:
         self.study = study
         self.id = path.stem
         self.path = path
@@ -121,7 +121,7 @@ class Store:
 
     def __init__(self, home: Home | Path | str | None = None) -> None:
         self.home = home if isinstance(home, Home) else find_home(home)
-        self._ledger = Ledger(self.home)
+        self._ledger = JournalIndex(self.home)
 
     @contextmanager
     def open_run(

@@ -30,7 +30,7 @@ from promptlab.errors import StoreError
 from promptlab.records import Level, canonical_json, content_id
 from promptlab.store._fault_points import crash_point
 from promptlab.store.home import Home, disk_error, hold, make_folder, move_into_place
-from promptlab.store.journal import Ledger, uncollected
+from promptlab.store.journal import JournalIndex, uncollected
 
 __all__ = ["STORAGE", "build", "connect", "opened_once", "publish", "query", "rows"]
 
@@ -69,7 +69,7 @@ _TYPES = {
 }
 
 
-def publish(home: Home, ledger: Ledger) -> Path:
+def publish(home: Home, ledger: JournalIndex) -> Path:
     """Build the database from all journals of `home` and put it in place. Raises DiskError, StoreError.
 
     One process at a time; the others wait, so that an older state never replaces a newer one.
@@ -98,7 +98,7 @@ def publish(home: Home, ledger: Ledger) -> Path:
 
 
 @uncollected()
-def build(path: Path, ledger: Ledger) -> None:
+def build(path: Path, ledger: JournalIndex) -> None:
     """Write a new database of everything in `ledger` to `path`."""
     tables: dict[str, list[Row]] = {}
     for table, row in rows(ledger):
@@ -127,7 +127,7 @@ def _column(table: str, name: str, values: list[Any], kind: arrow.DataType) -> a
         raise StoreError(f"column {name} of table {table} cannot hold what the journals say: {error}") from error
 
 
-def rows(ledger: Ledger) -> Iterator[tuple[str, Row]]:
+def rows(ledger: JournalIndex) -> Iterator[tuple[str, Row]]:
     """Every row of every table, in a fixed order. Columns that a row does not name are NULL."""
     yield from _runs(ledger)
     yield from _designs(ledger)
@@ -160,7 +160,7 @@ def _flat(record: Mapping[str, Any]) -> Row:
     return {**record, "detail": canonical_json(detail) if detail else "{}"}
 
 
-def _runs(ledger: Ledger) -> Iterator[tuple[str, Row]]:
+def _runs(ledger: JournalIndex) -> Iterator[tuple[str, Row]]:
     latest: dict[str, Row] = {}
     count: dict[str, int] = {}
     for name, run in sorted(ledger.runs.items()):
@@ -179,7 +179,7 @@ def _runs(ledger: Ledger) -> Iterator[tuple[str, Row]]:
         yield "study", row
 
 
-def _designs(ledger: Ledger) -> Iterator[tuple[str, Row]]:
+def _designs(ledger: JournalIndex) -> Iterator[tuple[str, Row]]:
     """Cells of each study: those of its current plan, then those that only earlier plans held."""
     prompts: set[str] = set()
     for study in sorted({study for study, _ in ledger.plans}):

@@ -48,7 +48,7 @@ __all__ = [
     "Damage",
     "Entry",
     "Journal",
-    "Ledger",
+    "JournalIndex",
     "Line",
     "Rank",
     "Reading",
@@ -337,7 +337,7 @@ class ScoreSet(NamedTuple):
     scores: list[dict[str, Any]]
 
 
-class Ledger:
+class JournalIndex:
     """The fold of a home's journals; empty until `update`.
 
     Attributes:
@@ -392,7 +392,7 @@ class Ledger:
         return [self._losses[key] for key in sorted(self._losses)]
 
     @uncollected()
-    def update(self, stop: Mapping[str, int] | None = None) -> Ledger:
+    def update(self, stop: Mapping[str, int] | None = None) -> JournalIndex:
         """Read what is new; with `stop`, only these files, each up to this byte. Returns itself."""
         files = {f"{path.parent.name}/{path.name}": path for path in sorted(self.home.runs.glob("*/*.jsonl"))}
         if stop is not None:

@@ -22,7 +22,7 @@ import duckdb
 from promptlab.errors import LockedError, StoreError
 from promptlab.store.database import build, connect, publish
 from promptlab.store.home import Home, disk_error, hold, make_folder, move_into_place
-from promptlab.store.journal import Damage, Journal, Ledger, read_journal
+from promptlab.store.journal import Damage, Journal, JournalIndex, read_journal
 
 __all__ = ["Finding", "Repair", "examine", "rebuild"]
 
@@ -65,11 +65,11 @@ class Repair:
 
 def examine(home: Home, deep: bool = True) -> list[Finding]:
     """Everything wrong at `home`: journals, pictures, database. `deep` hashes every picture and compares every row."""
-    ledger = Ledger(home).update()
+    ledger = JournalIndex(home).update()
     return [*_journals(ledger), *_pictures(ledger, deep), *_database(home, ledger, deep)]
 
 
-def _journals(ledger: Ledger) -> Iterator[Finding]:
+def _journals(ledger: JournalIndex) -> Iterator[Finding]:
     for item in ledger.damage:
         lost = f"{item.why}; {item.lost} records are lost" if item.lost else f"{item.why}; no record is lost"
         yield Finding("damaged journal", f"{item.file}:{item.line}", lost, REBUILD)
@@ -82,7 +82,7 @@ def _journals(ledger: Ledger) -> Iterator[Finding]:
             yield Finding("open run", f"{run['study']}/{name}", "it is running, or it was killed", "run it again", True)
 
 
-def _pictures(ledger: Ledger, deep: bool) -> Iterator[Finding]:
+def _pictures(ledger: JournalIndex, deep: bool) -> Iterator[Finding]:
     home = ledger.home
     here = ledger.files()
     wanted = {image.file: key for key, (_, image) in ledger.images.items() if image.file}
@@ -104,7 +104,7 @@ def _broken(home: Home) -> Iterator[Path]:
             yield path
 
 
-def _database(home: Home, ledger: Ledger, deep: bool) -> Iterator[Finding]:
+def _database(home: Home, ledger: JournalIndex, deep: bool) -> Iterator[Finding]:
     where = home.database.name
     if not home.database.exists():
         if ledger.journals:
@@ -122,12 +122,12 @@ def _database(home: Home, ledger: Ledger, deep: bool) -> Iterator[Finding]:
                 why = "the journals have grown since it was built"
                 yield Finding("database behind", where, why, "none needed: the run publishes, or " + REBUILD, True)
             if deep:
-                yield from _differences(home, connection, Ledger(home).update(published))
+                yield from _differences(home, connection, JournalIndex(home).update(published))
     except (StoreError, duckdb.Error) as error:
         yield Finding("damaged database", where, str(error).splitlines()[0], REBUILD)
 
 
-def _differences(home: Home, connection: duckdb.DuckDBPyConnection, ledger: Ledger) -> Iterator[Finding]:
+def _differences(home: Home, connection: duckdb.DuckDBPyConnection, ledger: JournalIndex) -> Iterator[Finding]:
     """Compare the database with one built from the same bytes of the journals."""
     with tempfile.TemporaryDirectory(prefix="promptlab-") as folder:
         fresh = Path(folder) / "fresh.duckdb"
@@ -146,7 +146,7 @@ def rebuild(home: Home) -> Repair:
     repair = Repair()
     aside = home.path / "quarantine" / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
     cut = {item.file: item for item in _cut_short(home)}
-    damaged = {item.file for item in Ledger(home).update().damage}
+    damaged = {item.file for item in JournalIndex(home).update().damage}
     for name in sorted(cut.keys() | damaged):
         study, _, _ = name.partition("/")
         try:
@@ -166,10 +166,12 @@ def rebuild(home: Home) -> Repair:
     for path in home.images.glob("*/.*.tmp"):
         if time.time() - path.stat().st_mtime > STALE_SECONDS:
             path.unlink(missing_ok=True)
-    if home.database.exists() and any(f.what == "damaged database" for f in _database(home, Ledger(home), deep=False)):
+    if home.database.exists() and any(
+        f.what == "damaged database" for f in _database(home, JournalIndex(home), deep=False)
+    ):
         _set_aside(home.database, aside, move=False)
         repair.quarantined.append(home.database.name)
-    ledger = Ledger(home)
+    ledger = JournalIndex(home)
     publish(home, ledger)
     repair.records = {
         "run": len(ledger.runs),
@@ -184,7 +186,7 @@ def rebuild(home: Home) -> Repair:
 
 def _cut_short(home: Home) -> Iterator[Damage]:
     """Records that the database counts and the journals no longer hold."""
-    ledger = Ledger(home).update()
+    ledger = JournalIndex(home).update()
     try:
         with connect(home.database) as connection:
             rows = connection.execute("SELECT file, bytes, records FROM journal ORDER BY file").fetchall()
@@ -203,7 +205,7 @@ def _mend(home: Home, name: str, aside: Path) -> list[Damage]:
     reading = read_journal(path)
     if any("newer promptlab" in item.why for item in reading.damage):
         raise StoreError("a newer promptlab wrote it; update promptlab, then rebuild")
-    scratch = Ledger(home)
+    scratch = JournalIndex(home)
     judged = [(line, scratch.take(path.stem, line)) for line in reading.lines]
     lost = [*reading.damage, *(Damage(name, line.n + 1, why) for line, why in judged if why)]
     _set_aside(path, aside / "runs" / path.parent.name, move=False)

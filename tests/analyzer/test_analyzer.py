@@ -11,8 +11,8 @@ import pytest
 
 from judges import Oracle
 from promptlab import analyzer
-from promptlab.analyzer import Shot, analyze, missing
-from promptlab.analyzer.probes import Look
+from promptlab.analyzer import PlannedImage, analyze, missing
+from promptlab.analyzer.probes import Sample
 from promptlab.errors import ModelError, StoreError
 from promptlab.records import Binding, Cell, Prompt, Score, Settings
 
@@ -21,26 +21,26 @@ CELL = Cell(
 )
 TWIN = replace(CELL, levels=(("order", 2),), prompt=Prompt("a blue cup and a red chair", swapped=CELL.prompt.text))
 OTHER = replace(CELL, levels=(("order", 3),), settings=Settings(guidance_scale=1.0))
-SHOTS = [Shot(cell, seed) for cell in (CELL, TWIN, OTHER) for seed in range(3)]
-KEYS = [(shot.image, shot.cell.prompt.id) for shot in SHOTS]
-PIXELS = {shot.image: np.full((4, 4, 3), i, np.uint8) for i, shot in enumerate(SHOTS)}
+SHOTS = [PlannedImage(cell, seed) for cell in (CELL, TWIN, OTHER) for seed in range(3)]
+KEYS = [(planned.image, planned.cell.prompt.id) for planned in SHOTS]
+PIXELS = {planned.image: np.full((4, 4, 3), i, np.uint8) for i, planned in enumerate(SHOTS)}
 
 
-def probe(say: Any = lambda look: 1.0, needs: Sequence[str] = ()) -> Oracle:
+def probe(say: Any = lambda sample: 1.0, needs: Sequence[str] = ()) -> Oracle:
     one = Oracle(say)
     one.needs = frozenset(needs)
     return one
 
 
-def run(judge: Any, shots: Sequence[Shot] = tuple(SHOTS), **options: Any) -> list[list[Score]]:
-    return list(analyze(judge, shots, PIXELS.__getitem__, **options))
+def run(judge: Any, planned_images: Sequence[PlannedImage] = tuple(SHOTS), **options: Any) -> list[list[Score]]:
+    return list(analyze(judge, planned_images, PIXELS.__getitem__, **options))
 
 
 @pytest.mark.parametrize("batch", [1, 2, 4, 64])
 def test_every_picture_is_judged_once_whatever_the_batch(batch: int) -> None:
-    judge = probe(lambda look: int(look.pixels[0, 0, 0]) / 10)
+    judge = probe(lambda sample: int(sample.pixels[0, 0, 0]) / 10)
     found = run(judge, batch=batch)
-    assert [scores[0].image for scores in found] == [shot.image for shot in SHOTS]
+    assert [scores[0].image for scores in found] == [planned.image for planned in SHOTS]
     assert [scores[0].value for scores in found] == [i / 10 for i in range(9)]
     assert len(judge.seen) == 9
 
@@ -49,7 +49,7 @@ def test_what_is_done_is_not_done_again() -> None:
     done = set(KEYS[:5])
     judge = probe()
     assert missing(judge, SHOTS, done) == SHOTS[5:]
-    assert [scores[0].image for scores in run(judge, done=done)] == [shot.image for shot in SHOTS[5:]]
+    assert [scores[0].image for scores in run(judge, done=done)] == [planned.image for planned in SHOTS[5:]]
     assert run(judge, done=set(KEYS)) == []
     of_old = {(image, None) for image in PIXELS}  # journals that named no prompt
     assert run(judge, done=of_old) == []
@@ -57,15 +57,15 @@ def test_what_is_done_is_not_done_again() -> None:
 
 def test_a_picture_of_two_cells_is_judged_once() -> None:
     twice = replace(CELL, study="another", levels=(("x", 1),))
-    assert len(run(probe(), [*SHOTS, Shot(twice, 0)])) == 9
+    assert len(run(probe(), [*SHOTS, PlannedImage(twice, 0)])) == 9
 
 
 def test_a_picture_is_judged_again_for_another_prompt_that_names_its_objects_otherwise() -> None:
     renamed = replace(CELL, study="another", prompt=replace(CELL.prompt, bindings=(Binding("mug", "cup", "red"),)))
-    shots = [*SHOTS, Shot(renamed, 0)]
-    assert shots[-1].image == SHOTS[0].image
-    assert missing(probe(), shots, set(KEYS)) == shots[-1:]
-    found = run(probe(), shots)
+    planned_images = [*SHOTS, PlannedImage(renamed, 0)]
+    assert planned_images[-1].image == SHOTS[0].image
+    assert missing(probe(), planned_images, set(KEYS)) == planned_images[-1:]
+    found = run(probe(), planned_images)
     assert len(found) == 10
     assert {scores[0].prompt for scores in found if scores[0].image == SHOTS[0].image} == {
         CELL.prompt.id,
@@ -76,40 +76,45 @@ def test_a_picture_is_judged_again_for_another_prompt_that_names_its_objects_oth
 def test_relatives_are_found_by_prompt_settings_and_seed() -> None:
     judge = probe(needs=("twin", "siblings"))
     run(judge)
-    seen = {look.image_id: look for look in judge.seen}
-    look = seen[Shot(CELL, 1).image]
-    assert look.twin is not None and look.twin.image_id == Shot(TWIN, 1).image
-    assert np.array_equal(look.twin.pixels, PIXELS[Shot(TWIN, 1).image]) and look.twin.prompt == TWIN.prompt
-    assert [one.image_id for one in look.siblings] == [Shot(CELL, 0).image, Shot(CELL, 2).image]
-    assert [one.seed for one in look.siblings] == [0, 2]
-    assert seen[Shot(TWIN, 1).image].twin is not None
+    seen = {sample.image_id: sample for sample in judge.seen}
+    sample = seen[PlannedImage(CELL, 1).image]
+    assert sample.twin is not None and sample.twin.image_id == PlannedImage(TWIN, 1).image
+    assert np.array_equal(sample.twin.pixels, PIXELS[PlannedImage(TWIN, 1).image]) and sample.twin.prompt == TWIN.prompt
+    assert [one.image_id for one in sample.siblings] == [PlannedImage(CELL, 0).image, PlannedImage(CELL, 2).image]
+    assert [one.seed for one in sample.siblings] == [0, 2]
+    assert seen[PlannedImage(TWIN, 1).image].twin is not None
     # OTHER has the same words, but no twin at its guidance; its siblings are its own.
-    assert seen[Shot(OTHER, 0).image].twin is None
-    assert [one.image_id for one in seen[Shot(OTHER, 0).image].siblings] == [Shot(OTHER, 1).image, Shot(OTHER, 2).image]
+    assert seen[PlannedImage(OTHER, 0).image].twin is None
+    assert [one.image_id for one in seen[PlannedImage(OTHER, 0).image].siblings] == [
+        PlannedImage(OTHER, 1).image,
+        PlannedImage(OTHER, 2).image,
+    ]
 
 
 def test_nobody_is_given_relatives_that_it_does_not_need() -> None:
     judge = probe()
     run(judge)
-    assert all(look.twin is None and look.siblings == () for look in judge.seen)
+    assert all(sample.twin is None and sample.siblings == () for sample in judge.seen)
 
 
 @pytest.mark.parametrize(
     ("needs", "new", "again"),
     [
-        ((), Shot(CELL, 2), [Shot(CELL, 2)]),
-        (("siblings",), Shot(CELL, 2), [Shot(CELL, 0), Shot(CELL, 1), Shot(CELL, 2)]),
-        (("twin",), Shot(TWIN, 2), [Shot(CELL, 2), Shot(TWIN, 2)]),
-        (("twin",), Shot(OTHER, 2), [Shot(OTHER, 2)]),
+        ((), PlannedImage(CELL, 2), [PlannedImage(CELL, 2)]),
+        (("siblings",), PlannedImage(CELL, 2), [PlannedImage(CELL, 0), PlannedImage(CELL, 1), PlannedImage(CELL, 2)]),
+        (("twin",), PlannedImage(TWIN, 2), [PlannedImage(CELL, 2), PlannedImage(TWIN, 2)]),
+        (("twin",), PlannedImage(OTHER, 2), [PlannedImage(OTHER, 2)]),
     ],
 )
-def test_a_new_relative_is_a_reason_to_judge_again(needs: tuple[str, ...], new: Shot, again: list[Shot]) -> None:
+def test_a_new_relative_is_a_reason_to_judge_again(
+    needs: tuple[str, ...], new: PlannedImage, again: list[PlannedImage]
+) -> None:
     assert missing(probe(needs=needs), SHOTS, set(KEYS) - {(new.image, new.cell.prompt.id)}) == again
 
 
 def test_a_failure_costs_one_picture() -> None:
-    def say(look: Look) -> float:
-        if look.image_id == SHOTS[4].image:
+    def say(sample: Sample) -> float:
+        if sample.image_id == SHOTS[4].image:
             raise RuntimeError("out of ideas\nand more")
         return 0.5
 
@@ -136,7 +141,7 @@ def test_a_picture_that_cannot_be_read_costs_itself() -> None:
 
 
 def test_a_probe_that_cannot_work_at_all_records_nothing() -> None:
-    def say(look: Look) -> float:
+    def say(sample: Sample) -> float:
         raise ModelError("no model here")
 
     with pytest.raises(ModelError, match="no model here"):
@@ -144,7 +149,7 @@ def test_a_probe_that_cannot_work_at_all_records_nothing() -> None:
 
 
 def test_a_stop_from_outside_is_obeyed() -> None:
-    def say(look: Look) -> float:
+    def say(sample: Sample) -> float:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -155,11 +160,11 @@ class Liar(Oracle):
     """Yields what it should not."""
 
     def __init__(self, **wrong: Any) -> None:
-        super().__init__(lambda look: 0.5)
+        super().__init__(lambda sample: 0.5)
         self.wrong = wrong
 
-    def score(self, looks: Any) -> Iterator[Score]:
-        return (replace(score, **self.wrong) for score in super().score(looks))
+    def score(self, samples: Any) -> Iterator[Score]:
+        return (replace(score, **self.wrong) for score in super().score(samples))
 
 
 @pytest.mark.parametrize(
@@ -173,13 +178,13 @@ def test_broken_promises_become_none_with_a_reason(wrong: dict[str, Any]) -> Non
 
 
 def test_nan_becomes_none_with_a_reason() -> None:
-    (scores,) = run(probe(lambda look: float("nan")), SHOTS[:1])
+    (scores,) = run(probe(lambda sample: float("nan")), SHOTS[:1])
     assert scores[0].value is None and "NaN" in str(scores[0].reason)
 
 
 def test_silence_becomes_none_with_a_reason() -> None:
     judge = probe()
-    judge.score = lambda looks: iter(())  # type: ignore[method-assign]
+    judge.score = lambda samples: iter(())  # type: ignore[method-assign]
     (scores,) = run(judge, SHOTS[:1])
     assert scores[0].value is None and "said nothing" in str(scores[0].reason)
 

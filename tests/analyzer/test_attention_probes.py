@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from judges import random_parser
-from promptlab.analyzer import Shot, analyze, evenly
+from promptlab.analyzer import PlannedImage, analyze, evenly
 from promptlab.analyzer.judges.scene_parser import bound_words, mask_on, thing_of
-from promptlab.analyzer.probes import Look
+from promptlab.analyzer.probes import Sample
 from promptlab.analyzer.probes.ablation import Ablation
 from promptlab.analyzer.probes.attention import Attention, jensen_shannon
 from promptlab.errors import ModelError, PromptlabError, UntraceableError
@@ -44,8 +44,8 @@ class Told:
 def probe_on(kind: Any, model: Any, prompt: Prompt = PROMPT) -> dict[tuple[str, str], Any]:
     probe = kind(parser=random_parser())
     probe._scenes.read = lambda pictures: dict.fromkeys(pictures, THINGS)
-    look = Look("x", np.zeros((128, 128, 3), np.uint8), prompt, Settings(), 0, model=model)
-    return {(s.measure, s.target): s for s in probe.score([look])}
+    sample = Sample("x", np.zeros((128, 128, 3), np.uint8), prompt, Settings(), 0, model=model)
+    return {(s.measure, s.target): s for s in probe.score([sample])}
 
 
 RIGHT_WAY = Told({"red": LEFT, "cup": LEFT, "blue": RIGHT, "chair": RIGHT})
@@ -82,8 +82,8 @@ def test_a_colour_that_goes_with_its_word_is_lost_at_home() -> None:
         probe._scenes.read = lambda pictures, later=later: {  # type: ignore[method-assign]
             key: THINGS if key == "x" else next(later) for key in pictures
         }
-        look = Look("x", np.zeros((128, 128, 3), np.uint8), PROMPT, Settings(), 0, model=RIGHT_WAY)
-        scores = {(s.measure, s.target): s.value for s in probe.score([look])}
+        sample = Sample("x", np.zeros((128, 128, 3), np.uint8), PROMPT, Settings(), 0, model=RIGHT_WAY)
+        scores = {(s.measure, s.target): s.value for s in probe.score([sample])}
         assert {target: scores["ablation_loss", target] for target in losses} == losses
         own, other = scores["ablation_loss", "first > first"], scores["ablation_loss", "first > second"]
         assert scores["ablation_loss_contrast", "first"] == own - other
@@ -142,23 +142,23 @@ def test_words_have_their_places_and_shared_nouns_no_thing() -> None:
 
 def test_traced_pictures_are_spread_evenly_and_stay_the_same() -> None:
     cells = [Cell("s", (("a", i),), Prompt(f"p{i}"), Settings(), "g") for i in range(6)]
-    shots = [Shot(cell, seed) for cell in cells for seed in (0, 1)]
-    assert [s.cell.levels[0][1] for s in evenly(shots, 3)] == [1, 3, 5]
-    eight = evenly(shots, 8)
+    planned_images = [PlannedImage(cell, seed) for cell in cells for seed in (0, 1)]
+    assert [s.cell.levels[0][1] for s in evenly(planned_images, 3)] == [1, 3, 5]
+    eight = evenly(planned_images, 8)
     assert len({s.image for s in eight}) == 8 and [s.seed for s in eight] == [0] * 6 + [1, 1]
-    assert {s.image for s in evenly(shots, 99)} == {s.image for s in shots}
-    drawn = [Shot(replace(cell, backend="renderer"), 0) for cell in cells]
+    assert {s.image for s in evenly(planned_images, 99)} == {s.image for s in planned_images}
+    drawn = [PlannedImage(replace(cell, backend="renderer"), 0) for cell in cells]
     assert evenly(drawn, 3) == []
 
 
 def test_a_model_that_is_missing_stops_the_probe_before_anything_is_recorded() -> None:
-    def gone(_: Shot) -> Any:
+    def gone(_: PlannedImage) -> Any:
         raise ModelError("no such model")
 
     probe = Attention(parser=random_parser())
-    shot = Shot(Cell("s", (), PROMPT, Settings(), "g"), 0)
+    planned = PlannedImage(Cell("s", (), PROMPT, Settings(), "g"), 0)
     with pytest.raises(ModelError, match="no such model"):
-        list(analyze(probe, [shot], lambda _: np.zeros((128, 128, 3), np.uint8), model=gone))
+        list(analyze(probe, [planned], lambda _: np.zeros((128, 128, 3), np.uint8), model=gone))
 
 
 def test_area_under_the_curve_over_prompts() -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from judges import shipped
 from promptlab.analyzer.judges.scene_parser import Scenes
-from promptlab.analyzer.known_truth import looks_of, prompt_of
-from promptlab.analyzer.probes import Look
+from promptlab.analyzer.known_truth import prompt_of, samples_of
+from promptlab.analyzer.probes import Sample
 from promptlab.analyzer.probes.binding import BindingOutcome, claims, match, outcome
 from promptlab.miniature.faults import FaultRates, render_with_faults
 from promptlab.miniature.parser import Found, group_blocks
@@ -121,8 +121,8 @@ def test_claims_keep_colours_and_speak_the_miniatures_words() -> None:
 def judge(monkeypatch: pytest.MonkeyPatch, bindings: Sequence[Binding], things: Sequence[Found]) -> dict[str, Score]:
     monkeypatch.setattr(Scenes, "read", lambda self, pictures: dict.fromkeys(pictures, tuple(things)))
     monkeypatch.setattr(Scenes, "sha256", "0")
-    look = Look("x", np.zeros((128, 128, 3), np.uint8), Prompt("x", bindings=tuple(bindings)), Settings(), 0)
-    return {f"{s.measure} {s.target}".strip(): s for s in BindingOutcome().score([look])}
+    sample = Sample("x", np.zeros((128, 128, 3), np.uint8), Prompt("x", bindings=tuple(bindings)), Settings(), 0)
+    return {f"{s.measure} {s.target}".strip(): s for s in BindingOutcome().score([sample])}
 
 
 def test_scores_of_a_swap(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,5 +183,5 @@ def test_the_rule_is_exact_where_the_blocks_are(name: str, extra: float) -> None
 
 @pytest.mark.parametrize("name", OUTCOMES)
 def test_the_trained_parser_reads_each_outcome(name: str) -> None:
-    said = [s.label for s in shipped("binding").score(list(looks_of(name, 30))) if s.measure == "correct"]
+    said = [s.label for s in shipped("binding").score(list(samples_of(name, 30))) if s.measure == "correct"]
     assert said.count(name) >= 18, said

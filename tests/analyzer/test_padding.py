@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from judges import random_parser
-from promptlab.analyzer import Shot
+from promptlab.analyzer import PlannedImage
 from promptlab.analyzer.judges.colour import rgb_to_lab
-from promptlab.analyzer.probes import Look
+from promptlab.analyzer.probes import Sample
 from promptlab.analyzer.probes.padding import PARTS, Padding
 from promptlab.errors import UntraceableError
 from promptlab.generator.backends.diffusion import Diffusion, load
@@ -83,9 +83,9 @@ def test_the_miniature_without_the_padding_that_is_not_there() -> None:
     try:
         for text, changes in (("a red cup " + "and a blue chair " * 40, False), ("a red cup", True)):
             prompt = Prompt(text)
-            model = models.of(Shot(Cell("x", (), prompt, settings, "g"), 1))
-            look = Look("x", np.zeros((128, 128, 3), np.uint8), prompt, settings, 1, model=model)
-            scores = {(s.measure, s.target): s for s in Padding().score([look])}
+            model = models.of(PlannedImage(Cell("x", (), prompt, settings, "g"), 1))
+            sample = Sample("x", np.zeros((128, 128, 3), np.uint8), prompt, settings, 1, model=model)
+            scores = {(s.measure, s.target): s for s in Padding().score([sample])}
             assert (scores["part_change", "padding"].value != 0) == changes
             assert scores["part_change", "words"].value > 0
             assert scores["part_loss", ""].reason == "the prompt declares no object with a colour"
@@ -108,8 +108,8 @@ def scored(model: Any, prompt: Prompt = PROMPT, seen: Any = None) -> dict[tuple[
     probe._scenes.read = lambda pictures: {  # type: ignore[method-assign]
         key: THINGS if seen is None or not key.isdigit() else seen[int(key)] for key in pictures
     }
-    look = Look("x", np.zeros((128, 128, 3), np.uint8), prompt, Settings(), 0, model=model)
-    return {(s.measure, s.target): s for s in probe.score([look])}
+    sample = Sample("x", np.zeros((128, 128, 3), np.uint8), prompt, Settings(), 0, model=model)
+    return {(s.measure, s.target): s for s in probe.score([sample])}
 
 
 def test_changes_and_shares_by_hand() -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from judges import Oracle, random_clip, random_parser, shipped
-from promptlab.analyzer.known_truth import SETS, looks_of
+from promptlab.analyzer.known_truth import SETS, samples_of
 from promptlab.analyzer.passports import FAMILIES, corrected_rate, passports
-from promptlab.analyzer.probes import Look
+from promptlab.analyzer.probes import Sample
 from promptlab.analyzer.probes.binding import BindingOutcome
 from promptlab.analyzer.probes.clip_contrast import ClipContrast
 from promptlab.analyzer.probes.exposure import Exposure
@@ -22,8 +22,8 @@ from promptlab.stats.calibration import corrected_shares
 from promptlab.stats.paired import wilson
 
 
-def truth(look: Look) -> str:
-    return look.image_id.rsplit("-", 1)[0]
+def truth(sample: Sample) -> str:
+    return sample.image_id.rsplit("-", 1)[0]
 
 
 def by_family(probe: Any, n: int = 20, seed: int = 0) -> dict[str, Passport]:
@@ -34,8 +34,8 @@ def outcomes(errs: float = 0.0) -> Oracle:
     """Says the true outcome, and a random other one at the rate `errs`."""
     rng = np.random.default_rng(1)
 
-    def say(look: Look) -> tuple[float, str]:
-        said = truth(look)
+    def say(sample: Sample) -> tuple[float, str]:
+        said = truth(sample)
         if rng.random() < errs:
             said = str(rng.choice([o for o in OUTCOMES if o != said]))
         return float(said == "correct"), said
@@ -48,50 +48,50 @@ def outcomes(errs: float = 0.0) -> Oracle:
 
 @pytest.mark.parametrize("name", SETS)
 def test_a_set_is_the_same_however_many_are_drawn(name: str) -> None:
-    (one, *_), (first, *_) = looks_of(name, 1), looks_of(name, 2)
+    (one, *_), (first, *_) = samples_of(name, 1), samples_of(name, 2)
     assert np.array_equal(one.pixels, first.pixels) and one.prompt == first.prompt
     assert one.pixels.shape == (128, 128, 3) and one.prompt.bindings
-    assert not np.array_equal(one.pixels, next(iter(looks_of(name, 1, seed=1))).pixels)
+    assert not np.array_equal(one.pixels, next(iter(samples_of(name, 1, seed=1))).pixels)
 
 
 def test_an_unknown_set_is_refused() -> None:
     with pytest.raises(ValueError, match="sideways"):
-        looks_of("sideways", 1)
+        samples_of("sideways", 1)
 
 
 def test_two_objects_have_two_colours_and_a_twin_prompt() -> None:
-    for look in looks_of("swap", 5):
-        a, b = look.prompt.bindings
-        assert a.attribute != b.attribute and look.prompt.swapped not in (None, look.prompt.text)
+    for sample in samples_of("swap", 5):
+        a, b = sample.prompt.bindings
+        assert a.attribute != b.attribute and sample.prompt.swapped not in (None, sample.prompt.text)
 
 
 def test_twins_ask_for_each_others_colours() -> None:
     for name in ("pair", "swapped_pair"):
-        for look in looks_of(name, 3):
-            assert look.twin is not None and look.twin.prompt.text == look.prompt.swapped
-            assert look.twin.prompt.swapped == look.prompt.text
-            assert (look.twin.settings, look.twin.seed) == (look.settings, look.seed)
-            assert not np.array_equal(look.pixels, look.twin.pixels)
+        for sample in samples_of(name, 3):
+            assert sample.twin is not None and sample.twin.prompt.text == sample.prompt.swapped
+            assert sample.twin.prompt.swapped == sample.prompt.text
+            assert (sample.twin.settings, sample.twin.seed) == (sample.settings, sample.seed)
+            assert not np.array_equal(sample.pixels, sample.twin.pixels)
 
 
 def test_cells_have_four_seeds() -> None:
     for name in ("various", "alike"):
-        (look,) = looks_of(name, 1)
-        assert [look.seed, *(other.seed for other in look.siblings)] == [0, 1, 2, 3]
-        assert len({one.prompt for one in (look, *look.siblings)}) == 1
+        (sample,) = samples_of(name, 1)
+        assert [sample.seed, *(other.seed for other in sample.siblings)] == [0, 1, 2, 3]
+        assert len({one.prompt for one in (sample, *sample.siblings)}) == 1
 
 
 def test_burnt_pictures_are_the_plain_ones_burnt() -> None:
-    for plain, burnt in zip(looks_of("plain", 3), looks_of("burnt", 3), strict=True):
+    for plain, burnt in zip(samples_of("plain", 3), samples_of("burnt", 3), strict=True):
         assert np.array_equal(burn(plain.pixels), burnt.pixels)
 
 
 def test_colours_are_asked_and_drawn_or_not() -> None:
     red = COLOURS["red"]
     for name, near in (("red", True), ("not_red", False)):
-        for look in looks_of(name, 10):
-            assert [b.attribute for b in look.prompt.bindings] == ["red"]
-            distance = np.abs(look.pixels.astype(int) - red).sum(-1)
+        for sample in samples_of(name, 10):
+            assert [b.attribute for b in sample.prompt.bindings] == ["red"]
+            distance = np.abs(sample.pixels.astype(int) - red).sum(-1)
             assert ((distance < 60).mean() > 0.01) >= near
 
 
@@ -123,7 +123,7 @@ def test_a_judge_with_known_errors() -> None:
 
 def test_a_guessing_judge_gets_no_rate() -> None:
     rng = np.random.default_rng(2)
-    passport = by_family(Oracle(lambda look: (float(rng.random() < 0.5), "correct")), n=40)["binding"]
+    passport = by_family(Oracle(lambda sample: (float(rng.random() < 0.5), "correct")), n=40)["binding"]
     assert abs(passport.youden) < 0.4 and passport.auc == pytest.approx(0.5, abs=0.2)
     rate = corrected_rate([1, 0, 1, 1], ["a", "a", "b", "b"], passport, rng=np.random.default_rng(0))
     assert rate.estimate is None and "0.5" in str(rate.reason)
@@ -139,7 +139,7 @@ def test_a_good_judge_gets_a_corrected_rate() -> None:
 
 
 def test_a_judge_that_never_answers() -> None:
-    passport = by_family(Oracle(lambda look: None), n=4)["binding"]
+    passport = by_family(Oracle(lambda sample: None), n=4)["binding"]
     assert (passport.n, passport.youden, passport.auc) == (0, -1, None)
     assert passport.detail["not_measured"] == 24 and "never measured" in passport.detail["reason"]
     rate = corrected_rate([1, 0], ["a", "b"], passport, rng=np.random.default_rng(0))
@@ -147,24 +147,24 @@ def test_a_judge_that_never_answers() -> None:
 
 
 def test_what_was_not_measured_is_left_out_and_counted() -> None:
-    def say(look: Look) -> Any:
-        return None if look.image_id.endswith("0") else (float(truth(look) == "correct"), truth(look))
+    def say(sample: Sample) -> Any:
+        return None if sample.image_id.endswith("0") else (float(truth(sample) == "correct"), truth(sample))
 
     passport = by_family(Oracle(say), n=20)["binding.swap"]
     assert passport.n == 36 and passport.detail["not_measured"] == 4 and passport.youden == 1
 
 
 def test_a_cut_is_found_on_other_pictures() -> None:
-    seen = Oracle(lambda look: 0.6 if truth(look) == "correct" else 0.4, "clip_cosine")
+    seen = Oracle(lambda sample: 0.6 if truth(sample) == "correct" else 0.4, "clip_cosine")
     passport = by_family(seen, n=10)["swap"]
     assert passport.detail["cut"] == pytest.approx(0.5) and passport.detail["cut_found"]
     assert (passport.n, passport.youden, passport.auc) == (20, 1, 1)
-    assert len({look.image_id for look in seen.seen if truth(look) == "swap"}) == 20, "10 to choose, 10 to judge"
+    assert len({sample.image_id for sample in seen.seen if truth(sample) == "swap"}) == 20, "10 to choose, 10 to judge"
 
 
 def test_a_blind_measure_gains_nothing_from_its_cut() -> None:
     rng = np.random.default_rng(0)
-    passport = by_family(Oracle(lambda look: float(rng.random()), "clip_cosine"), n=60)["swap"]
+    passport = by_family(Oracle(lambda sample: float(rng.random()), "clip_cosine"), n=60)["swap"]
     assert abs(passport.youden) < 0.25
 
 

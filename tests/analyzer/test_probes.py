@@ -17,7 +17,7 @@ from judges import every_probe, random_clip, random_parser, some_looks
 from promptlab import plugins
 from promptlab.analyzer.judges import clip, colour
 from promptlab.analyzer.judges.clip import load_clip
-from promptlab.analyzer.probes import Look, Probe
+from promptlab.analyzer.probes import Probe, Sample
 from promptlab.analyzer.probes.binding import BindingOutcome
 from promptlab.analyzer.probes.clip_contrast import ClipContrast, interaction, winoground
 from promptlab.analyzer.probes.clip_phrases import ClipPhrases
@@ -39,7 +39,7 @@ def probes() -> dict[str, Probe]:
 
 
 @cache
-def looks() -> tuple[Look, ...]:
+def samples() -> tuple[Sample, ...]:
     return tuple(some_looks())
 
 
@@ -52,7 +52,7 @@ def table(probe: Probe, seen: Any) -> dict[Key, Score]:
 
 @cache
 def scored(name: str) -> dict[Key, Score]:
-    return table(probes()[name], looks())
+    return table(probes()[name], samples())
 
 
 def same(a: dict[Key, Score], b: dict[Key, Score]) -> None:
@@ -108,7 +108,9 @@ def test_scores_keep_their_promises(name: str) -> None:
             assert np.isfinite(score.value)
             assert measure.lower is None or score.value >= measure.lower
             assert measure.upper is None or score.value <= measure.upper
-    assert {image for image, _, _ in scored(name)} == {look.image_id for look in looks()}, "a look without a score"
+    assert {image for image, _, _ in scored(name)} == {sample.image_id for sample in samples()}, (
+        "a look without a score"
+    )
     # a parser of random weights never finds both things that ablation asks for: see test_attention_probes.py
     assert any(score.value is not None for score in scored(name).values()) or name == "ablation"
 
@@ -116,14 +118,14 @@ def test_scores_keep_their_promises(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_batch_says_what_its_looks_say_alone(name: str) -> None:
     alone: dict[Key, Score] = {}
-    for look in looks():
-        alone |= table(probes()[name], [look])
+    for sample in samples():
+        alone |= table(probes()[name], [sample])
     same(scored(name), alone)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_order_does_not_matter(name: str) -> None:
-    mixed = list(looks())
+    mixed = list(samples())
     random.Random(5).shuffle(mixed)
     same(scored(name), table(probes()[name], mixed))
 
@@ -149,15 +151,15 @@ def test_a_missing_judge_is_named(tmp_path: Any) -> None:
 
 
 def test_similarity_says_under_which_model() -> None:
-    look = looks()[0]
-    long = replace(look, prompt=Prompt("a red cup, " * 40))
-    short, cut = ClipSimilarity(f"local-dir:{random_clip()}").score([look, replace(long, image_id="long")])
+    sample = samples()[0]
+    long = replace(sample, prompt=Prompt("a red cup, " * 40))
+    short, cut = ClipSimilarity(f"local-dir:{random_clip()}").score([sample, replace(long, image_id="long")])
     assert not short.detail["truncated"] and cut.detail["truncated"] and cut.detail["tokens"] > 77
     assert {"sha256", "activation", "precision", "resize_mode", "prefix", "scale"} <= short.detail.keys()
 
 
 def test_similarity_of_no_prompt_is_none() -> None:
-    (score,) = ClipSimilarity(f"local-dir:{random_clip()}").score([replace(looks()[0], prompt=Prompt(""))])
+    (score,) = ClipSimilarity(f"local-dir:{random_clip()}").score([replace(samples()[0], prompt=Prompt(""))])
     assert score.value is None and score.reason == "the prompt is empty"
 
 
@@ -165,13 +167,13 @@ def test_phrases_leave_fillers_and_bare_attributes_out() -> None:
     text = "a red cup, very nice"
     phrases = (Phrase("cup", "a red cup", 0, 9, "object"), Phrase("cup.colour", "red", 2, 5, "attribute"))
     prompt = Prompt(text, (*phrases, Phrase("pad", "very nice", 11, 20, "filler")))
-    scores = list(ClipPhrases(f"local-dir:{random_clip()}").score([replace(looks()[0], prompt=prompt)]))
+    scores = list(ClipPhrases(f"local-dir:{random_clip()}").score([replace(samples()[0], prompt=prompt)]))
     assert [(s.measure, s.target) for s in scores] == [("phrase_cosine", "cup"), ("weakest_object", "")]
     assert scores[0].value == scores[1].value
 
 
 def test_the_weakest_object_is_the_least() -> None:
-    found = {(s.measure, s.target): s.value for s in ClipPhrases(f"local-dir:{random_clip()}").score([looks()[0]])}
+    found = {(s.measure, s.target): s.value for s in ClipPhrases(f"local-dir:{random_clip()}").score([samples()[0]])}
     first, second = found["phrase_cosine", "first"], found["phrase_cosine", "second"]
     assert first is not None and second is not None
     assert found["weakest_object", ""] == min(first, second)
@@ -186,24 +188,24 @@ def test_interaction_and_winoground_by_hand() -> None:
 
 
 def test_the_contrast_of_a_picture_and_its_twin() -> None:
-    probe, look = ClipContrast(f"local-dir:{random_clip()}"), looks()[4]
-    assert look.twin is not None
+    probe, sample = ClipContrast(f"local-dir:{random_clip()}"), samples()[4]
+    assert sample.twin is not None
     model = load_clip(f"local-dir:{random_clip()}")
-    x, y = model.images(np.stack([look.pixels, look.twin.pixels]))
-    t, u = model.texts([look.prompt.text, str(look.prompt.swapped)])
+    x, y = model.images(np.stack([sample.pixels, sample.twin.pixels]))
+    t, u = model.texts([sample.prompt.text, str(sample.prompt.swapped)])
     expected = float((x - y) @ (t - u))
-    here = {s.measure: s for s in probe.score([look])}["binding_contrast"]
-    there = {s.measure: s for s in probe.score([replace(look.twin, twin=look)])}["binding_contrast"]
+    here = {s.measure: s for s in probe.score([sample])}["binding_contrast"]
+    there = {s.measure: s for s in probe.score([replace(sample.twin, twin=sample)])}["binding_contrast"]
     assert here.value == pytest.approx(expected, abs=1e-6) and there.value == pytest.approx(expected, abs=1e-6)
-    assert here.detail["twin"] == look.twin.image_id
+    assert here.detail["twin"] == sample.twin.image_id
     # The same picture for both prompts tells nothing of binding.
-    (nothing, *_) = probe.score([replace(look, twin=replace(look.twin, pixels=look.pixels))])
+    (nothing, *_) = probe.score([replace(sample, twin=replace(sample.twin, pixels=sample.pixels))])
     assert nothing.value == pytest.approx(0, abs=1e-6)
 
 
 def test_the_contrast_says_why_there_is_none() -> None:
     probe = ClipContrast(f"local-dir:{random_clip()}")
-    reasons = {str(s.reason) for s in probe.score([replace(looks()[4], twin=None), looks()[3]])}
+    reasons = {str(s.reason) for s in probe.score([replace(samples()[4], twin=None), samples()[3]])}
     assert len(reasons) == 2 and any("no picture of the twin prompt" in reason for reason in reasons)
 
 
@@ -211,7 +213,7 @@ def test_exposure_by_hand() -> None:
     half = np.zeros((4, 4, 3), np.uint8)
     half[:2] = (255, 0, 0)
     half[2:] = 128
-    found = {s.measure: s.value for s in Exposure().score([Look("x", half, Prompt("x"), Settings(), 0)])}
+    found = {s.measure: s.value for s in Exposure().score([Sample("x", half, Prompt("x"), Settings(), 0)])}
     # rg is 255 or 0, yb 127.5 or 0: spreads 127.5 and 63.75, means the same.
     spread = np.hypot(127.5, 63.75)
     assert found["colourfulness"] == pytest.approx(1.3 * spread)
@@ -225,15 +227,15 @@ def test_exposure_by_hand() -> None:
 def test_exposure_keeps_its_bounds_at_the_extremes() -> None:
     for corner in np.ndindex(2, 2, 2):
         pixels = np.tile(np.array(corner, np.uint8) * 255, (8, 8, 1)).astype(np.uint8)
-        scores = Exposure().score([Look("x", pixels, Prompt("x"), Settings(), 0)])
+        scores = Exposure().score([Sample("x", pixels, Prompt("x"), Settings(), 0)])
         for score, measure in zip(scores, Exposure.measures, strict=True):
             assert score.value is not None and score.value >= 0
             assert measure.upper is None or score.value <= measure.upper
 
 
-def cell(things: list[Thing | None]) -> list[Look]:
+def cell(things: list[Thing | None]) -> list[Sample]:
     bare = [
-        Look(f"seed-{k}", render(Scene((thing,) if thing else (), seed=1)).image, Prompt("a cup"), Settings(), k)
+        Sample(f"seed-{k}", render(Scene((thing,) if thing else (), seed=1)).image, Prompt("a cup"), Settings(), k)
         for k, thing in enumerate(things)
     ]
     return [replace(one, siblings=tuple(other for other in bare if other is not one)) for one in bare]
@@ -251,10 +253,10 @@ def test_alike_seeds_have_no_diversity() -> None:
 
 
 def test_vendi_stands_once_and_is_that_of_the_embeddings() -> None:
-    looks = cell([Thing("cup", "red"), Thing("car", "blue"), None, Thing("tree", "green")])
-    found = table(diversity(), looks)
+    samples = cell([Thing("cup", "red"), Thing("car", "blue"), None, Thing("tree", "green")])
+    found = table(diversity(), samples)
     assert [key for key in found if key[1] == "vendi"] == [("seed-0", "vendi", "seeds=4")]
-    vectors = load_clip(f"local-dir:{random_clip()}").images(np.stack([look.pixels for look in looks]))
+    vectors = load_clip(f"local-dir:{random_clip()}").images(np.stack([sample.pixels for sample in samples]))
     assert found["seed-0", "vendi", "seeds=4"].value == pytest.approx(vendi(vectors), abs=1e-4)
     others = 1 - vectors[1:] @ vectors[0]
     assert found["seed-0", "seed_distance", ""].value == pytest.approx(others.mean(), abs=1e-5)
@@ -267,11 +269,11 @@ def test_entropy_of_an_object_counts_its_colours(monkeypatch: pytest.MonkeyPatch
 
     said = [(thing("cup", "red"),), (thing("cup", "blue", area=0.2), thing("cup", "red")), (), (thing("cup", "blue"),)]
     monkeypatch.setattr(Scenes, "read", lambda self, pictures: dict(zip(sorted(pictures), said, strict=True)))
-    looks = [
-        replace(look, prompt=replace(look.prompt, bindings=(Binding("mug", "mug", "red"),)))
-        for look in cell([None] * 4)
+    samples = [
+        replace(sample, prompt=replace(sample.prompt, bindings=(Binding("mug", "mug", "red"),)))
+        for sample in cell([None] * 4)
     ]
-    found = table(diversity(), looks)
+    found = table(diversity(), samples)
     # Its colours are red, blue (the larger), missing and blue; no two scenes are alike.
     assert found["seed-0", "object_entropy", "mug"].value == pytest.approx(1.5)
     assert found["seed-0", "scene_entropy", "seeds=4"].value == pytest.approx(2)

@@ -38,9 +38,9 @@ def oracle(errs: float) -> Oracle:
 
     chance = random.Random(3)
 
-    def say(look: Any) -> tuple[float, str]:
-        hidden = look.image_id.startswith("hidden")
-        said = OUTCOMES[int(look.pixels[0, 0, 0])] if hidden else truth(look)
+    def say(sample: Any) -> tuple[float, str]:
+        hidden = sample.image_id.startswith("hidden")
+        said = OUTCOMES[int(sample.pixels[0, 0, 0])] if hidden else truth(sample)
         if chance.random() < errs:
             said = chance.choice([outcome for outcome in OUTCOMES if outcome != said])
         return float(said == "correct"), said
@@ -71,7 +71,7 @@ def test_hidden_rates_leave_room_for_right_pictures() -> None:
     with pytest.raises(ValueError, match="at least 1 of 20"):
         list(recover(oracle(0), pictures=5))
     with pytest.raises(ValueError, match="tells no outcome"):
-        list(recover(Oracle(lambda look: 1.0, "noun")))
+        list(recover(Oracle(lambda sample: 1.0, "noun")))
 
 
 # Intervals.

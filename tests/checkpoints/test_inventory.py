@@ -12,7 +12,7 @@ import pytest
 
 from promptlab.checkpoints import files
 from promptlab.checkpoints.files import fingerprint, header, parameters, resolve
-from promptlab.checkpoints.inventory import look_over, models_here, verify
+from promptlab.checkpoints.inventory import inspect_model, models_here, verify
 from promptlab.cli.app import app
 from promptlab.cli.terminal import console
 from promptlab.errors import ModelError
@@ -130,7 +130,7 @@ def test_all_models_are_listed(repository: Path) -> None:
 def test_what_is_missing_comes_with_its_command(repository: Path, lost: str, pattern: str) -> None:
     for file in list(repository.glob(lost)):
         file.unlink()
-    stock = look_over(NAME)
+    stock = inspect_model(NAME)
     assert not stock.complete and stock.pull == f"`hf download {NAME} --revision {COMMIT} {pattern}" + (
         "`" if not lost.startswith("model_index") else stock.pull.split(pattern)[1]
     )
@@ -146,10 +146,10 @@ def test_a_missing_shard_is_named(repository: Path) -> None:
     first = next(iter(header(part / names[0])))
     index = {"weight_map": {first: names[0], "another": names[1]}}
     (part / "a.safetensors.index.json").write_text(json.dumps(index))
-    assert look_over(NAME).missing == (f"transformer/{names[1]}",)
+    assert inspect_model(NAME).missing == (f"transformer/{names[1]}",)
     index["weight_map"]["another"] = names[0]
     (part / "a.safetensors.index.json").write_text(json.dumps(index))
-    (problem,) = look_over(NAME).problems
+    (problem,) = inspect_model(NAME).problems
     assert "lacks the tensor another" in problem
 
 
@@ -164,11 +164,11 @@ def test_files_that_are_cut_short_or_unsafe(repository: Path) -> None:
         (content + b"x", "only partly there"),
     ):
         file.write_bytes(held)
-        (problem,) = look_over(NAME).problems
+        (problem,) = inspect_model(NAME).problems
         assert message in problem
     file.write_bytes(content)
     (repository / "vae" / "old.bin").write_bytes(b"x")
-    stock = look_over(NAME)
+    stock = inspect_model(NAME)
     assert stock.complete and stock.pickles == ("vae/old.bin",)
     assert "1 pickle files, never opened" in cli(NAME)
 
@@ -209,7 +209,7 @@ def test_a_local_folder_is_verified_by_the_record_of_its_download(repository: Pa
     (folder / WEIGHTS).write_bytes(b"other")
     assert verify(folder).differ == (WEIGHTS,)
     (folder / WEIGHTS).unlink()
-    stock = look_over(str(folder))
+    stock = inspect_model(str(folder))
     assert stock.pull and stock.pull.startswith('`hf download OWNER/NAME --include "transformer/*.safetensors"')
     assert stock.pull.endswith(f"--local-dir {folder}`")
 

@@ -13,7 +13,7 @@ import pytest
 import promptlab
 from places import STUDIES, SUPPORT
 from promptlab.records import OUTCOMES
-from promptlab.results import Loaded, open_demo
+from promptlab.results import Results, open_demo
 from promptlab.run import run_study
 from promptlab.study import load_study
 
@@ -47,7 +47,7 @@ def drawn(figure: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def expected(name: str, found: Loaded) -> pd.DataFrame:
+def expected(name: str, found: Results) -> pd.DataFrame:
     """What the figure of a notebook must hold, by the analysis functions."""
     if name == "guidance":
         names = ("binding.correct", "clip_similarity.clip_cosine", "exposure.clipped_share", "exposure.colourfulness")
@@ -57,7 +57,7 @@ def expected(name: str, found: Loaded) -> pd.DataFrame:
     return shares[shares["outcome"].isin(kinds)]
 
 
-def check(name: str, figure: dict[str, Any], found: Loaded) -> None:
+def check(name: str, figure: dict[str, Any], found: Results) -> None:
     rows, truth = drawn(figure), expected(name, found)
     if name == "query_the_database":
         hand, rows = rows[rows["by"] == "by hand"], rows[rows["by"] == "promptlab"]

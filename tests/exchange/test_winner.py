@@ -22,7 +22,7 @@ from promptlab.errors import PromptlabError
 from promptlab.exchange.a1111_comfyui import AXES, a1111, comfyui, named_elsewhere
 from promptlab.exchange.export import FORMATS, export_winner, plot_axes, winner, written
 from promptlab.exchange.image_metadata import Notes, read_notes
-from promptlab.results import Loaded, open_demo
+from promptlab.results import Results, open_demo
 
 RECIPE: dict[str, Any] = {
     **{"backend": "diffusion", "model": "runwayml/stable-diffusion-v1-5@abc", "prompt": "a red cup and a blue chair"},
@@ -181,14 +181,14 @@ def test_the_steps_lie_where_diffusers_puts_them(spacing: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Results:
     store = open_demo(tmp_path_factory.mktemp("demo"))
     assert store is not None
-    loaded: Loaded = promptlab.load("demo", store.home.path)
+    loaded: Results = promptlab.load("demo", store.home.path)
     return loaded
 
 
-def test_the_winner_is_the_first_of_the_ranking(demo: Loaded) -> None:
+def test_the_winner_is_the_first_of_the_ranking(demo: Results) -> None:
     won = winner(demo, "correct", "guidance_scale")
     first, second = demo.ranking("correct", "guidance_scale").iloc[:2].to_dict("records")
     assert (won.place["level"], won.place["mean"], won.place["n"]) == (first["level"], first["mean"], first["n"])
@@ -199,13 +199,13 @@ def test_the_winner_is_the_first_of_the_ranking(demo: Loaded) -> None:
     assert "not shown to be ahead" in won.says() and "n 32, tier T1" in won.says()
 
 
-def test_lower_is_better_where_the_measure_says_so(demo: Loaded) -> None:
+def test_lower_is_better_where_the_measure_says_so(demo: Results) -> None:
     won = winner(demo, "exposure.clipped_share", "guidance_scale")
     values = demo.pictures({"guidance_scale": won.place["level"]}, order="clipped_share", measures=["clipped_share"])
     assert won.place["level"] == "1" and won.recipe["prompt"] == values["prompt"].iloc[0]
 
 
-def test_the_winner_of_the_demo_in_both_programs(demo: Loaded, tmp_path: Path) -> None:
+def test_the_winner_of_the_demo_in_both_programs(demo: Results, tmp_path: Path) -> None:
     won = winner(demo)
     assert won.measure == "accuracy" and won.axis is None and won.place["level"] == won.recipe["prompt"]
     block, graph = written(demo, won, "a1111"), written(demo, won, "comfyui")
@@ -227,7 +227,7 @@ def test_the_winner_of_the_demo_in_both_programs(demo: Loaded, tmp_path: Path) -
 
 
 def test_the_command(
-    demo: Loaded, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    demo: Results, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def told(*more: str) -> tuple[str, Any]:
         asked = ["export", "demo", "--home", str(demo.store.home.path), "--to", str(tmp_path), *more]
@@ -248,7 +248,7 @@ def test_the_command(
     assert code == 1 and "did you mean 'order'" in said
 
 
-def test_a_file_that_cannot_be_written_is_one_line(demo: Loaded, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_one_line(demo: Results, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("x")
     with pytest.raises(PromptlabError, match="taken"):
         export_winner(demo, tmp_path / "taken", "a1111")

@@ -16,7 +16,7 @@ from closed_server import KEY, serving
 from promptlab.cli import main
 from promptlab.errors import ModelError, StudyError
 from promptlab.generator.backends import hosted
-from promptlab.generator.backends.hosted import LIST, Purse, list_price
+from promptlab.generator.backends.hosted import LIST, Budget, list_price
 from promptlab.run import run_study
 from promptlab.run.plan import plan_facts, plan_study
 from promptlab.store import Store
@@ -60,7 +60,7 @@ def test_list_prices() -> None:
 
 
 def test_a_purse_is_never_overdrawn() -> None:
-    purse = Purse(1.0)
+    purse = Budget(1.0)
     taken: list[bool] = []
 
     def calls() -> None:
@@ -76,11 +76,11 @@ def test_a_purse_is_never_overdrawn() -> None:
         thread.join()
     # ten tenths fit, and calls that cost nothing kept no room from another
     assert purse.spent == pytest.approx(1.0) and len(taken) > 10
-    assert not purse.take(0.1) and not Purse(1.0).take(None) and Purse().take(None)
+    assert not purse.take(0.1) and not Budget(1.0).take(None) and Budget().take(None)
 
 
 def test_a_call_waits_for_one_that_may_cost_nothing() -> None:
-    purse, got = Purse(1.0), []
+    purse, got = Budget(1.0), []
     assert purse.take(1.0)
     other = threading.Thread(target=lambda: got.append(purse.take(1.0)))
     other.start()

@@ -15,7 +15,7 @@ from drawn_study import DRAWN
 from judges import random_parser
 from promptlab.errors import PromptlabError, StoreError
 from promptlab.records import Score
-from promptlab.results import Loaded, tables
+from promptlab.results import Results, tables
 from promptlab.run import run_study
 from promptlab.stats.hypotheses import benjamini_hochberg
 from promptlab.store import Store
@@ -30,16 +30,16 @@ contrasts:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+def found(tmp_path_factory: pytest.TempPathFactory) -> Results:
     home = tmp_path_factory.mktemp("analysis")
     probes = f'exposure, {{name: binding, parser: "{random_parser()}"}}'
     text = DRAWN.format(model="swap=0.5", scales="[1, 5]", seeds=2, probes=probes)
     run_study(parse_study(text + CONTRASTS), Store(home), passports_n=0)
-    loaded: Loaded = promptlab.load("drawn", home)
+    loaded: Results = promptlab.load("drawn", home)
     return loaded
 
 
-def test_names(found: Loaded) -> None:
+def test_names(found: Results) -> None:
     assert found.axes()["guidance_scale"] == ["1", "5"] and set(found.axes()["assignment"]) == {"as_written", "swapped"}
     measures = found.measures().set_index("measure")
     assert measures.loc["exposure.mean_luma", "n"] == 16 and measures.loc["binding.correct", "upper"] == 1
@@ -47,7 +47,7 @@ def test_names(found: Loaded) -> None:
     assert found.completeness()[["status", "n"]].to_numpy().tolist() == [["ok", 16]]
 
 
-def test_a_curve_is_the_mean_with_its_n(found: Loaded) -> None:
+def test_a_curve_is_the_mean_with_its_n(found: Results) -> None:
     curve = found.curve("exposure.mean_luma", "guidance_scale")
     assert curve["number"].tolist() == [1.0, 5.0] and curve["n"].tolist() == [8, 8] and set(curve["tier"]) == {"T0"}
     by_hand = found.sql(
@@ -59,7 +59,7 @@ def test_a_curve_is_the_mean_with_its_n(found: Loaded) -> None:
     pd.testing.assert_frame_equal(found.curve("mean_luma", "guidance_scale"), curve)
 
 
-def test_effects_say_tier_and_q_of_the_exploratory_alone(found: Loaded) -> None:
+def test_effects_say_tier_and_q_of_the_exploratory_alone(found: Results) -> None:
     effects = found.effects().set_index("contrast")
     assert set(effects["tier"]) == {"T0"} and {"estimate", "low", "high", "n_groups"} <= set(effects.columns)
     assert pd.isna(effects.loc["held", "q"]) and pd.notna(effects.loc["held", "p_adjusted"])
@@ -68,7 +68,7 @@ def test_effects_say_tier_and_q_of_the_exploratory_alone(found: Loaded) -> None:
     assert explored["p_adjusted"].isna().all()
 
 
-def test_the_mixed_model_of_the_contrasts(found: Loaded) -> None:
+def test_the_mixed_model_of_the_contrasts(found: Results) -> None:
     rows, beside = found.mixed().set_index("contrast"), found.effects().set_index("contrast")
     assert set(rows.index) == set(beside.index) and set(rows["tier"]) == {"T0"}
     for name in rows.index:
@@ -79,7 +79,7 @@ def test_the_mixed_model_of_the_contrasts(found: Loaded) -> None:
         found.mixed("statmodels")  # type: ignore[arg-type]
 
 
-def test_outcomes_leakage_ranking_and_passports_are_the_tables(found: Loaded) -> None:
+def test_outcomes_leakage_ranking_and_passports_are_the_tables(found: Results) -> None:
     pd.testing.assert_frame_equal(
         found.outcomes("assignment"), tables.outcome_shares(found.store, "drawn", "assignment")
     )
@@ -88,7 +88,7 @@ def test_outcomes_leakage_ranking_and_passports_are_the_tables(found: Loaded) ->
     assert not len(found.passports())
 
 
-def test_of_several_probes_one_is_asked(found: Loaded, tmp_path: Path) -> None:
+def test_of_several_probes_one_is_asked(found: Results, tmp_path: Path) -> None:
     """What `blip_vqa` and raters say of the same measure is not what `binding` says."""
     shutil.copytree(found.store.home.path, tmp_path / "home")
     store = Store(tmp_path / "home")
@@ -111,7 +111,7 @@ def test_of_several_probes_one_is_asked(found: Loaded, tmp_path: Path) -> None:
         both.pictures(probe="blip_vqq")
 
 
-def test_pictures_are_filtered_ordered_and_paged(found: Loaded) -> None:
+def test_pictures_are_filtered_ordered_and_paged(found: Results) -> None:
     everything = found.pictures(measures=["exposure.mean_luma"])
     assert len(everything) == 16 and all(Path(path).is_file() for path in everything["path"])
     some = found.pictures({"guidance_scale": 5, "assignment": "swapped"}, order="mean_luma", descending=True)
@@ -137,16 +137,16 @@ def test_pictures_are_filtered_ordered_and_paged(found: Loaded) -> None:
         (lambda f: f.curve("binding.mean_luma", "assignment"), "no measure 'binding.mean_luma'"),
         (lambda f: f.pictures({"steps": 3}), "no axis 'steps'"),
         (lambda f: f.pictures(limit=0), "limit 0"),
-        (lambda f: Loaded(f.store).effects(), "needs a study"),
+        (lambda f: Results(f.store).effects(), "needs a study"),
         (lambda f: promptlab.load("drawm", f.store.home.path), "did you mean 'drawn'"),
     ],
 )
-def test_wrong_names_say_what_is_there(found: Loaded, ask: object, said: str) -> None:
+def test_wrong_names_say_what_is_there(found: Results, ask: object, said: str) -> None:
     with pytest.raises(PromptlabError, match=said):
         ask(found)  # type: ignore[operator]
 
 
-def test_hostile_values_are_values(found: Loaded) -> None:
+def test_hostile_values_are_values(found: Results) -> None:
     assert not len(found.pictures({"outcome": "x' OR 1=1 --"}))
 
 

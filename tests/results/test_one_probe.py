@@ -9,7 +9,7 @@ import pytest
 from promptlab.records import Cell, Image, Prompt, Score, Settings
 from promptlab.results import tables
 from promptlab.results.contrasts import contrast_pairs
-from promptlab.results.queries import chosen_probe, ids_of_one_probe
+from promptlab.results.queries import preferred_probe, preferred_probe_ids
 from promptlab.store import Run, Store
 from promptlab.study import Contrast
 
@@ -48,7 +48,7 @@ def test_the_views_show_the_version_that_was_used_last(store: Store) -> None:
 
 
 def test_every_table_counts_it_alone(store: Store) -> None:
-    assert ids_of_one_probe(store, "one", "correct") == [NEW]
+    assert preferred_probe_ids(store, "one", "correct") == [NEW]
     for frame in (
         tables.cell_means(store, "one", "correct", "w"),
         tables.ranking(store, "one", "correct", "w"),
@@ -68,12 +68,12 @@ def test_what_no_run_of_the_study_named_is_shown(tmp_path: Path) -> None:
         for probe in ("human-1-a", "human-1-b"):
             say(run, probe, 1.0)
     store.publish()
-    assert ids_of_one_probe(store, "one", "correct") == ["human-1-a", "human-1-b"]
-    assert ids_of_one_probe(store, "one", "correct", "binding") == []
+    assert preferred_probe_ids(store, "one", "correct") == ["human-1-a", "human-1-b"]
+    assert preferred_probe_ids(store, "one", "correct", "binding") == []
     assert not len(store.query("FROM outdated"))
 
 
 def test_which_probe_goes_first() -> None:
-    assert chosen_probe(["blip_vqa", "human", "binding"]) == "binding"
-    assert chosen_probe(["blip_vqa", "human"]) == "human" and chosen_probe(["vqascore", "blip_vqa"]) == "blip_vqa"
-    assert chosen_probe(["binding"], "human") == "human" and chosen_probe([]) == ""
+    assert preferred_probe(["blip_vqa", "human", "binding"]) == "binding"
+    assert preferred_probe(["blip_vqa", "human"]) == "human" and preferred_probe(["vqascore", "blip_vqa"]) == "blip_vqa"
+    assert preferred_probe(["binding"], "human") == "human" and preferred_probe([]) == ""

@@ -10,7 +10,7 @@ import pytest
 import promptlab
 from promptlab.errors import PromptlabError
 from promptlab.resources import shipped_folder
-from promptlab.results import Loaded
+from promptlab.results import Results
 from promptlab.results.findings import findings
 from promptlab.results.queries import balanced, kept_prompts, study_scores
 from promptlab.run import run_study
@@ -61,16 +61,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def two(home: Path) -> Loaded:
-    return Loaded(Store(home), "two")
+def two(home: Path) -> Results:
+    return Results(Store(home), "two")
 
 
 @pytest.fixture(scope="module")
-def rows(two: Loaded) -> pd.DataFrame:
+def rows(two: Results) -> pd.DataFrame:
     return two.findings().set_index("finding")
 
 
-def test_what_the_axes_allow_is_there(two: Loaded, rows: pd.DataFrame) -> None:
+def test_what_the_axes_allow_is_there(two: Results, rows: pd.DataFrame) -> None:
     assert set(rows["module"]) == {"burn", "order", "convergence", "specificity"} and set(rows["tier"]) == {"T0"}
     assert rows.index.is_unique or set(rows.index[rows.index.duplicated()]) == {"change from w = 1 to 9"}
     assert (rows["estimate"].notna() | rows["reason"].notna()).all()
@@ -85,7 +85,7 @@ def test_a_renderer_that_hears_no_guidance_does_not_burn(rows: pd.DataFrame) -> 
     assert pd.isna(point["estimate"]) and "not exceeded up to 9" in point["reason"]
 
 
-def test_primacy_is_by_hand_what_it_says(two: Loaded, rows: pd.DataFrame) -> None:
+def test_primacy_is_by_hand_what_it_says(two: Results, rows: pd.DataFrame) -> None:
     scores = two.sql(
         """
         SELECT prompt_group, levels['order'] AS named, target, avg(value) AS there FROM scored
@@ -101,7 +101,7 @@ def test_primacy_is_by_hand_what_it_says(two: Loaded, rows: pd.DataFrame) -> Non
     assert rows.loc["first's share of area, less 1/2", "n"] > 0
 
 
-def test_where_holds_axes_fixed(two: Loaded, rows: pd.DataFrame) -> None:
+def test_where_holds_axes_fixed(two: Results, rows: pd.DataFrame) -> None:
     assert "several cells" in rows.loc["compounding", "reason"]
     one = two.findings({"guidance_scale": 5, "order": "first, second", "num_inference_steps": 10})
     assert set(one["module"]) <= {"specificity"} and "several cells" not in str(one["reason"].iloc[0])

@@ -14,7 +14,7 @@ import pytest
 import real_run
 from drawn_study import DRAWN
 from processes import finish, processes
-from promptlab.analyzer.probes import Look
+from promptlab.analyzer.probes import Sample
 from promptlab.analyzer.probes.exposure import Exposure
 from promptlab.errors import ModelError
 from promptlab.generator.backends import ELSEWHERE, Job, Made, renderer
@@ -108,10 +108,10 @@ def test_a_probe_that_cannot_work_ends_the_run_as_ever(tmp_path: Path, monkeypat
 def test_a_probe_that_crashes_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     score = Exposure.score
 
-    def crash(self: Exposure, looks: Sequence[Look]) -> Iterator[Score]:
-        if any(look.seed == 2 for look in looks):
+    def crash(self: Exposure, samples: Sequence[Sample]) -> Iterator[Score]:
+        if any(sample.seed == 2 for sample in samples):
             raise RuntimeError("not this one")
-        yield from score(self, looks)
+        yield from score(self, samples)
 
     monkeypatch.setattr(Exposure, "score", crash)
     beside, after = (run(tmp_path / str(overlap), overlap, probes="exposure") for overlap in (True, False))
@@ -167,10 +167,10 @@ def test_ctrl_c_waits_for_one_batch_at_most(tmp_path: Path, monkeypatch: pytest.
     calls: list[float] = []
     score = Exposure.score
 
-    def slow(self: Exposure, looks: Sequence[Look]) -> Iterator[Score]:
+    def slow(self: Exposure, samples: Sequence[Sample]) -> Iterator[Score]:
         calls.append(time.monotonic())
         time.sleep(0.5)
-        yield from score(self, looks)
+        yield from score(self, samples)
 
     class Stops(Silent):
         steps = 0

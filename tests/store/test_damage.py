@@ -12,7 +12,7 @@ import duckdb
 import driver
 from promptlab.errors import StoreError
 from promptlab.store import Store, pictures
-from promptlab.store.journal import Ledger, read_journal
+from promptlab.store.journal import JournalIndex, read_journal
 from stores import dump
 
 # What the doctor sees, and what a rebuild saves.
@@ -114,10 +114,10 @@ def test_100_damaged_journals(home: Path) -> None:
     store = Store(home)
     journal = next(home.glob("runs/tiny/*.jsonl"))
     data = journal.read_bytes()
-    whole = Ledger(store.home).update()
+    whole = JournalIndex(store.home).update()
     for trial, changed in enumerate(mutants(data, random.Random(5), 100)):
         journal.write_bytes(changed)
-        ledger = Ledger(store.home).update()
+        ledger = JournalIndex(store.home).update()
         for known, found in ((whole.images, ledger.images), (whole.scores, ledger.scores)):
             assert all(found[key] == known[key] for key in found), "a changed record was believed"
         lost = len(whole.images) + len(whole.scores) - len(ledger.images) - len(ledger.scores)

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from promptlab import plugins
-from promptlab.analyzer.known_truth import looks_of
-from promptlab.analyzer.probes import Look, Probe
+from promptlab.analyzer.known_truth import samples_of
+from promptlab.analyzer.probes import Probe, Sample
 from promptlab.errors import ModelError
 from promptlab.records import Measure, Score, Settings
 
@@ -112,16 +112,16 @@ class Watched:
         return [np.random.default_rng(seed).integers(0, 256, self._shape, np.uint8) for seed in seeds]
 
 
-def some_looks() -> list[Look]:
-    """Looks of many kinds: one and two objects, with a twin, with siblings, and of sizes no judge was made for."""
-    looks = [next(iter(looks_of(name, 1))) for name in ("correct", "neglect", "fused", "noun", "pair", "various")]
+def some_looks() -> list[Sample]:
+    """Samples of many kinds: one and two objects, with a twin, with siblings, and of sizes no judge was made for."""
+    samples = [next(iter(samples_of(name, 1))) for name in ("correct", "neglect", "fused", "noun", "pair", "various")]
     for k, (height, width) in enumerate(((40, 96), (64, 64))):
         pixels = np.random.default_rng(k).integers(0, 256, (height, width, 3), np.uint8)
-        looks.append(Look(f"odd-{k}", pixels, looks[k].prompt, Settings(height=height, width=width), k))
+        samples.append(Sample(f"odd-{k}", pixels, samples[k].prompt, Settings(height=height, width=width), k))
     for k, level in enumerate((0, 255)):
         flat = np.full((128, 128, 3), level, np.uint8)
-        looks.append(Look(f"flat-{k}", flat, looks[0].prompt, Settings(), k))
-    return [replace(look, model=Watched(look.pixels.shape)) for look in looks]
+        samples.append(Sample(f"flat-{k}", flat, samples[0].prompt, Settings(), k))
+    return [replace(sample, model=Watched(sample.pixels.shape)) for sample in samples]
 
 
 class Oracle:
@@ -134,16 +134,16 @@ class Oracle:
         self.name = name
         self.measures = (Measure(measure, "what it is told", "", 0, 1),)
         self._say = say
-        self.seen: list[Look] = []
+        self.seen: list[Sample] = []
 
     @property
     def id(self) -> str:
         return f"{self.name}-1"
 
-    def score(self, looks: Any) -> Iterator[Score]:
-        for look in looks:
-            self.seen.append(look)
-            said = self._say(look)
+    def score(self, samples: Any) -> Iterator[Score]:
+        for sample in samples:
+            self.seen.append(sample)
+            said = self._say(sample)
             value, label = said if isinstance(said, tuple) else (said, None)
             reason = "it would not say" if value is None else None
-            yield Score(look.image_id, self.id, self.measures[0].name, "", value, label, reason)
+            yield Score(sample.image_id, self.id, self.measures[0].name, "", value, label, reason)

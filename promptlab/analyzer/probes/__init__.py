@@ -1,6 +1,6 @@
 """Probes look at pictures and yield scores. One file a probe; the file's name is its name in a study.
 
-A probe gets `Look`s: a picture with the prompt that asked for it and how it was made. What it `needs` besides is given
+A probe gets `Sample`s: an image with the prompt that asked for it and how it was made. What it `needs` besides is given
 where it exists: the *twin*, made from the prompt with two attributes exchanged (`Prompt.swapped`) at the same settings
 and seed, the *siblings*, the same cell at the other seeds, and the *model* that drew it, ready to be asked again. Since
 that costs as much as drawing, a probe that needs the model has `pictures`: how many of a study it is shown. One whose
@@ -8,9 +8,9 @@ judge runs on a GPU where there is one says `accelerated = True`.
 
 The laws, which hold for every probe and are tested on all of them:
 
-    - every look gets at least one score, of a declared measure, under the probe's `id`;
+    - every sample gets at least one score, of a declared measure, under the probe's `id`;
     - a value lies within its measure's bounds; what cannot be measured is None with a reason, never NaN or a guess;
-    - how looks are batched and ordered changes nothing, to the last bit (a model's calls have one number of rows);
+    - how samples are batched and ordered changes nothing, to the last bit (a model's calls have one number of rows);
     - a name of a measure means one thing over all probes: names are keys of one table. Probes that answer the same
       question (which outcome of binding?) share its measures.
 
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from promptlab.records import Measure, Part, Phrase, Prompt, Score, Settings, content_id
 
-__all__ = ["Look", "Model", "Need", "Probe", "probe_id"]
+__all__ = ["Model", "Need", "Probe", "Sample", "probe_id"]
 
 Need = Literal["twin", "siblings", "model"]
 
@@ -54,7 +54,7 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class Sample:
     """A picture to look at: uint8 (height, width, 3), what asked for it, and its relatives (which have none)."""
 
     image_id: str
@@ -62,8 +62,8 @@ class Look:
     prompt: Prompt
     settings: Settings
     seed: int
-    twin: Look | None = None
-    siblings: tuple[Look, ...] = ()
+    twin: Sample | None = None
+    siblings: tuple[Sample, ...] = ()
     model: Model | None = None
 
 
@@ -80,7 +80,7 @@ class Probe(Protocol):
         """Name, version, and hash of everything else that its scores depend on."""
         ...
 
-    def score(self, looks: Sequence[Look]) -> Iterator[Score]:
+    def score(self, samples: Sequence[Sample]) -> Iterator[Score]:
         """Scores of all looks, in any order."""
         ...
 

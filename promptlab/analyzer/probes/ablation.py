@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from promptlab.analyzer.judges.colour import rgb_to_lab
 from promptlab.analyzer.judges.scene_parser import Scenes, Words, bound_words, has_its_colour, mask_on, thing_of
-from promptlab.analyzer.probes import Look
+from promptlab.analyzer.probes import Sample
 from promptlab.analyzer.traced_probe import Traced
 from promptlab.errors import UntraceableError
 from promptlab.miniature.parser import Found
@@ -53,34 +53,34 @@ class Ablation(Traced):
     version = 2
     measures = MEASURES
 
-    def _judge(self, look: Look, found: Mapping[str, tuple[Found, ...]]) -> Iterator[Score]:
-        objects = bound_words(look.prompt)
-        things = {one.object: thing_of(one, objects, found.get(look.image_id, ())) for one in objects}
-        problem = None if look.model else "no model here drew this picture, so no word can be taken out"
+    def _judge(self, sample: Sample, found: Mapping[str, tuple[Found, ...]]) -> Iterator[Score]:
+        objects = bound_words(sample.prompt)
+        things = {one.object: thing_of(one, objects, found.get(sample.image_id, ())) for one in objects}
+        problem = None if sample.model else "no model here drew this picture, so no word can be taken out"
         if len(objects) != 2 or any(one.colour is None for one in objects):
             problem = "two objects, each with its colour, are needed"
-        elif look.image_id not in found:
-            problem = problem or Scenes.objection(look.pixels.shape)
+        elif sample.image_id not in found:
+            problem = problem or Scenes.objection(sample.pixels.shape)
         gone = [one.noun.text for one in objects if things[one.object] is None]
         if gone:
             problem = problem or f"no {gone[0]} was found that could be told from others"
         pictures: list[NDArray[np.uint8]] = []
-        if problem is None and look.model is not None:
+        if problem is None and sample.model is not None:
             try:
-                pictures = look.model.without([None, *(one.colour for one in objects)])
+                pictures = sample.model.without([None, *(one.colour for one in objects)])
             except UntraceableError as error:
                 problem = str(error)
         if problem:
             for measure in MEASURES:
-                yield Score(look.image_id, self.id, measure.name, reason=problem)
+                yield Score(sample.image_id, self.id, measure.name, reason=problem)
             return
-        masks = {name: mask_on(thing.mask, look.pixels.shape[:2]) for name, thing in things.items() if thing}
-        yield from self._changes(look, objects, masks, [rgb_to_lab(picture) for picture in pictures])
-        yield from self._losses(look, objects, pictures)
+        masks = {name: mask_on(thing.mask, sample.pixels.shape[:2]) for name, thing in things.items() if thing}
+        yield from self._changes(sample, objects, masks, [rgb_to_lab(picture) for picture in pictures])
+        yield from self._losses(sample, objects, pictures)
 
     def _changes(
         self,
-        look: Look,
+        sample: Sample,
         objects: Sequence[Words],
         masks: dict[str, NDArray[np.float64]],
         labs: Sequence[NDArray[np.float64]],
@@ -93,23 +93,25 @@ class Ablation(Traced):
                 target = f"{one.object} > {place}"
                 if not mask.any():
                     yield Score(
-                        look.image_id, self.id, "ablation_change", target, reason="the objects fill the picture"
+                        sample.image_id, self.id, "ablation_change", target, reason="the objects fill the picture"
                     )
                     continue
                 change[place] = float((distance * mask).sum() / mask.sum())
-                yield Score(look.image_id, self.id, "ablation_change", target, change[place])
+                yield Score(sample.image_id, self.id, "ablation_change", target, change[place])
             contrast = change[one.object] - change[objects[1 - i].object]
-            yield Score(look.image_id, self.id, "ablation_contrast", one.object, contrast)
+            yield Score(sample.image_id, self.id, "ablation_contrast", one.object, contrast)
 
-    def _losses(self, look: Look, objects: Sequence[Words], pictures: Sequence[NDArray[np.uint8]]) -> Iterator[Score]:
+    def _losses(
+        self, sample: Sample, objects: Sequence[Words], pictures: Sequence[NDArray[np.uint8]]
+    ) -> Iterator[Score]:
         scenes = self._scenes.read({str(i): picture for i, picture in enumerate(pictures)})
         right = [{one.object: has_its_colour(one, objects, found) for one in objects} for found in scenes.values()]
         for i, one in enumerate(objects):
             loss = {name: float(right[0][name]) - float(right[i + 1][name]) for name in right[0]}
             for name, value in loss.items():
-                yield Score(look.image_id, self.id, "ablation_loss", f"{one.object} > {name}", value)
+                yield Score(sample.image_id, self.id, "ablation_loss", f"{one.object} > {name}", value)
             contrast = loss[one.object] - loss[objects[1 - i].object]
-            yield Score(look.image_id, self.id, "ablation_loss_contrast", one.object, contrast)
+            yield Score(sample.image_id, self.id, "ablation_loss_contrast", one.object, contrast)
 
 
 def load(pictures: int = 24, parser: str | Path | None = None) -> Ablation:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promptlab.analyzer.judges.scene_parser import Scenes, Words, bound_words, mask_on, thing_of
-from promptlab.analyzer.probes import Look
+from promptlab.analyzer.probes import Sample
 from promptlab.analyzer.traced_probe import Traced
 from promptlab.errors import UntraceableError
 from promptlab.miniature.parser import Found
@@ -66,44 +66,44 @@ class Attention(Traced):
     version = 1
     measures = MEASURES
 
-    def _judge(self, look: Look, found: Mapping[str, tuple[Found, ...]]) -> Iterator[Score]:
-        objects = bound_words(look.prompt)
-        problem = None if look.model else "no model here drew this picture, so there is no attention to read"
+    def _judge(self, sample: Sample, found: Mapping[str, tuple[Found, ...]]) -> Iterator[Score]:
+        objects = bound_words(sample.prompt)
+        problem = None if sample.model else "no model here drew this picture, so there is no attention to read"
         if not objects:
             problem = "the prompt declares no object"
         colours = [one.colour for one in objects if one.colour is not None]
         maps: NDArray[np.floating] = np.zeros(0)
-        if problem is None and look.model is not None:
+        if problem is None and sample.model is not None:
             try:
-                maps = look.model.attend([*(one.noun for one in objects), *colours])
+                maps = sample.model.attend([*(one.noun for one in objects), *colours])
             except UntraceableError as error:
                 problem = str(error)
         for i, one in enumerate(objects):
-            yield self._mass(look, one, objects, found, problem, maps[:, i] if problem is None else maps)
+            yield self._mass(sample, one, objects, found, problem, maps[:, i] if problem is None else maps)
         if problem or len(objects) != 2 or len(colours) != 2:
             why = problem or "a contrast needs two objects, each with its colour"
-            yield Score(look.image_id, self.id, "attention_contrast", reason=why)
+            yield Score(sample.image_id, self.id, "attention_contrast", reason=why)
             return
         parts = {name: _contrast(part) for name, part in zip(PARTS, maps, strict=True) if np.isfinite(part).all()}
         value = parts.pop("all")
-        yield Score(look.image_id, self.id, "attention_contrast", "", value, detail=parts)
+        yield Score(sample.image_id, self.id, "attention_contrast", "", value, detail=parts)
 
     def _mass(
         self,
-        look: Look,
+        sample: Sample,
         one: Words,
         objects: Sequence[Words],
         found: Mapping[str, tuple[Found, ...]],
         problem: str | None,
         maps: NDArray[np.floating],
     ) -> Score:
-        things = found.get(look.image_id)
+        things = found.get(sample.image_id)
         thing = thing_of(one, objects, things or ())
-        problem = problem or (Scenes.objection(look.pixels.shape) if things is None else None)
+        problem = problem or (Scenes.objection(sample.pixels.shape) if things is None else None)
         if thing is None:
             problem = problem or f"no {one.noun.text} was found that could be told from others"
         if problem or thing is None:
-            return Score(look.image_id, self.id, "attention_mass", one.object, reason=problem)
+            return Score(sample.image_id, self.id, "attention_mass", one.object, reason=problem)
         mask = mask_on(thing.mask, maps.shape[1:])
         area = float(mask.mean())
         parts = {
@@ -112,7 +112,7 @@ class Attention(Traced):
             if np.isfinite(part).all()
         }
         value = parts.pop("all")
-        return Score(look.image_id, self.id, "attention_mass", one.object, value, detail={**parts, "area": area})
+        return Score(sample.image_id, self.id, "attention_mass", one.object, value, detail={**parts, "area": area})
 
 
 def _contrast(maps: NDArray[np.float32]) -> float:

@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 
 from promptlab.analyzer.judges.scene_parser import Scenes, plain_noun
-from promptlab.analyzer.probes import Look, Need, probe_id
+from promptlab.analyzer.probes import Need, Sample, probe_id
 from promptlab.miniature.parser import Found
 from promptlab.miniature.world import COLOURS, NOUNS
 from promptlab.records import OUTCOMES, Binding, Measure, Prompt, Score
@@ -143,62 +143,62 @@ class BindingOutcome:
         """See `Probe.id`; the parser's weights are part of it."""
         return probe_id(self.name, self.version, {"parser": self._scenes.sha256})
 
-    def score(self, looks: Sequence[Look]) -> Iterator[Score]:
+    def score(self, samples: Sequence[Sample]) -> Iterator[Score]:
         """Scores; the target is the object's name, or "" for the prompt as a whole."""
-        things = self._scenes.read({look.image_id: look.pixels for look in looks})
-        for look in looks:
-            yield from self._judge(look, things.get(look.image_id))
+        things = self._scenes.read({sample.image_id: sample.pixels for sample in samples})
+        for sample in samples:
+            yield from self._judge(sample, things.get(sample.image_id))
 
-    def _judge(self, look: Look, found: tuple[Found, ...] | None) -> Iterator[Score]:
-        asked, objection = claims(look.prompt), None if found is not None else Scenes.objection(look.pixels.shape)
+    def _judge(self, sample: Sample, found: tuple[Found, ...] | None) -> Iterator[Score]:
+        asked, objection = claims(sample.prompt), None if found is not None else Scenes.objection(sample.pixels.shape)
         if not asked:
-            yield self._missing(look, "correct", "", "the prompt declares no object")
+            yield self._missing(sample, "correct", "", "the prompt declares no object")
             return
         problems = [objection or _problem(binding) for binding in asked]
         taken = match(asked, found or ())
         if len(asked) > 1:
-            yield from self._whole(look, asked, found or (), next((p for p in problems if p), None))
+            yield from self._whole(sample, asked, found or (), next((p for p in problems if p), None))
         for binding, thing in zip(asked, taken, strict=True):
-            yield from self._one(look, binding, thing, objection)
+            yield from self._one(sample, binding, thing, objection)
 
     def _whole(
-        self, look: Look, asked: Sequence[Binding], found: Sequence[Found], problem: str | None
+        self, sample: Sample, asked: Sequence[Binding], found: Sequence[Found], problem: str | None
     ) -> Iterator[Score]:
         if problem:
             for measure in MEASURES[:8]:
-                yield self._missing(look, measure.name, "", problem)
+                yield self._missing(sample, measure.name, "", problem)
             return
         result = outcome(asked, found)
         present = result not in ("neglect", "fused")
         detail = {"found": [_plain(thing) for thing in found]}
-        yield Score(look.image_id, self.id, "correct", "", float(result == "correct"), result, None, detail)
+        yield Score(sample.image_id, self.id, "correct", "", float(result == "correct"), result, None, detail)
         for name in OUTCOMES[1:]:
-            yield Score(look.image_id, self.id, name, "", float(result == name))
-        yield Score(look.image_id, self.id, "both_present", "", float(present))
+            yield Score(sample.image_id, self.id, name, "", float(result == name))
+        yield Score(sample.image_id, self.id, "both_present", "", float(present))
         if present:
-            yield Score(look.image_id, self.id, "accuracy", "", float(result == "correct"))
+            yield Score(sample.image_id, self.id, "accuracy", "", float(result == "correct"))
         else:
             gone = [b.noun for b, thing in zip(asked, match(asked, found), strict=True) if thing is None]
-            yield self._missing(look, "accuracy", "", f"not every object is there: no {', no '.join(gone)}")
+            yield self._missing(sample, "accuracy", "", f"not every object is there: no {', no '.join(gone)}")
 
-    def _one(self, look: Look, binding: Binding, thing: Found | None, objection: str | None) -> Iterator[Score]:
+    def _one(self, sample: Sample, binding: Binding, thing: Found | None, objection: str | None) -> Iterator[Score]:
         problem = objection or _noun_problem(binding)
         if problem:
-            yield self._missing(look, "noun", binding.object, problem)
+            yield self._missing(sample, "noun", binding.object, problem)
         else:
             detail = _plain(thing) if thing else {}
-            yield Score(look.image_id, self.id, "noun", binding.object, float(thing is not None), None, None, detail)
+            yield Score(sample.image_id, self.id, "noun", binding.object, float(thing is not None), None, None, detail)
         if binding.attribute is None:
             return
         problem = problem or _problem(binding) or (None if thing else f"no {binding.noun} was found")
         if problem or thing is None:
-            yield self._missing(look, "colour", binding.object, problem or "nothing was found")
+            yield self._missing(sample, "colour", binding.object, problem or "nothing was found")
         else:
             right = float(_right(binding, thing))
-            yield Score(look.image_id, self.id, "colour", binding.object, right, thing.colour)
+            yield Score(sample.image_id, self.id, "colour", binding.object, right, thing.colour)
 
-    def _missing(self, look: Look, measure: str, target: str, reason: str) -> Score:
-        return Score(look.image_id, self.id, measure, target, reason=reason)
+    def _missing(self, sample: Sample, measure: str, target: str, reason: str) -> Score:
+        return Score(sample.image_id, self.id, measure, target, reason=reason)
 
 
 def _noun_problem(binding: Binding) -> str | None:

@@ -32,7 +32,7 @@ from promptlab.analyzer.judges.vqa import (
     questions,
     yes_share,
 )
-from promptlab.analyzer.probes import Look, Need, probe_id
+from promptlab.analyzer.probes import Need, Sample, probe_id
 from promptlab.records import Measure, Score
 
 __all__ = ["MODEL", "BlipVqa", "load"]
@@ -89,33 +89,35 @@ class BlipVqa:
         """See `Probe.id`; the judge's files are part of it."""
         return probe_id(self.name, self.version, {**identity(self._model), "image_size": self._size})
 
-    def score(self, looks: Sequence[Look]) -> Iterator[Score]:
+    def score(self, samples: Sequence[Sample]) -> Iterator[Score]:
         """Scores; the target is the object's name, or "" for the prompt as a whole."""
-        for look in looks:
-            yield from self._judge(look)
+        for sample in samples:
+            yield from self._judge(sample)
 
-    def _judge(self, look: Look) -> Iterator[Score]:
-        asked = questions(look.prompt)
+    def _judge(self, sample: Sample) -> Iterator[Score]:
+        asked = questions(sample.prompt)
         if not asked:
-            yield Score(look.image_id, self.id, "blip_vqa", reason="the prompt declares no object with a phrase")
+            yield Score(sample.image_id, self.id, "blip_vqa", reason="the prompt declares no object with a phrase")
             return
         texts = list(dict.fromkeys(t for one in asked for t in (one.phrase, one.bare, one.swapped) if t))
-        said = dict(zip(texts, self.answers(look, [f"{text}?" for text in texts]), strict=True))
+        said = dict(zip(texts, self.answers(sample, [f"{text}?" for text in texts]), strict=True))
         own, bare = [said[one.phrase] for one in asked], [said[one.bare] for one in asked]
         foreign = [said[one.swapped] if one.swapped else None for one in asked]
-        yield Score(look.image_id, self.id, "blip_vqa", "", product(own), detail={"precision": self._opened.precision})
+        yield Score(
+            sample.image_id, self.id, "blip_vqa", "", product(own), detail={"precision": self._opened.precision}
+        )
         for one, right, there, wrong in zip(asked, own, bare, foreign, strict=True):
-            yield Score(look.image_id, self.id, "vqa_yes", one.object, right, detail={"question": f"{one.phrase}?"})
-            yield Score(look.image_id, self.id, "vqa_noun", one.object, there, detail={"question": f"{one.bare}?"})
+            yield Score(sample.image_id, self.id, "vqa_yes", one.object, right, detail={"question": f"{one.phrase}?"})
+            yield Score(sample.image_id, self.id, "vqa_noun", one.object, there, detail={"question": f"{one.bare}?"})
             if wrong is not None:
                 asks = {"question": f"{one.swapped}?"}
-                yield Score(look.image_id, self.id, "vqa_swapped", one.object, wrong, detail=asks)
+                yield Score(sample.image_id, self.id, "vqa_swapped", one.object, wrong, detail=asks)
         if len(asked) == 2:
-            yield from self._pair(look, asked, own, bare, foreign)
+            yield from self._pair(sample, asked, own, bare, foreign)
 
     def _pair(
         self,
-        look: Look,
+        sample: Sample,
         asked: Sequence[Question],
         own: Sequence[float],
         bare: Sequence[float],
@@ -129,22 +131,22 @@ class BlipVqa:
         elif gone:
             reason = f"the judge sees no {' and no '.join(gone)}, whose attribute would say nothing"
         value = None if reason else contrast(own, wrong)
-        yield Score(look.image_id, self.id, "vqa_contrast", "", value, reason=reason)
+        yield Score(sample.image_id, self.id, "vqa_contrast", "", value, reason=reason)
         detail = {"own": own, "noun": bare, "exchanged": foreign}
-        yield from outcome_scores(look.image_id, self.id, outcome_of(asked, bare, own, foreign), detail=detail)
+        yield from outcome_scores(sample.image_id, self.id, outcome_of(asked, bare, own, foreign), detail=detail)
 
     @cached_property
     def _opened(self) -> Judge:
         return open_judge(self._model, "BlipForQuestionAnswering", ("blip",))
 
-    def answers(self, look: Look, asked: Sequence[str]) -> list[float]:
+    def answers(self, sample: Sample, asked: Sequence[str]) -> list[float]:
         """The share of yes for each question about one picture. Raises ModelError."""
         import torch
 
         judge = self._opened
         model, tokenizer = judge.model, judge.processor.tokenizer
         size = {"height": self._size, "width": self._size}
-        pixels = judge.processor.image_processor(look.pixels, size=size, return_tensors="pt")["pixel_values"]
+        pixels = judge.processor.image_processor(sample.pixels, size=size, return_tensors="pt")["pixel_values"]
         yes, no = (tokenizer.convert_tokens_to_ids(word) for word in ("yes", "no"))
         said = []
         with torch.inference_mode():

@@ -24,7 +24,7 @@ from functools import cached_property
 from pathlib import Path
 
 from promptlab.analyzer.judges.clip import Unit, cosine, identity, load_clip
-from promptlab.analyzer.probes import Look, Need, probe_id
+from promptlab.analyzer.probes import Need, Sample, probe_id
 from promptlab.records import Measure, Score
 
 __all__ = ["ClipContrast", "interaction", "load", "winoground"]
@@ -69,33 +69,33 @@ class ClipContrast:
         """See `Probe.id`."""
         return probe_id(self.name, self.version, identity(*self._use))
 
-    def score(self, looks: Sequence[Look]) -> Iterator[Score]:
+    def score(self, samples: Sequence[Sample]) -> Iterator[Score]:
         """Four scores a look. The detail names the twin: as a target it would part what belongs together."""
         clip = load_clip(*self._use)
-        pairs = [(look, look.twin) for look in looks if look.twin is not None]
+        pairs = [(sample, sample.twin) for sample in samples if sample.twin is not None]
         pictures = clip.pictures({one.image_id: one.pixels for pair in pairs for one in pair})
         judge = {"model": clip.provenance["model"], "sha256": clip.provenance["sha256"]}
-        for look in looks:
-            twin = look.twin
+        for sample in samples:
+            twin = sample.twin
             if twin is None:
-                swapped = look.prompt.swapped
+                swapped = sample.prompt.swapped
                 reason = "the prompt has no two attributes to exchange"
                 if swapped is not None:
                     reason = f"no picture of the twin prompt {swapped!r} at the same settings and seed"
                 for measure in self.measures:
-                    yield Score(look.image_id, self.id, measure.name, reason=reason)
+                    yield Score(sample.image_id, self.id, measure.name, reason=reason)
                 continue
-            mine, other = clip.texts([look.prompt.text, twin.prompt.text])
-            four = _four(pictures[look.image_id], pictures[twin.image_id], mine, other)
+            mine, other = clip.texts([sample.prompt.text, twin.prompt.text])
+            four = _four(pictures[sample.image_id], pictures[twin.image_id], mine, other)
             detail = {
                 **judge,
                 "twin": twin.image_id,
                 "cosines": [round(s, 6) for s in four],
-                "truncated": any(clip.tokens(one.prompt.text).truncated for one in (look, twin)),
+                "truncated": any(clip.tokens(one.prompt.text).truncated for one in (sample, twin)),
             }
-            yield Score(look.image_id, self.id, "binding_contrast", "", interaction(*four), detail=detail)
+            yield Score(sample.image_id, self.id, "binding_contrast", "", interaction(*four), detail=detail)
             for measure, held in zip(self.measures[1:], winoground(*four), strict=True):
-                yield Score(look.image_id, self.id, measure.name, "", float(held))
+                yield Score(sample.image_id, self.id, measure.name, "", float(held))
 
 
 def _four(picture: Unit, twin: Unit, text: Unit, swapped: Unit) -> tuple[float, float, float, float]:

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from promptlab.analyzer.judges.clip import cosine, identity, load_clip
-from promptlab.analyzer.probes import Look, Need, probe_id
+from promptlab.analyzer.probes import Need, Sample, probe_id
 from promptlab.records import Measure, Score
 
 __all__ = ["ClipPhrases", "load"]
@@ -46,24 +46,24 @@ class ClipPhrases:
         """See `Probe.id`."""
         return probe_id(self.name, self.version, identity(*self._use))
 
-    def score(self, looks: Sequence[Look]) -> Iterator[Score]:
+    def score(self, samples: Sequence[Sample]) -> Iterator[Score]:
         """One score a phrase, target its name; and one a look for the weakest object, target ""."""
         clip = load_clip(*self._use)
-        pictures = clip.pictures({look.image_id: look.pixels for look in looks})
+        pictures = clip.pictures({sample.image_id: sample.pixels for sample in samples})
         judge = {"model": clip.provenance["model"], "sha256": clip.provenance["sha256"]}
-        for look in looks:
-            phrases = [p for p in look.prompt.phrases if p.role in ("object", "phrase") and p.text.strip()]
-            values = [cosine(pictures[look.image_id], text) for text in clip.texts([p.text for p in phrases])]
+        for sample in samples:
+            phrases = [p for p in sample.prompt.phrases if p.role in ("object", "phrase") and p.text.strip()]
+            values = [cosine(pictures[sample.image_id], text) for text in clip.texts([p.text for p in phrases])]
             for phrase, value in zip(phrases, values, strict=True):
                 detail = {**judge, "text": phrase.text, "truncated": clip.tokens(phrase.text).truncated}
-                yield Score(look.image_id, self.id, "phrase_cosine", phrase.name, value, detail=detail)
+                yield Score(sample.image_id, self.id, "phrase_cosine", phrase.name, value, detail=detail)
             objects = {p.name: v for p, v in zip(phrases, values, strict=True) if p.role == "object"}
             if objects:
                 weakest = min(objects, key=lambda name: objects[name])
                 detail = {**judge, "object": weakest}
-                yield Score(look.image_id, self.id, "weakest_object", "", objects[weakest], detail=detail)
+                yield Score(sample.image_id, self.id, "weakest_object", "", objects[weakest], detail=detail)
             else:
-                yield Score(look.image_id, self.id, "weakest_object", reason="the prompt declares no object")
+                yield Score(sample.image_id, self.id, "weakest_object", reason="the prompt declares no object")
 
 
 def load(model: str = "miniature", checkpoint: str | None = None, prefix: str = "") -> ClipPhrases:

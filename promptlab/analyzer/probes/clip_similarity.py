@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 from promptlab.analyzer.judges.clip import cosine, identity, load_clip
-from promptlab.analyzer.probes import Look, Need, probe_id
+from promptlab.analyzer.probes import Need, Sample, probe_id
 from promptlab.records import Measure, Score
 
 __all__ = ["ClipSimilarity", "load"]
@@ -45,19 +45,19 @@ class ClipSimilarity:
         """See `Probe.id`."""
         return probe_id(self.name, self.version, identity(*self._use))
 
-    def score(self, looks: Sequence[Look]) -> Iterator[Score]:
+    def score(self, samples: Sequence[Sample]) -> Iterator[Score]:
         """One score a look; the target is "", the prompt as a whole."""
         clip = load_clip(*self._use)
-        pictures = clip.pictures({look.image_id: look.pixels for look in looks})
-        texts = clip.texts([look.prompt.text for look in looks])
-        for look, text in zip(looks, texts, strict=True):
-            if not look.prompt.text:
-                yield Score(look.image_id, self.id, "clip_cosine", reason="the prompt is empty")
+        pictures = clip.pictures({sample.image_id: sample.pixels for sample in samples})
+        texts = clip.texts([sample.prompt.text for sample in samples])
+        for sample, text in zip(samples, texts, strict=True):
+            if not sample.prompt.text:
+                yield Score(sample.image_id, self.id, "clip_cosine", reason="the prompt is empty")
                 continue
-            length = clip.tokens(look.prompt.text)
+            length = clip.tokens(sample.prompt.text)
             detail = {**clip.provenance, "tokens": length.tokens, "truncated": length.truncated}
-            value = cosine(pictures[look.image_id], text)
-            yield Score(look.image_id, self.id, "clip_cosine", value=value, detail=detail)
+            value = cosine(pictures[sample.image_id], text)
+            yield Score(sample.image_id, self.id, "clip_cosine", value=value, detail=detail)
 
 
 def load(model: str = "miniature", checkpoint: str | None = None, prefix: str = "") -> ClipSimilarity:

@@ -22,7 +22,7 @@ from typing import Any
 from promptlab.analyzer.judges.boxes import BASIC_COLOURS, Detection, asked_of, colour_of, read_outcome, suppress
 from promptlab.analyzer.judges.outcomes import NOUN_AND_COLOUR, WHOLE, outcome_scores
 from promptlab.analyzer.judges.vqa import Judge, identity, open_judge
-from promptlab.analyzer.probes import Look, Need, probe_id
+from promptlab.analyzer.probes import Need, Sample, probe_id
 from promptlab.records import Score
 
 __all__ = ["MODEL", "Detector", "load"]
@@ -55,45 +55,45 @@ class Detector:
         options = {**identity(self._model), "threshold": self._threshold, "least": self._least}
         return probe_id(self.name, self.version, options)
 
-    def score(self, looks: Sequence[Look]) -> Iterator[Score]:
+    def score(self, samples: Sequence[Sample]) -> Iterator[Score]:
         """Scores; the target is the object's name, or "" for the prompt as a whole."""
-        for look in looks:
-            asked = asked_of(look.prompt)
+        for sample in samples:
+            asked = asked_of(sample.prompt)
             if not asked:
-                yield Score(look.image_id, self.id, "correct", reason="the prompt declares no object")
+                yield Score(sample.image_id, self.id, "correct", reason="the prompt declares no object")
                 continue
-            found = self.detections(look, list(dict.fromkeys(binding.noun for binding in asked)))
-            said, taken = read_outcome(asked, found, look.pixels.shape)
+            found = self.detections(sample, list(dict.fromkeys(binding.noun for binding in asked)))
+            said, taken = read_outcome(asked, found, sample.pixels.shape)
             strange = [b.attribute for b in asked if b.attribute is not None and b.attribute not in BASIC_COLOURS]
             why = f"no basic colour: {', '.join(strange)} ({', '.join(BASIC_COLOURS)} are)" if strange else None
             if len(asked) > 1:
                 told = None if why else said
-                yield from outcome_scores(look.image_id, self.id, told, why, {"found": [_plain(f) for f in found]})
+                yield from outcome_scores(sample.image_id, self.id, told, why, {"found": [_plain(f) for f in found]})
             for binding, thing in zip(asked, taken, strict=True):
                 there = float(thing is not None)
                 detail = {"box": list(thing.box), "confidence": round(thing.noun_certainty, 4)} if thing else {}
-                yield Score(look.image_id, self.id, "noun", binding.object, there, detail=detail)
+                yield Score(sample.image_id, self.id, "noun", binding.object, there, detail=detail)
                 if binding.attribute is None:
                     continue
                 reason = None if thing else f"no {binding.noun} was found"
                 if binding.attribute not in BASIC_COLOURS:
                     reason = f"{binding.attribute!r} is no basic colour: {', '.join(BASIC_COLOURS)}"
                 if reason or thing is None:
-                    yield Score(look.image_id, self.id, "colour", binding.object, reason=reason)
+                    yield Score(sample.image_id, self.id, "colour", binding.object, reason=reason)
                 else:
                     right = float(thing.colour == binding.attribute)
-                    yield Score(look.image_id, self.id, "colour", binding.object, right, thing.colour)
+                    yield Score(sample.image_id, self.id, "colour", binding.object, right, thing.colour)
 
     @cached_property
     def _opened(self) -> Judge:
         return open_judge(self._model, "AutoModelForZeroShotObjectDetection", KINDS)
 
-    def detections(self, look: Look, nouns: Sequence[str]) -> tuple[Detection, ...]:
+    def detections(self, sample: Sample, nouns: Sequence[str]) -> tuple[Detection, ...]:
         """What is found of each noun, in its colour, most confident first. Raises ModelError."""
-        found = suppress(one for noun in nouns for one in self._boxes(look, noun))
-        return tuple(replace(one, colour=colour_of(look.pixels, one.box, least=self._least)[0]) for one in found)
+        found = suppress(one for noun in nouns for one in self._boxes(sample, noun))
+        return tuple(replace(one, colour=colour_of(sample.pixels, one.box, least=self._least)[0]) for one in found)
 
-    def _boxes(self, look: Look, noun: str) -> Iterator[Detection]:
+    def _boxes(self, sample: Sample, noun: str) -> Iterator[Detection]:
         import torch
         from PIL import Image
 
@@ -101,14 +101,14 @@ class Detector:
         dino = judge.model.config.model_type == "grounding-dino"
         # Each detector was trained on its own wording: a caption that ends in a full stop, a photo's description.
         text: Any = f"{noun}." if dino else [[f"a photo of {_an(noun)}"]]
-        picture = Image.fromarray(look.pixels)
+        picture = Image.fromarray(sample.pixels)
         inputs = judge.processor(text=text, images=picture, return_tensors="pt").to(judge.device)
         inputs["pixel_values"] = inputs["pixel_values"].to(judge.model.dtype)
         with torch.inference_mode():
             outputs = judge.model(**inputs)
         more = {"input_ids": inputs["input_ids"], "text_threshold": self._threshold} if dino else {}
         (result,) = judge.processor.post_process_grounded_object_detection(
-            outputs, threshold=self._threshold, target_sizes=[look.pixels.shape[:2]], **more
+            outputs, threshold=self._threshold, target_sizes=[sample.pixels.shape[:2]], **more
         )
         for score, box in zip(result["scores"].float().tolist(), result["boxes"].float().tolist(), strict=True):
             if min(box[2] - box[0], box[3] - box[1]) >= 1:  # less than a pixel shows nothing

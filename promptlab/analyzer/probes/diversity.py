@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from promptlab.analyzer.judges.clip import Unit, identity, load_clip
 from promptlab.analyzer.judges.scene_parser import Scenes, plain_noun
-from promptlab.analyzer.probes import Look, Need, probe_id
+from promptlab.analyzer.probes import Need, Sample, probe_id
 from promptlab.miniature.parser import Found
 from promptlab.records import Measure, Score
 from promptlab.stats.resampling import Floats, positions_of
@@ -77,47 +77,51 @@ class Diversity:
         """See `Probe.id`."""
         return probe_id(self.name, self.version, {"clip": identity(*self._use), "parser": self._scenes.sha256})
 
-    def score(self, looks: Sequence[Look]) -> Iterator[Score]:
+    def score(self, samples: Sequence[Sample]) -> Iterator[Score]:
         """The distance for every look; what belongs to the cell for its first seed, target `seeds=n` or the object."""
-        shown = {one.image_id: one.pixels for look in looks for one in (look, *look.siblings)}
+        shown = {one.image_id: one.pixels for sample in samples for one in (sample, *sample.siblings)}
         vectors = load_clip(*self._use).pictures(shown)
-        firsts = [look for look in looks if all(look.seed < other.seed for other in look.siblings)]
-        parsed = self._scenes.read({one.image_id: one.pixels for look in firsts for one in (look, *look.siblings)})
-        first = {id(look) for look in firsts}
-        for look in looks:
-            if not look.siblings:
+        firsts = [sample for sample in samples if all(sample.seed < other.seed for other in sample.siblings)]
+        parsed = self._scenes.read(
+            {one.image_id: one.pixels for sample in firsts for one in (sample, *sample.siblings)}
+        )
+        first = {id(sample) for sample in firsts}
+        for sample in samples:
+            if not sample.siblings:
                 for measure in self.measures[:3]:
-                    yield Score(look.image_id, self.id, measure.name, reason="the cell has no picture at another seed")
+                    yield Score(
+                        sample.image_id, self.id, measure.name, reason="the cell has no picture at another seed"
+                    )
                 continue
-            yield self._distance(look, vectors)
-            if id(look) in first:
-                yield from self._cell(look, vectors, parsed)
+            yield self._distance(sample, vectors)
+            if id(sample) in first:
+                yield from self._cell(sample, vectors, parsed)
 
-    def _distance(self, look: Look, vectors: Mapping[str, Unit]) -> Score:
-        others = np.stack([vectors[other.image_id] for other in look.siblings])
-        value = float(np.clip(1 - (others @ vectors[look.image_id]).mean(), 0, 2))
+    def _distance(self, sample: Sample, vectors: Mapping[str, Unit]) -> Score:
+        others = np.stack([vectors[other.image_id] for other in sample.siblings])
+        value = float(np.clip(1 - (others @ vectors[sample.image_id]).mean(), 0, 2))
         detail = {"seeds": 1 + len(others)}
-        return Score(look.image_id, self.id, "seed_distance", "", value, detail=detail)
+        return Score(sample.image_id, self.id, "seed_distance", "", value, detail=detail)
 
     def _cell(
-        self, look: Look, vectors: Mapping[str, Unit], parsed: Mapping[str, tuple[Found, ...]]
+        self, sample: Sample, vectors: Mapping[str, Unit], parsed: Mapping[str, tuple[Found, ...]]
     ) -> Iterator[Score]:
-        images = [one.image_id for one in (look, *sorted(look.siblings, key=lambda other: other.seed))]
+        images = [one.image_id for one in (sample, *sorted(sample.siblings, key=lambda other: other.seed))]
         target = f"seeds={len(images)}"
         value = max(1.0, vendi(np.stack([vectors[image] for image in images])))
-        yield Score(look.image_id, self.id, "vendi", target, value)
-        objection = Scenes.objection(look.pixels.shape)
+        yield Score(sample.image_id, self.id, "vendi", target, value)
+        objection = Scenes.objection(sample.pixels.shape)
         if objection or any(image not in parsed for image in images):
             reason = objection or "the scene parser cannot read every picture of the cell"
-            yield Score(look.image_id, self.id, "scene_entropy", target, reason=reason)
+            yield Score(sample.image_id, self.id, "scene_entropy", target, reason=reason)
             return
         scenes = [parsed[image] for image in images]
         labels = [tuple(sorted((thing.noun, thing.colour) for thing in scene)) for scene in scenes]
-        yield Score(look.image_id, self.id, "scene_entropy", target, entropy_bits(labels))
-        for name, noun in {binding.object: plain_noun(binding.noun) for binding in look.prompt.bindings}.items():
+        yield Score(sample.image_id, self.id, "scene_entropy", target, entropy_bits(labels))
+        for name, noun in {binding.object: plain_noun(binding.noun) for binding in sample.prompt.bindings}.items():
             bits = entropy_bits([_colour_of(noun, scene) for scene in scenes])
             detail = {"seeds": len(images), "noun": noun}
-            yield Score(look.image_id, self.id, "object_entropy", name, bits, detail=detail)
+            yield Score(sample.image_id, self.id, "object_entropy", name, bits, detail=detail)
 
 
 def _colour_of(noun: str, scene: Sequence[Found]) -> str:

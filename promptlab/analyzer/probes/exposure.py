@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from promptlab.analyzer.judges import colour
-from promptlab.analyzer.probes import Look, Need, probe_id
+from promptlab.analyzer.probes import Need, Sample, probe_id
 from promptlab.records import Measure, Score
 
 __all__ = ["Exposure", "load"]
@@ -68,14 +68,14 @@ class Exposure:
         """See `Probe.id`."""
         return probe_id(self.name, self.version, {})
 
-    def score(self, looks: Sequence[Look]) -> Iterator[Score]:
+    def score(self, samples: Sequence[Sample]) -> Iterator[Score]:
         """Six scores a look, of the picture as a whole."""
-        for look in looks:
+        for sample in samples:
             for measure, read in _READ.items():
-                value = read(look.pixels)
+                value = read(sample.pixels)
                 if measure.upper is not None:
                     value = min(value, measure.upper)  # rounding may leave a bound by 1e-16
-                yield Score(look.image_id, self.id, measure.name, "", value)
+                yield Score(sample.image_id, self.id, measure.name, "", value)
 
 
 def load() -> Exposure:

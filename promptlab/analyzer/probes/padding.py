@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from promptlab.analyzer.judges.colour import rgb_to_lab
 from promptlab.analyzer.judges.scene_parser import Scenes, bound_words, has_its_colour
-from promptlab.analyzer.probes import Look
+from promptlab.analyzer.probes import Sample
 from promptlab.analyzer.traced_probe import Traced
 from promptlab.errors import UntraceableError
 from promptlab.miniature.parser import Found
@@ -51,47 +51,47 @@ class Padding(Traced):
     version = 1
     measures = MEASURES
 
-    def _judge(self, look: Look, found: Mapping[str, tuple[Found, ...]]) -> Iterator[Score]:
+    def _judge(self, sample: Sample, found: Mapping[str, tuple[Found, ...]]) -> Iterator[Score]:
         pictures: list[NDArray[np.uint8]] = []
         problem = "no model here drew this picture, so no part of its text can be taken out"
-        if look.model is not None:
+        if sample.model is not None:
             try:
-                pictures = look.model.without_parts([None, *PARTS])
+                pictures = sample.model.without_parts([None, *PARTS])
             except UntraceableError as error:
                 problem = str(error)
         if not pictures:
             for measure in MEASURES:
-                yield Score(look.image_id, self.id, measure.name, reason=problem)
+                yield Score(sample.image_id, self.id, measure.name, reason=problem)
             return
-        yield from self._changes(look, pictures)
-        yield from self._losses(look, pictures)
+        yield from self._changes(sample, pictures)
+        yield from self._losses(sample, pictures)
 
-    def _changes(self, look: Look, pictures: list[NDArray[np.uint8]]) -> Iterator[Score]:
+    def _changes(self, sample: Sample, pictures: list[NDArray[np.uint8]]) -> Iterator[Score]:
         whole, *labs = (rgb_to_lab(picture) for picture in pictures)
         change = {
             part: float(np.linalg.norm(lab - whole, axis=-1).mean()) for part, lab in zip(PARTS, labs, strict=True)
         }
         for part in PARTS:
-            yield Score(look.image_id, self.id, "part_change", part, change[part])
+            yield Score(sample.image_id, self.id, "part_change", part, change[part])
         for part in PARTS[:-1]:
             if change["all"] > 0:
-                yield Score(look.image_id, self.id, "part_share", part, change[part] / change["all"])
+                yield Score(sample.image_id, self.id, "part_share", part, change[part] / change["all"])
             else:
                 reason = "the picture is the same without any text"
-                yield Score(look.image_id, self.id, "part_share", part, reason=reason)
+                yield Score(sample.image_id, self.id, "part_share", part, reason=reason)
 
-    def _losses(self, look: Look, pictures: list[NDArray[np.uint8]]) -> Iterator[Score]:
-        objects = [one for one in bound_words(look.prompt) if one.colour is not None]
-        problem = Scenes.objection(look.pixels.shape) if objects else "the prompt declares no object with a colour"
+    def _losses(self, sample: Sample, pictures: list[NDArray[np.uint8]]) -> Iterator[Score]:
+        objects = [one for one in bound_words(sample.prompt) if one.colour is not None]
+        problem = Scenes.objection(sample.pixels.shape) if objects else "the prompt declares no object with a colour"
         if problem:
-            yield Score(look.image_id, self.id, "part_loss", reason=problem)
+            yield Score(sample.image_id, self.id, "part_loss", reason=problem)
             return
         read = self._scenes.read({str(i): picture for i, picture in enumerate(pictures)})
         for one in objects:
             right = [has_its_colour(one, objects, read.get(str(i), ())) for i in range(len(pictures))]
             for part, still in zip(PARTS, right[1:], strict=True):
                 value = float(right[0]) - float(still)
-                yield Score(look.image_id, self.id, "part_loss", f"{part} > {one.object}", value)
+                yield Score(sample.image_id, self.id, "part_loss", f"{part} > {one.object}", value)
 
 
 def load(pictures: int = 24, parser: str | Path | None = None) -> Padding:

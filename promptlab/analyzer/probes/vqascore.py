@@ -21,7 +21,7 @@ from functools import cached_property
 import numpy as np
 
 from promptlab.analyzer.judges.vqa import Judge, answer_probability, identity, open_judge
-from promptlab.analyzer.probes import Look, Need, probe_id
+from promptlab.analyzer.probes import Need, Sample, probe_id
 from promptlab.errors import ModelError
 from promptlab.records import Measure, Score
 
@@ -65,26 +65,26 @@ class VqaScore:
         options = {**identity(self._model), "template": self._template, "answer": self._answer}
         return probe_id(self.name, self.version, options)
 
-    def score(self, looks: Sequence[Look]) -> Iterator[Score]:
+    def score(self, samples: Sequence[Sample]) -> Iterator[Score]:
         """Scores, one picture at a time: padding in a batch would change what the model sees."""
-        for look in looks:
-            yield from self._judge(look)
+        for sample in samples:
+            yield from self._judge(sample)
 
-    def _judge(self, look: Look) -> Iterator[Score]:
-        if not look.prompt.text.strip():
+    def _judge(self, sample: Sample) -> Iterator[Score]:
+        if not sample.prompt.text.strip():
             for measure in self.measures:
-                yield Score(look.image_id, self.id, measure.name, reason="the prompt is empty")
+                yield Score(sample.image_id, self.id, measure.name, reason="the prompt is empty")
             return
-        own = self.probability(look, look.prompt.text)
+        own = self.probability(sample, sample.prompt.text)
         detail = {"precision": self._opened.precision}
-        yield Score(look.image_id, self.id, "vqascore", "", own, detail=detail)
-        if look.prompt.swapped is None:
+        yield Score(sample.image_id, self.id, "vqascore", "", own, detail=detail)
+        if sample.prompt.swapped is None:
             for name in ("vqascore_swapped", "vqascore_contrast"):
-                yield Score(look.image_id, self.id, name, reason="the prompt has no two attributes to exchange")
+                yield Score(sample.image_id, self.id, name, reason="the prompt has no two attributes to exchange")
             return
-        other = self.probability(look, look.prompt.swapped)
-        yield Score(look.image_id, self.id, "vqascore_swapped", "", other)
-        yield Score(look.image_id, self.id, "vqascore_contrast", "", own - other)
+        other = self.probability(sample, sample.prompt.swapped)
+        yield Score(sample.image_id, self.id, "vqascore_swapped", "", other)
+        yield Score(sample.image_id, self.id, "vqascore_contrast", "", own - other)
 
     @cached_property
     def _opened(self) -> Judge:
@@ -95,7 +95,7 @@ class VqaScore:
             raise ModelError(f"{self._model} has no chat template: a model tuned to answer is needed")
         return judge
 
-    def probability(self, look: Look, text: str) -> float:
+    def probability(self, sample: Sample, text: str) -> float:
         """Probability of the answer to the question about `text`. Raises ModelError."""
         import torch
         from PIL import Image
@@ -107,7 +107,7 @@ class VqaScore:
         words = judge.processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
         )
-        inputs = judge.processor(text=[words], images=[Image.fromarray(look.pixels)], return_tensors="pt")
+        inputs = judge.processor(text=[words], images=[Image.fromarray(sample.pixels)], return_tensors="pt")
         answer = judge.processor.tokenizer(self._answer, add_special_tokens=False)["input_ids"]
         tail = torch.tensor([answer])
         length = inputs["input_ids"].shape[1]

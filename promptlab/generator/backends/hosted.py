@@ -58,10 +58,10 @@ from promptlab.store.home import redact, secrets
 __all__ = [
     "LIST",
     "Again",
+    "Budget",
     "Failed",
     "Hosted",
     "Price",
-    "Purse",
     "Refused",
     "Shut",
     "System",
@@ -84,7 +84,7 @@ def load(
     batch_size: int | None = None,
     timeout: float = TIMEOUT,
     sleep: Callable[[float], Any] | None = None,
-    purse: Purse | None = None,
+    purse: Budget | None = None,
     price: float | None = None,
 ) -> Hosted:
     """The backend; `batch_size` is how many calls go on at once, `price` US dollars a picture in place of the list's.
@@ -105,7 +105,7 @@ def load(
         raise ModelError(f"{model} needs a key in the environment variable {variable}, which is not set")
     key = os.environ[_VARIABLES[system]].strip()
     call = openai(name, key, timeout) if system == "openai" else gemini(name, key, timeout)
-    return Hosted(model, call, key, batch_size or CALLS, sleep, purse or Purse(), price)
+    return Hosted(model, call, key, batch_size or CALLS, sleep, purse or Budget(), price)
 
 
 def missing_key(model: str) -> str | None:
@@ -126,7 +126,7 @@ class Hosted:
         key: str,
         calls: int,
         sleep: Callable[[float], Any] | None,
-        purse: Purse,
+        purse: Budget,
         price: float | None,
     ) -> None:
         self.model = model
@@ -390,7 +390,7 @@ def list_price(model: str, width: int, height: int) -> Price | None:
     return max(fitting, key=lambda price: price.usd, default=None)
 
 
-class Purse:
+class Budget:
     """What a run may still spend; shared by calls that go on at once. `cap` in US dollars; None sets no limit.
 
     A call takes its price before it asks and settles it when the answer is there. What is taken and what was charged

@@ -26,7 +26,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from promptlab.checkpoints.families import Family, GuidanceKind, Reader, family_of
+from promptlab.checkpoints.families import Family, GuidanceKind, Reader, architecture_of
 from promptlab.checkpoints.files import MINIATURES, components, pipeline_class, read_json, resolve
 from promptlab.errors import ModelError
 from promptlab.records import Settings
@@ -72,7 +72,7 @@ class Capability:
 
 def capability(folder: Path) -> Capability:
     """Read a pipeline's folder. Raises ModelError for one that is not known, partial or damaged."""
-    family = family_of(pipeline_class(folder))
+    family = architecture_of(pipeline_class(folder))
     index = read_json(folder / "model_index.json")
     denoiser = read_json(folder / family.denoiser / "config.json")
     vae = read_json(folder / "vae" / "config.json")
