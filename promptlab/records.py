@@ -6,6 +6,7 @@ The nouns of promptlab, one page.
 
     Phrase, Binding   a tracked piece of a prompt; one (attribute, object) pair that a prompt claims
     Prompt            rendered text, with the place of every phrase
+    AxisColumn        one column of levels, and the axis that it belongs to
     Cell              one combination of levels: a prompt and generation settings
     Source            the file of a picture that was made elsewhere
     Image             one picture of one cell at one seed; its id hashes everything that decides its pixels
@@ -29,6 +30,9 @@ from typing import Any, Literal
 __all__ = [
     "OUTCOMES",
     "STATUSES",
+    "AxisColumn",
+    "AxisKind",
+    "AxisRole",
     "Binding",
     "Cell",
     "ContrastEffect",
@@ -96,6 +100,39 @@ STATUSES: tuple[Status, ...] = (
 
 OUTCOMES = ("correct", "swap", "leak", "other", "neglect", "fused")
 """The multinomial result of binding two attributes to two objects."""
+
+
+AxisKind = Literal[
+    "values", "range", "zip", "order", "position", "paraphrase", "ladder", "tokens", "swap", "alone", "prompts"
+]
+"""How an axis makes its levels; the key under its name in a study file."""
+
+AxisRole = Literal["unit", "manipulation", "setting"]
+"""What an axis does: it makes up the prompt family, changes the words within one, or changes a setting or the model."""
+
+
+@dataclass(frozen=True)
+class AxisColumn:
+    """One column of levels of a study's cells, and the axis that it belongs to.
+
+    Attributes:
+        name: the column, as in `Cell.levels`.
+        axis: the axis in the study file.
+        part: "level", the axis' own column; "arm", details or filler of a ladder; "at", the token where the needle
+            begins; "value", one of the columns that a zip or a list of prompts brings along.
+        unit: what a level counts: "tokens", "details", "place", "steps", "pixels"; else "".
+        position: order in the study, from 0.
+        names: the slots or objects that the axis rearranges, as its levels name them.
+    """
+
+    name: str
+    axis: str
+    kind: AxisKind
+    part: Literal["level", "arm", "at", "value"]
+    role: AxisRole
+    unit: str = ""
+    position: int = 0
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

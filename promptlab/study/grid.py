@@ -12,10 +12,10 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from promptlab.errors import StudyError
-from promptlab.records import Cell, Level, Prompt, Settings, content_id
+from promptlab.records import AxisColumn, AxisKind, Cell, Level, Prompt, Settings, content_id
 from promptlab.study.axes.axis import SETTINGS, Point, settle
 from promptlab.study.axes.lengths import TokenLength
 from promptlab.study.checks import fillings, unit_axes
@@ -24,7 +24,7 @@ from promptlab.study.prompts import Draft, render
 from promptlab.study.strict_yaml import Mistake, Route
 from promptlab.study.tokens import Tokens, open_tokens
 
-__all__ = ["MAX_CELLS", "Tokenizer", "count", "count_images", "expand", "needs_tokenizer"]
+__all__ = ["MAX_CELLS", "Tokenizer", "axis_columns", "count", "count_images", "expand", "needs_tokenizer"]
 
 MAX_CELLS = 10_000
 MAX_LISTED = 1_000_000
@@ -186,3 +186,23 @@ class _Rules:
 
 def _meets(level: Level, column: str, levels: tuple[Level, ...]) -> bool:
     return any(settle(column, other) == level for other in levels)
+
+
+_UNITS = {"num_inference_steps": "steps", "height": "pixels", "width": "pixels"}
+_KIND_UNITS = {"position": "place", "ladder": "details", "tokens": "tokens"}
+
+
+def axis_columns(study: Study) -> tuple[AxisColumn, ...]:
+    """Every column of the study's cells, in the order of its axes."""
+    units = unit_axes(study)
+    found: list[AxisColumn] = []
+    for name, axis in study.axes.items():
+        for column in axis.columns(name):
+            part: Any = "level" if column == name else {"ladder": "arm", "tokens": "at"}.get(axis.kind, "value")
+            setting = column in (*SETTINGS, "model")
+            role: Any = "setting" if setting else "unit" if name in units else "manipulation"
+            unit = _UNITS.get(column, "tokens" if part == "at" else _KIND_UNITS.get(axis.kind, "") * (part == "level"))
+            move = getattr(axis, axis.kind, ()) if axis.kind in ("order", "position", "swap", "alone") else ()
+            names = tuple(getattr(move, "among", move))
+            found.append(AxisColumn(column, name, cast("AxisKind", axis.kind), part, role, unit, len(found), names))
+    return tuple(found)
