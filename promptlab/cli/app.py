@@ -140,30 +140,28 @@ def run(
     """Make what is missing of a study, measure it, and say what came out. Run again to go on or to add."""
     from promptlab.cli.terminal import show_answer
     from promptlab.errors import IncompleteError
-    from promptlab.run import run_study
+    from promptlab.run import RunOptions, run_study
     from promptlab.run.plan import check_paid, plan_study
     from promptlab.store import Store
 
     loaded = chosen_study(study, model, without, budget)
+    options = RunOptions(
+        batch_size=batch_size,
+        max_cells=max_cells,
+        wait=wait,
+        retry=retry,
+        passports_n=passports,
+        workers=workers,
+        ray=ray,
+        compile=compile_,
+        overlap=overlap,
+    )
     store = Store(home)
     planned = plan_study(loaded, store, max_cells, retry=retry)
     show_plan(planned)
     check_paid(planned.cost)
     with Terminal() as terminal:
-        summary = run_study(
-            loaded,
-            store,
-            terminal,
-            batch_size=batch_size,
-            max_cells=max_cells,
-            wait=wait,
-            retry=retry,
-            passports_n=passports,
-            workers=workers,
-            ray=ray,
-            compile=compile_,
-            overlap=overlap,
-        )
+        summary = run_study(loaded, store, options, terminal, planned)
     show_answer(loaded, store, summary)
     if summary.failed or summary.stopped:
         more = given_options(model, without, budget)
@@ -182,12 +180,12 @@ def score(
 ) -> None:
     """Measure the pictures of a study that are there, and make none: after a new probe, or where there is no model."""
     from promptlab.cli.terminal import show_answer
-    from promptlab.run import run_study
+    from promptlab.run import RunOptions, run_study
     from promptlab.store import Store
 
     loaded, store = chosen_study(study, model, without), Store(home)
     with Terminal() as terminal:
-        summary = run_study(loaded, store, terminal, max_cells=max_cells, make=False)
+        summary = run_study(loaded, store, RunOptions(max_cells=max_cells, make=False), terminal)
     show_answer(loaded, store, summary)
     if summary.plan.missing:
         more = given_options(model, without)

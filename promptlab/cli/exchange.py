@@ -119,7 +119,7 @@ def reproduce(
     """Run a study of published results and say of each whether we come out inside its tolerance."""
     from promptlab.claims.published import as_measured, compare, sentences
     from promptlab.cli.terminal import Terminal, show_plan
-    from promptlab.run import run_study
+    from promptlab.run import RunOptions, run_study
     from promptlab.run.plan import check_paid, plan_study
     from promptlab.store import Store
     from promptlab.study import load_study, with_budget
@@ -132,7 +132,7 @@ def reproduce(
     show_plan(planned)
     check_paid(planned.cost)
     with Terminal() as terminal:
-        summary = run_study(asked, store, terminal, batch_size=batch_size)
+        summary = run_study(asked, store, RunOptions(batch_size=batch_size), terminal, planned)
     for comparison in compare(asked, store):
         for line in sentences(comparison, written):
             console.print(line)

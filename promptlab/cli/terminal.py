@@ -160,12 +160,12 @@ def show_plan(plan: Plan) -> None:
         console.print(
             f"  memory for weights: about {size(plan.memory)}, and more for each row of a batch (an estimate)"
         )
-    several = len(plan.readings) > 1
-    for one in plan.readings:
+    several = len(plan.truncations) > 1
+    for one in plan.truncations:
         who = f"{one.encoder} of {one.model}" if several else "the encoder"
-        if one.cut:
+        if one.truncated:
             console.print(
-                f"  {one.cut} prompts are longer than {one.limit} tokens (up to {one.longest}); "
+                f"  {one.truncated} prompts are longer than {one.limit} tokens (up to {one.longest}); "
                 f"{who} does not see: {one.lost[:100]!r}"
             )
         elif several:
@@ -258,10 +258,10 @@ def show_answer(study: Study, store: Store, summary: Summary) -> None:
     from promptlab.results import tables
 
     made = sum(summary.made.values())
-    meanwhile = f"{summary.meanwhile} of them meanwhile; " if summary.meanwhile else ""
+    overlapped = f"{summary.overlapped} of them overlapped; " if summary.overlapped else ""
     console.print(
         f"\n{made} pictures made ({duration(summary.seconds.get('generate', 0))}), {summary.scores} scores "
-        f"({meanwhile}{duration(summary.seconds.get('score', 0))}); {summary.plan.made} pictures were there"
+        f"({overlapped}{duration(summary.seconds.get('score', 0))}); {summary.plan.made} pictures were there"
     )
     axis = "guidance_scale" if any(dict(c.levels).get("guidance_scale") for c in summary.plan.cells) else None
     shares = tables.outcome_shares(store, study.name, axis)

@@ -11,7 +11,7 @@ import pytest
 
 from promptlab.cli import main
 from promptlab.exchange.export import TABLES, export, safe_text
-from promptlab.run import run_study
+from promptlab.run import RunOptions, run_study
 from promptlab.store import Store
 from promptlab.study import parse_study
 
@@ -38,7 +38,7 @@ probes: [exposure]
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("commands")
     (home / "drawn.yaml").write_text(STUDY)
-    run_study(parse_study(STUDY), Store(home), passports_n=0)
+    run_study(parse_study(STUDY), Store(home), RunOptions(passports_n=0))
     return home
 
 
@@ -68,7 +68,7 @@ def test_tables_for_machines(home: Path, capsys: pytest.CaptureFixture[str], mon
     (status,) = json.loads(told(["status", *tail], capsys, monkeypatch))
     assert (status["study"], status["ok"], status["last_run"]) == ("drawn", 8, "complete")
     plan = json.loads(told(["plan", str(home / "drawn.yaml"), *tail], capsys, monkeypatch))
-    assert (plan["cells"], plan["pictures"], plan["made"], plan["missing"]) == (4, 8, 8, 0)
+    assert (plan["cells"], plan["images"], plan["made"], plan["missing"]) == (4, 8, 8, 0)
     assert "mean_luma" in told(["list", "probes"], capsys, monkeypatch)
     (listed,) = json.loads(told(["list", "--folder", str(home), "--json"], capsys, monkeypatch))
     assert listed["question"] == "Is what the renderer draws found again?"

@@ -13,7 +13,7 @@ from plays.scripted import jobs, order
 from promptlab.errors import ModelError, PromptlabError, StoreError
 from promptlab.generator import generate, workers
 from promptlab.generator.backends import Job, Made
-from promptlab.generator.models.batches import Batches, dealt, group
+from promptlab.generator.models.batches import Batches, batches_of, group
 from promptlab.generator.workers import PATIENCE, Order, Seat, Worker, WorkerLost, distribute
 from promptlab.records import Cell, Image, Prompt, Settings
 from promptlab.store.home import Home
@@ -67,7 +67,7 @@ def test_every_job_is_made_once(workers: int, tmp_path: Path) -> None:
     assert set(told) <= {(index, "none") for index in range(workers)} and told
 
 
-@pytest.mark.parametrize("method", ["start", "deal", "make"])
+@pytest.mark.parametrize("method", ["start", "split_jobs", "make"])
 def test_who_dies_is_replaced(method: str, tmp_path: Path) -> None:
     deaths, told = iter([True, True]), []
 
@@ -149,7 +149,7 @@ def test_batches_are_dealt_as_one_process_cuts_them() -> None:
 
         whole = [one.image_id for one in Batches(make, size).run(group(wanted))]
         cut, seen[:] = list(seen), []
-        shares = dealt(group(wanted), size)
+        shares = batches_of(group(wanted), size)
         parts = [one.image_id for share in shares for one in Batches(make, size).run(group(share))]
         assert seen == cut and parts == whole and sorted(parts) == sorted(job.image_id for job in wanted)
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -17,7 +16,7 @@ from places import SUPPORT
 from promptlab.errors import ModelError, PromptlabError
 from promptlab.generator.workers import portable, threads_each, workforce
 from promptlab.progress import Silent
-from promptlab.run import Summary, run_study
+from promptlab.run import RunOptions, Summary, run_study
 from promptlab.store import Store
 from promptlab.study import parse_study
 from stores import image_lines, troubles
@@ -56,9 +55,17 @@ class Told(Silent):
         self.steps += count
 
 
-def run(home: Path, backend: str, model: str, workers: int | None, seeds: int = 2, **options: Any) -> Summary:
+def run(
+    home: Path,
+    backend: str,
+    model: str,
+    workers: int | None,
+    seeds: int = 2,
+    batch_size: int | None = None,
+    progress: Silent | None = None,
+) -> Summary:
     study = parse_study(STUDY.format(backend=backend, model=model, seeds=seeds))
-    return run_study(study, Store(home), passports_n=0, workers=workers, **options)
+    return run_study(study, Store(home), RunOptions(batch_size=batch_size, passports_n=0, workers=workers), progress)
 
 
 def hashes(home: Path) -> dict[str, tuple[str | None, str | None, str]]:
@@ -173,7 +180,7 @@ def test_two_workers_make_the_same_bits(tmp_path: Path) -> None:
 def test_a_backend_that_cannot_be_dealt_works_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from plays import scripted
 
-    monkeypatch.delattr(scripted, "deal")
+    monkeypatch.delattr(scripted, "split_jobs")
     told = Told()
     assert run(tmp_path, "plays.scripted", "plain", 2, progress=told).made == {"ok": 12}
     assert told.lines == ["the backend plays.scripted works in one process"]

@@ -16,7 +16,7 @@ from judges import random_parser
 from promptlab.errors import PromptlabError, StoreError
 from promptlab.records import Score
 from promptlab.results import Results, tables
-from promptlab.run import run_study
+from promptlab.run import RunOptions, run_study
 from promptlab.stats.hypotheses import benjamini_hochberg
 from promptlab.store import Store
 from promptlab.study import parse_study
@@ -34,7 +34,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Results:
     home = tmp_path_factory.mktemp("analysis")
     probes = f'exposure, {{name: binding, parser: "{random_parser()}"}}'
     text = DRAWN.format(model="swap=0.5", scales="[1, 5]", seeds=2, probes=probes)
-    run_study(parse_study(text + CONTRASTS), Store(home), passports_n=0)
+    run_study(parse_study(text + CONTRASTS), Store(home), RunOptions(passports_n=0))
     loaded: Results = promptlab.load("drawn", home)
     return loaded
 

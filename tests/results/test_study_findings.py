@@ -13,7 +13,7 @@ from promptlab.resources import shipped_folder
 from promptlab.results import Results
 from promptlab.results.findings import findings
 from promptlab.results.queries import balanced, kept_prompts, study_scores
-from promptlab.run import run_study
+from promptlab.run import RunOptions, run_study
 from promptlab.store import Store
 from promptlab.study import parse_study
 from promptlab.study.tokens import open_tokens
@@ -56,7 +56,7 @@ probes: [binding]
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("findings")
     for text in (TWO, ONE):
-        run_study(parse_study(text), Store(folder), passports_n=0)
+        run_study(parse_study(text), Store(folder), RunOptions(passports_n=0))
     return folder
 
 

@@ -5,8 +5,9 @@ name is its name in YAML (`promptlab.plugins`). It is handed jobs and yields wha
 suits it, as it goes. It never raises for a picture that fails: that is a `Made` with a status and a reason. It raises
 PromptlabError where nothing can be made at all, before the first picture.
 
-A module may also have `deal(backend, jobs) -> list[list[Job]]`: the batches that `backend.generate(jobs)` would make,
-each for a `generate` of its own, in whatever process, with the same pixels. Only such backends take several workers.
+A module may also have `split_jobs(backend, jobs) -> list[list[Job]]`: the batches that `backend.generate(jobs)` would
+make, each for a `generate` of its own, in whatever process, with the same pixels. Only such backends take several
+workers.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def load(model: str = "plain", batch_size: int = 4) -> Scripted:
     return Scripted(model, batch_size)
 
 
-def deal(backend: Scripted, jobs: Sequence[Job]) -> list[list[Job]]:
+def split_jobs(backend: Scripted, jobs: Sequence[Job]) -> list[list[Job]]:
     return [list(jobs[at : at + backend.batch_size]) for at in range(0, len(jobs), backend.batch_size)]
 
 
