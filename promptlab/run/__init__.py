@@ -28,7 +28,6 @@ from promptlab.analyzer.probes import Probe
 from promptlab.errors import PromptlabError
 from promptlab.progress import Progress, Silent
 from promptlab.records import ContrastEffect, Measure, Passport, Status
-from promptlab.results.contrasts import contrast_effects
 from promptlab.run.generate import Generation
 from promptlab.run.options import DEFAULTS, RunOptions
 from promptlab.run.plan import Plan, check_paid, plan_study, recount, tier_of
@@ -87,6 +86,8 @@ def run_study(
         StudyError, LockedError, DiskError, ModelError: before anything is lost; what is finished stays.
         PromptlabError: a plan of something else.
     """
+    from promptlab.results.contrasts import contrast_effects  # loads the database's libraries; plans do without them
+
     progress = progress or Silent()
     if plan is not None:
         _check_plan(plan, study, store, options)

@@ -34,7 +34,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -43,9 +43,11 @@ from promptlab.analyzer.judges.outcomes import Seen, outcome_seen
 from promptlab.checkpoints.files import is_hub_name, pull, snapshot
 from promptlab.errors import ModelError
 from promptlab.records import Binding, Prompt
-from promptlab.stats.resampling import Floats
 from promptlab.study.grammar import Asked
 from promptlab.study.prompts import article
+
+if TYPE_CHECKING:
+    from promptlab.stats.resampling import Floats
 
 __all__ = [
     "JUDGE_FILES",
