@@ -11,11 +11,10 @@ from html import escape
 from pathlib import Path
 
 from promptlab.claims import Settled
-from promptlab.results.report import tiers_in_words
+from promptlab.results.words import VERDICT_COLOURS, tiers_in_words
 
 __all__ = ["figure", "write_figures"]
 
-COLOURS = {"supported": "#009E73", "partly": "#E69F00", "contradicted": "#D55E00", "not testable here": "#777777"}
 WIDTH, LEFT, RIGHT = 860, 40, 820
 
 
@@ -74,7 +73,8 @@ def _text(x: float, y: float, words: str, size: int, fill: str = "", weight: str
 
 def _badge(x: float, y: float, verdict: str) -> str:
     width = 9.2 * len(verdict) + 24
-    box = f'<rect x="{x - width:.1f}" y="{y - 18}" width="{width:.1f}" height="28" rx="14" fill="{COLOURS[verdict]}"/>'
+    size, fill = f'width="{width:.1f}" height="28"', VERDICT_COLOURS[verdict]
+    box = f'<rect x="{x - width:.1f}" y="{y - 18}" {size} rx="14" fill="{fill}"/>'
     return box + _text(x - width / 2, y + 1, verdict, 15, fill="white", weight="bold", anchor="middle")
 
 
@@ -88,7 +88,7 @@ def _axis(one: Settled, estimate: float, low: float, high: float, y: float) -> l
 
     bands = {"more": (claim.margin, most), "less": (-most, -claim.margin), "same": (-claim.margin, claim.margin)}
     a, b = bands.get(claim.expects, (0.0, 0.0))
-    middle, colour = y + 42, COLOURS[one.verdict]
+    middle, colour = y + 42, VERDICT_COLOURS[one.verdict]
     parts = [
         f'<rect x="{at(a):.1f}" y="{y}" width="{at(b) - at(a):.1f}" height="84" fill="#0072B2" opacity="0.12"/>',
         _text((at(a) + at(b)) / 2, y + 14, "expected by the claim", 11, fill="#0072B2", anchor="middle"),

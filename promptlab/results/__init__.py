@@ -1,4 +1,4 @@
-"""Analysis as a library: a study's results as tidy DataFrames, for notebooks and pages.
+"""Results of a study as tidy DataFrames, for notebooks and pages.
 
     import promptlab
     found = promptlab.load("attribute_binding")
@@ -11,11 +11,9 @@
 
 Measures are named as in studies, probe.measure, or by the measure alone. Intervals are 95 %, over prompt families;
 every frame of means says n and tier. Nothing here changes the store, and values are bound, never written into SQL. The
-tables themselves are in `promptlab.results.tables`; this page adds the study, names that are checked, and pictures.
+tables themselves are in `promptlab.results.tables`; this page adds the study, names that are checked, and images.
 
-The finished demo study and the dashboard that ship: in a clone, or inside the installed package.
-
-The demo holds journals and pictures; the database is built where there is room to write.
+The demo that ships holds journals and images; its database is built where there is room to write.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ from promptlab.errors import PromptlabError, nearest
 from promptlab.records import Level
 from promptlab.resources import demo_folder
 from promptlab.results import tables
-from promptlab.results.queries import PICTURES, SCORES, preferred_probe_ids
+from promptlab.results.queries import PICTURES, SCORES, number_of, preferred_probe_ids
 from promptlab.store import Store
 from promptlab.store.database import level_text
 from promptlab.store.pictures import path_of
@@ -41,7 +39,7 @@ from promptlab.store.pictures import path_of
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Results", "load", "open_demo"]
+__all__ = ["Results", "check_study_name", "load", "open_demo"]
 
 MOST = 5000
 """Rows of one page of pictures."""
@@ -60,11 +58,21 @@ def load(study: str | None = None, home: Path | str | None = None, *, demo: bool
     store = Store(home)
     if demo and not _made(store, study):
         return Results(_demo(), "demo", demo=True)
-    known = tables.studies(store)["study"].tolist()
-    if study is not None and study not in known:
-        there = f"there are {', '.join(known)}" if known else "there is none; `promptlab run STUDY` makes one"
-        raise PromptlabError(f"no study called {study!r} was run: {there}{nearest(study, known)}")
+    if study is not None:
+        check_study_name(store, study)
     return Results(store, study)
+
+
+def check_study_name(store: Store, name: str, *, with_cells: bool = True) -> None:
+    """Raise PromptlabError, with the nearest name, for a study that was not run; StoreError where none was.
+
+    Without `with_cells`, one that has no images of its own is fine too, as `claims`.
+    """
+    every = "SELECT name AS study FROM study ORDER BY 1"
+    known = (tables.studies(store) if with_cells else store.query(every))["study"].tolist()
+    if name not in known:
+        names = f"there are {', '.join(known)}" if known else "there is none; `promptlab run STUDY` makes one"
+        raise PromptlabError(f"no study called {name!r} was run: {names}{nearest(name, known)}")
 
 
 def _made(store: Store, study: str | None) -> bool:
@@ -164,7 +172,7 @@ class Results:
 
     def outcomes(self, by: str | None = None, probe: str | None = None) -> pd.DataFrame:
         """Shares of the outcomes of binding, by axis: see `tables.outcome_shares`."""
-        return tables.outcome_shares(self.store, self._name(), self._axis(by), probe=probe)
+        return tables.outcome_shares(self.store, self._name(), self.check_axis(by), probe=probe)
 
     def leakage(
         self, by: Literal["attribute", "other", "pair"] | None = "attribute", probe: str | None = None
@@ -175,14 +183,16 @@ class Results:
     def curve(self, measure: str, by: str) -> pd.DataFrame:
         """Mean of a measure along an axis: level, number (None for words), mean, low, high, n, n_prompts, tier."""
         probe, name = self._measure(measure)
-        frame = tables.cell_means(self.store, self._name(), name, str(self._axis(by)), probe=probe)
-        frame.insert(1, "number", [_number(level) for level in frame["level"]])
+        frame = tables.cell_means(self.store, self._name(), name, str(self.check_axis(by)), probe=probe)
+        frame.insert(1, "number", [number_of(level) for level in frame["level"]])
         return frame
 
     def ranking(self, measure: str, axis: str | None = None, group: str | None = None, most: int = 200) -> pd.DataFrame:
         """Which wording wins: see `tables.ranking`. By levels of `axis`, or whole prompts; `group`: of one family."""
         probe, name = self._measure(measure)
-        return tables.ranking(self.store, self._name(), name, self._axis(axis), probe=probe, group=group, most=most)
+        return tables.ranking(
+            self.store, self._name(), name, self.check_axis(axis), probe=probe, group=group, most=most
+        )
 
     def pictures(
         self,
@@ -217,7 +227,7 @@ class Results:
             sorters = preferred_probe_ids(store, study, sorter, by)
         given = {k: level_text(v) for k, v in (where or {}).items()}
         unknown = [name for name in given if name not in OWN]
-        axes = [str(self._axis(name, OWN)) for name in unknown]
+        axes = [str(self.check_axis(name, OWN)) for name in unknown]
         rows = store.query(
             PICTURES,
             {
@@ -242,8 +252,9 @@ class Results:
             raise PromptlabError('this needs a study: promptlab.load("NAME"); `promptlab status` lists them')
         return self.study
 
-    def _axis(self, name: str | None, beside: tuple[str, ...] = ()) -> str | None:
-        axes = [*self.axes(), *beside] if name is not None else []
+    def check_axis(self, name: str | None, others: tuple[str, ...] = ()) -> str | None:
+        """`name` as it is; raise PromptlabError where it is neither None, an axis of the study, nor among `others`."""
+        axes = [*self.axes(), *others] if name is not None else []
         if name is not None and name not in axes:
             raise PromptlabError(f"{self.study} has no axis {name!r}: it has {', '.join(axes)}{nearest(name, axes)}")
         return name
@@ -268,13 +279,6 @@ class Results:
 
     def _path(self, file: Any) -> str | None:
         return str(path_of(self.store.home, file)) if isinstance(file, str) else None
-
-
-def _number(level: str | None) -> float | None:
-    try:
-        return None if level is None else float(level)
-    except ValueError:
-        return None
 
 
 def open_demo(to: Path) -> Store | None:

@@ -32,6 +32,7 @@ __all__ = [
     "PICTURES",
     "SCORES",
     "StudyScores",
+    "at_levels",
     "balanced",
     "claimed_pairs",
     "kept_prompts",
@@ -110,7 +111,7 @@ def study_scores(store: Store, study: str, where: Mapping[str, Level] | None = N
             what = f"no level {level!r} of {axis!r}" if axis in names else f"no axis {axis!r}"
             hint = nearest(level if axis in names else axis, known)
             raise PromptlabError(f"{study} has {what}: it has {', '.join(known) or 'none'}{hint}")
-    rows = _at(rows, fixed)
+    rows = at_levels(rows, fixed)
     axes = {name: list(dict.fromkeys(lv[name] for lv in rows["levels"] if name in lv)) for name in sorted(names)}
     return StudyScores(store, study, rows, axes, fixed)
 
@@ -143,12 +144,14 @@ def object_places(data: StudyScores) -> pd.DataFrame:
     """Share of the canvas (`area`) and twice the centre (`x`, pixels) of each object as the parser found it."""
     places = data.store.query(_PLACES, [data.study])
     places["levels"] = places["levels"].map(lambda levels: dict(levels or {}))
-    return _at(places, data.where)
+    return at_levels(places, data.where)
 
 
-def _at(rows: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:
+def at_levels(rows: pd.DataFrame, where: Mapping[str, str] | None) -> pd.DataFrame:
+    """The rows with these levels, of rows with a column `levels`."""
+    wanted = (where or {}).items()
     # as an array: an empty list of yes and no would choose columns
-    keep = [all(levels.get(axis) == level for axis, level in where.items()) for levels in rows["levels"]]
+    keep = [all(dict(levels or {}).get(axis) == level for axis, level in wanted) for levels in rows["levels"]]
     return rows[np.array(keep, dtype=bool)]
 
 

@@ -15,7 +15,7 @@ import typer
 from judges import random_clip, random_parser
 from places import ROOT
 from promptlab import plugins
-from promptlab.cli.app import app
+from promptlab.cli import app
 from promptlab.run import RunOptions, run_study
 from promptlab.store import Store
 from promptlab.study import ProbeUse, Study, load_study

@@ -259,7 +259,7 @@ def test_planning_loads_nothing_heavy(family_folder: Folders, tmp_path: Path) ->
     (tmp_path / "small.yaml").write_text(HEAD % ("a red cup", "", "", family_folder("flux2-dev")))
     code = """
 import sys
-from promptlab.cli.app import app
+from promptlab.cli import app
 for arguments in (["plan", "small.yaml"], ["validate", "small.yaml"], ["models", sys.argv[1]]):
     app(arguments, standalone_mode=False)
 heavy = ("torch", "diffusers", "transformers", "safetensors", "accelerate", "huggingface_hub")

@@ -15,7 +15,7 @@ import yaml
 import promptlab.run
 from judges import random_clip, random_parser
 from places import STUDIES
-from promptlab.cli.app import app
+from promptlab.cli import app
 from promptlab.cli.terminal import console
 from promptlab.errors import ModelError, StudyError
 from promptlab.store import Store

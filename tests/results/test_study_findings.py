@@ -145,7 +145,7 @@ def test_pictures_are_compared_under_the_same_settings_alone(home: Path) -> None
 def test_the_table_is_printed(home: Path) -> None:
     from typer.testing import CliRunner
 
-    from promptlab.cli.app import app
+    from promptlab.cli import app
 
     for what in ("findings", "mixed"):
         done = CliRunner().invoke(app, ["table", "two", what, "--home", str(home), "--json"])

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from drawn_study import DRAWN
-from promptlab.cli.app import app
+from promptlab.cli import app
 from promptlab.errors import PromptlabError, StudyError
 from promptlab.run import RunOptions, run_study
 from promptlab.run.plan import families_of, plan_facts, plan_study, power_table

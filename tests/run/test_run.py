@@ -89,7 +89,8 @@ def test_contrasts_pair_by_prompt_and_seed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("passports_n", [0, 20])
 def test_the_answer_ends_in_a_sentence(tmp_path: Path, passports_n: int) -> None:
-    from promptlab.cli.terminal import console, show_answer
+    from promptlab.cli.study import show_answer
+    from promptlab.cli.terminal import console
 
     study = parse_study(STUDY.format(scales="[1, 5]", seeds=2, probes="exposure, binding", model="swap=0.0"))
     store = Store(tmp_path)
@@ -129,7 +130,8 @@ def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path: Path) -> None
 
 
 def test_each_column_has_its_own_corrected_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from promptlab.cli import terminal
+    from promptlab.cli.study import show_answer
+    from promptlab.cli.terminal import console
 
     study = parse_study(STUDY.format(scales="[1, 5]", seeds=1, probes="exposure, binding", model="swap=0.0"))
     store = Store(tmp_path)
@@ -138,8 +140,8 @@ def test_each_column_has_its_own_corrected_rate(tmp_path: Path, monkeypatch: pyt
     for level, corrected in (("1", 0.11), ("5", 0.55)):
         shares.loc[(shares["level"] == level) & (shares["outcome"] == "correct"), "corrected"] = corrected
     monkeypatch.setattr(tables, "outcome_shares", lambda *_: shares)
-    with terminal.console.capture() as said:
-        terminal.show_answer(study, store, summary)
+    with console.capture() as said:
+        show_answer(study, store, summary)
     (line,) = [line for line in said.get().splitlines() if line.startswith("correct, corrected")]
     assert "11%" in line and "55%" in line
 
@@ -168,7 +170,7 @@ def test_a_contrast_about_what_nobody_scored_says_so(tmp_path: Path) -> None:
 
 
 def test_the_answer_in_words_says_direction_and_interval() -> None:
-    from promptlab.cli.terminal import in_words
+    from promptlab.cli.study import in_words
 
     study = parse_study(STUDY.format(scales="[1, 5]", seeds=2, probes="exposure", model="swap=0.0"))
     (contrast,) = study.contrasts
