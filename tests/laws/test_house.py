@@ -181,8 +181,6 @@ def test_light_commands_load_nothing_heavy(command: list[str], never: list[str],
     code = f"""
 import sys
 sys.argv = ["promptlab", *{command!r}]
-from places import ROOT
-
 from promptlab.cli import main
 try:
     main()
