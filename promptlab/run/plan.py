@@ -48,7 +48,8 @@ from promptlab.miniature.lexicon import check_words
 from promptlab.records import STATUSES, Cell, Image, Prompt, Settings
 from promptlab.stats.power import smallest_detectable
 from promptlab.study import Contrast, Study
-from promptlab.study.axes.axis import settle
+from promptlab.study.axes import settle
+from promptlab.study.checks import columns_of
 from promptlab.study.grid import MAX_CELLS, expand
 from promptlab.study.strict_yaml import Route
 
@@ -164,8 +165,7 @@ def plan_study(
     """
     known = store.images() if store else {}
     absent: set[str] = set()
-    varied = {column for name, axis in study.axes.items() for column in axis.columns(name)}
-    left_open = _OWN - study.settings.model_fields_set - varied
+    left_open = _OWN - study.settings.model_fields_set - columns_of(study.axes).keys()
 
     def own(model: str) -> Settings:
         try:
@@ -315,9 +315,8 @@ def _check_hosted(study: Study, cells: Sequence[Cell]) -> None:
 
 def _route(study: Study, column: str) -> Route:
     """Where a setting was given: its axis, the settings, or else the model, whose default it is."""
-    for name, axis in study.axes.items():
-        if column in axis.columns(name):
-            return ("axes", name)
+    if name := columns_of(study.axes).get(column):
+        return ("axes", name)
     return ("settings", column) if column in study.settings.model_fields_set else ("model",)
 
 
