@@ -65,9 +65,8 @@ def init(
 ) -> None:
     """Write a commented study to start from."""
     from promptlab.errors import StudyError
-    from promptlab.study import check_name
+    from promptlab.study import check_name, commented_study
     from promptlab.study.strict_yaml import Mistake
-    from promptlab.study.template import commented_study
 
     try:
         check_name(name)

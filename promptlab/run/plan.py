@@ -42,7 +42,8 @@ from promptlab.miniature.lexicon import check_words
 from promptlab.records import STATUSES, Cell, Image, Prompt, Settings
 from promptlab.stats.power import smallest_detectable
 from promptlab.study import Contrast, Study
-from promptlab.study.axes.axis import settle
+from promptlab.study.axes import settle
+from promptlab.study.checks import columns_of
 from promptlab.study.grid import MAX_CELLS, expand
 from promptlab.study.strict_yaml import Route
 
@@ -215,8 +216,7 @@ def _cells(
     study: Study, known: Collection[Image], max_cells: int, make: bool
 ) -> tuple[tuple[Cell, ...], frozenset[str]]:
     """The cells of a study, and the models among theirs that are not on this disk."""
-    varied = {column for name, axis in study.axes.items() for column in axis.columns(name)}
-    left_open = MODEL_DEFAULTS - study.settings.model_fields_set - varied
+    left_open = MODEL_DEFAULTS - study.settings.model_fields_set - columns_of(study.axes).keys()
     absent: set[str] = set()
 
     def defaults(model: str) -> Settings:
@@ -361,9 +361,8 @@ def _check_hosted(study: Study, cells: Sequence[Cell]) -> None:
 
 def _route(study: Study, column: str) -> Route:
     """Where a setting was given: its axis, the settings, or else the model, whose default it is."""
-    for name, axis in study.axes.items():
-        if column in axis.columns(name):
-            return ("axes", name)
+    if name := columns_of(study.axes).get(column):
+        return ("axes", name)
     return ("settings", column) if column in study.settings.model_fields_set else ("model",)
 
 

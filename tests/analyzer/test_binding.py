@@ -19,13 +19,7 @@ from promptlab.miniature.parser import Found, group_blocks
 from promptlab.miniature.train.data import label_map
 from promptlab.miniature.world import Scene, sample_scene
 from promptlab.records import OUTCOMES, Binding, Prompt, Score, Settings
-
-
-def thing(noun: str, colour: str = "red", x: int = 0, area: float = 0.1) -> Found:
-    """A thing eight blocks wide whose left side is at block x."""
-    mask = np.zeros((32, 32), bool)
-    mask[8:16, x : x + 8] = True
-    return Found(noun, colour, 0.9, 0.9, (4 * x, 32, 4 * x + 32, 64), area, mask)
+from two_things import thing
 
 
 def asked(*pairs: str) -> tuple[Binding, ...]:

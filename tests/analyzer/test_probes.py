@@ -263,9 +263,8 @@ def test_vendi_stands_once_and_is_that_of_the_embeddings() -> None:
 
 
 def test_entropy_of_an_object_counts_its_colours(monkeypatch: pytest.MonkeyPatch) -> None:
-    from test_binding import thing
-
     from promptlab.analyzer.judges.scene_parser import Scenes
+    from two_things import thing
 
     said = [(thing("cup", "red"),), (thing("cup", "blue", area=0.2), thing("cup", "red")), (), (thing("cup", "blue"),)]
     monkeypatch.setattr(Scenes, "read", lambda self, pictures: dict(zip(sorted(pictures), said, strict=True)))

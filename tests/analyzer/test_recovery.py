@@ -34,7 +34,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def oracle(errs: float) -> Oracle:
     """Reads the outcome off a picture, and says another one at the rate `errs`, by the picture's own chance."""
-    from test_passports import truth
+    from judges import truth
 
     chance = random.Random(3)
 

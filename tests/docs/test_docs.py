@@ -60,7 +60,7 @@ def answered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     study = load_study(ROOT / "studies" / "attribute_binding.yaml")
     pairs = study.axes["pair"]
-    few = {**study.axes, "pair": pairs.model_copy(update={"zip": pairs.zip[:3]})}  # type: ignore[union-attr]
+    few = {**study.axes, "pair": pairs.model_copy(update={"zip": pairs.zip[:3]})}  # type: ignore[attr-defined]
     probes = tuple(ProbeUse.model_validate({"name": use.name, **judge(use.name)}) for use in study.probes)
     small = study.model_copy(
         update={"axes": few, "probes": probes, "backend": "renderer", "model": "swap=0.3,neglect=0.2"}

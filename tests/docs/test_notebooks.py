@@ -24,9 +24,9 @@ warnings.simplefilter("error")
 warnings.filterwarnings("default", module="ipykernel")
 sys.path.insert(0, {tests!r})
 import socket
-from conftest import _guarded
-socket.socket.connect = _guarded(socket.socket.connect)
-socket.socket.connect_ex = _guarded(socket.socket.connect_ex)
+from loopback import guarded_connect
+socket.socket.connect = guarded_connect(socket.socket.connect)
+socket.socket.connect_ex = guarded_connect(socket.socket.connect_ex)
 """
 """What the tests forbid here is forbidden in the kernel, which is another process."""
 DUMP = "import json; print(json.dumps(figure.to_dict()))"

@@ -147,3 +147,8 @@ class Oracle:
             value, label = said if isinstance(said, tuple) else (said, None)
             reason = "it would not say" if value is None else None
             yield Score(sample.image_id, self.id, self.measures[0].name, "", value, label, reason)
+
+
+def truth(sample: Sample) -> str:
+    """The outcome that a sample of known truth was drawn to show."""
+    return sample.image_id.rsplit("-", 1)[0]

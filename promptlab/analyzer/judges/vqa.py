@@ -43,7 +43,7 @@ from promptlab.analyzer.judges.outcomes import Seen, outcome_seen
 from promptlab.checkpoints.files import is_hub_name, pull, snapshot
 from promptlab.errors import ModelError
 from promptlab.records import Binding, Prompt
-from promptlab.study.grammar import Asked
+from promptlab.study.prompt_lists import RequestedObject
 from promptlab.study.prompts import article
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def outcome_of(
         colours = {question.attribute} if question.attribute and right > 0.5 else set()
         if question.foreign and wrong is not None and wrong > 0.5:
             colours.add(question.foreign)
-        things.append(Asked(question.noun, question.attribute))
+        things.append(RequestedObject(question.noun, question.attribute))
         seen.append(Seen(int(there > 0.5), frozenset(str(one) for one in colours) or frozenset({NEITHER})))
     return outcome_seen(things, seen)
 

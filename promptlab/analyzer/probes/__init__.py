@@ -4,7 +4,8 @@ A probe gets `Sample`s: an image with the prompt that asked for it and how it wa
 where it exists: the *twin*, made from the prompt with two attributes exchanged (`Prompt.swapped`) at the same settings
 and seed, the *siblings*, the same cell at the other seeds, and the *model* that drew it, ready to be asked again. Since
 that costs as much as drawing, a probe that needs the model has `pictures`: how many of a study it is shown. One whose
-judge runs on a GPU where there is one says `accelerated = True`.
+judge runs on a GPU where there is one says `accelerated = True`. Targets are names of the prompt; a probe whose targets
+have the form "what > where", or are words of its own such as "elsewhere", lists these words in `target_words`.
 
 The laws, which hold for every probe and are tested on all of them:
 
