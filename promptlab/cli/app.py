@@ -53,8 +53,18 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _main(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say it.")] = False,
-) -> None: ...
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODULE", help="A probe, backend or finding of your own; may be repeated."),
+    ] = None,
+) -> None:
+    if plugin:
+        from promptlab.plugins import name_modules
+
+        name_modules(plugin)
 
 
 @app.command()

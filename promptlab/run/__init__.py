@@ -21,7 +21,7 @@ from itertools import groupby
 from typing import Any
 
 from promptlab import plugins
-from promptlab.analyzer.probes import Probe
+from promptlab.analyzer.probes import Probe, checked_id
 from promptlab.errors import IncompleteError, PromptlabError
 from promptlab.generator import generate
 from promptlab.generator.backends import Backend, Job
@@ -112,7 +112,7 @@ def run_study(
         store.open_run(study.name, text=study.source, facts=facts, wait=wait) as run,
         logging_to(run.path.with_suffix(".log")),
     ):
-        ids = [probe.id for probe in probes]  # a probe whose model is missing says so before anything is made
+        ids = [checked_id(probe) for probe in probes]  # a probe whose model is missing says so before anything is made
         log.info("run %s of %s, probes %s", run.id, study.name, ", ".join(ids) or "none")
         run.fact({"probe": {probe.name: probe.id for probe in probes}})
         plan = plan_study(study, store, max_cells, retry=retry, make=make)
@@ -183,7 +183,7 @@ def _generate(
         for (name, model), asked in groupby(sorted(plan.missing, key=source), key=source):
             options: dict[str, Any] = {"model": model} | given | paid
             jobs = [Job.of(*job) for job in asked]
-            together = crew if crew and plugins.part("backend", name, "deal") else None
+            together = crew if crew and hasattr(plugins.module("backend", name), "deal") else None
             takes = plugins.parameters("backend", name)
             if "compile" in given and "compile" not in takes:
                 raise PromptlabError(f"the backend {name} has nothing to compile: leave --compile out")

@@ -9,8 +9,8 @@ A contrast pairs cells of one prompt family, so it cannot run along an axis that
 
 What a study says of its probes: that there are such, that they take the options given, and measure what is asked.
 
-Probes that ship are asked themselves, which opens no model and imports no torch. A probe of one's own, by its dotted
-path, may import anything: it is asked when the study runs, and no contrast can name it.
+Probes are asked themselves, which opens no model. A study names plugins that ship, are installed, or were named on the
+command line (`promptlab.plugins`); it cannot name a module to import.
 """
 
 from __future__ import annotations
@@ -395,14 +395,14 @@ def _targets(study: Study) -> tuple[str, ...]:
 
 
 def check_probes(study: Study) -> None:
-    """Raise Mistake, with a route from the top of the study, for the first probe, option or measure that is not."""
+    """Raise Mistake, with a route from the top of the study, for the first plugin, option or measure that is not."""
+    _check_known("backend", study.backend, ("backend",))
     names = [use.name for use in study.probes]
     measures: dict[str, tuple[str, ...]] = {}
     for i, use in enumerate(study.probes):
         if use.name in names[:i]:
             raise Mistake(("probes", i), f"probe {use.name!r} stands twice")
-        if "." not in use.name:
-            measures[use.name] = _measures(use, ("probes", i))
+        measures[use.name] = _measures(use, ("probes", i))
     asked: list[tuple[Route, str]] = [(("contrasts", i), one.measure) for i, one in enumerate(study.contrasts)]
     asked += [(("published", i), one.measure) for i, one in enumerate(study.published) if one.measure is not None]
     for route, what in asked:
@@ -416,19 +416,25 @@ def check_probes(study: Study) -> None:
 
 
 def _measures(use: ProbeUse, route: Route) -> tuple[str, ...]:
-    """Names of what a probe that ships measures."""
-    known = plugins.names("probe")
-    if use.name not in known:
-        message = f"no probe is called {use.name!r}{allowed(use.name, known)}"
-        raise Mistake((*route, "name") if use.options else route, message)
-    options = plugins.parameters("probe", use.name)
-    for option in use.options:
-        if option not in options:
-            message = f"the probe {use.name!r} has no option {option!r}{allowed(option, options)}"
-            raise Mistake((*route, option), message, key=True)
+    """Names of what a probe measures: it is asked itself, which opens no model."""
+    _check_known("probe", use.name, (*route, "name") if use.options else route)
+    try:
+        option, known = plugins.unknown_option("probe", use.name, use.options), plugins.parameters("probe", use.name)
+    except PromptlabError as error:
+        raise Mistake(route, str(error)) from None
+    if option is not None:
+        message = f"the probe {use.name!r} has no option {option!r}{allowed(option, known)}"
+        raise Mistake((*route, option), message, key=True)
     try:
         return tuple(measure.name for measure in plugins.load("probe", use.name, **use.options).measures)
     except PromptlabError as error:
         raise Mistake(route, f"the probe {use.name!r}: {error}") from None
-    except (TypeError, ValueError, AttributeError) as error:
+    except Exception as error:  # code from outside may raise anything
         raise Mistake(route, f"the probe {use.name!r} cannot take these options ({error})") from None
+
+
+def _check_known(kind: str, name: str, route: Route) -> None:
+    try:
+        plugins.check_known(kind, name)
+    except PromptlabError as error:
+        raise Mistake(route, str(error)) from None
