@@ -2,7 +2,7 @@
 
 What is here reads the published database for `promptlab.results.findings`, and concludes nothing.
 
-The two questions behind `Results.pictures`: which pictures, filtered, sorted and paged; and their scores.
+The two questions behind `Results.images`: which pictures, filtered, sorted and paged; and their scores.
 
 Whose word counts where several probes answer the same question: of one picture, one answer.
 
