@@ -15,7 +15,7 @@ The laws, which hold for every probe and are tested on all of them:
       question (which outcome of binding?) share its measures.
 
 Probes know neither store nor backends nor each other. A file is a probe if it has a function `load(**options)`
-(`promptlab.plugins`); nothing heavy is opened before the first score.
+(`promptlab.plugins`); nothing heavy is opened before the first score. A probe of your own: see README.md.
 """
 
 from __future__ import annotations
