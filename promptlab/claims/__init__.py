@@ -212,7 +212,7 @@ def _same_endpoint(claim: Claim, effect: ContrastEffect | None) -> bool:
 def _analysed(claim: Claim, store: Store, before: ContrastEffect | None, told: Progress) -> ContrastEffect:
     """What the claim's analysis finds, or found when all that it rests on was the same."""
     name = claim.analysis or ""
-    rests_on = plugins.part("analysis", name, "rests_on")
+    rests_on = getattr(plugins.module("analysis", name), "rests_on", None)
     key = rests_on() if rests_on else None
     if key and before is not None and before.detail.get("rests_on") == key and _same_endpoint(claim, before):
         told.say(f"analysis {name}: there")

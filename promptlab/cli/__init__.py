@@ -96,7 +96,15 @@ def _main(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
-) -> None: ...
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODULE", help="A probe, backend or finding of your own; may be repeated."),
+    ] = None,
+) -> None:
+    if plugin:
+        from promptlab.plugins import name_modules
+
+        name_modules(plugin)
 
 
 for _panel, _commands in COMMANDS.items():

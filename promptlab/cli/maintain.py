@@ -85,7 +85,8 @@ def passport(
                 continue
             run.add(*rows)
             measured += rows
-            terminal.say(f"{name}: {len(rows)} passports")
+            none = "no passport, since no question of known truth is about its measures"
+            terminal.say(f"{name}: {f'{len(rows)} passports' if rows else none}")
     store.publish()
     print_frame(_with_intervals(measured))
     console.print("95 % intervals: Wilson; J Newcombe; AUC DeLong. Below Youden J 0.5 a probe reports no rate.")

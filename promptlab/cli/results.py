@@ -14,15 +14,15 @@ from promptlab.cli.terminal import HomeOption, JsonOption, console, print_frame,
 
 __all__ = ["attention", "dashboard", "export", "list_", "report", "table"]
 
-KINDS = ("studies", "probes", "backends", "presets")
+KINDS = ("studies", "probes", "backends", "findings", "presets")
 
 
 def list_(
-    what: Annotated[str, typer.Argument(help="studies, probes, backends or presets.")] = "studies",
-    folder: Annotated[Path, typer.Option(help="Folder of the study files.")] = Path("studies"),
+    what: Annotated[str, typer.Argument(help="studies, probes, backends, findings or presets.")] = "studies",
+    folder: Annotated[Path, typer.Option(help="Where study files lie.")] = Path("studies"),
     json_: JsonOption = False,
 ) -> None:
-    """List what can be run: studies, probes, backends, presets."""
+    """List what can be run: study files with their questions, and plugins, your own with where they come from."""
     from promptlab.errors import PromptlabError, nearest
 
     if what not in KINDS:
@@ -30,17 +30,25 @@ def list_(
     rows = {
         "studies": lambda: _studies(folder),
         "probes": _probes,
-        "backends": _backends,
+        "backends": lambda: _plugins("backend"),
+        "findings": lambda: _plugins("finding"),
         "presets": _presets,
     }[what]()
     if json_:
         print_json(rows)
         return
     for row in rows:
-        name, *rest = row.values()
+        name, *rest = _shown(row).values()
         console.print(f"{name}: {'; '.join(map(str, rest))}" if rest else str(name))
     if not rows:
-        console.print(f"no study in {folder}. Next: promptlab init NAME")
+        console.print(f"no study in {folder}. Next: promptlab init NAME" if what == "studies" else f"no {what}")
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """The row, with the source and module of a plugin from outside alone."""
+    if row.get("source") == "promptlab":
+        return {key: value for key, value in row.items() if key not in ("source", "module")}
+    return row
 
 
 def _studies(folder: Path) -> list[dict[str, Any]]:
@@ -59,16 +67,20 @@ def _studies(folder: Path) -> list[dict[str, Any]]:
 
 
 def _probes() -> list[dict[str, Any]]:
+    """Probes with their measures. One from outside is not imported, so its measures are not known."""
     from promptlab import plugins
 
-    loaded = {name: plugins.load("probe", name) for name in plugins.names("probe")}
-    return [{"name": name, "measures": ", ".join(m.name for m in probe.measures)} for name, probe in loaded.items()]
+    rows = _plugins("probe")
+    for row in rows:
+        if row["source"] == "promptlab":
+            row["measures"] = ", ".join(m.name for m in plugins.load("probe", row["name"]).measures)
+    return rows
 
 
-def _backends() -> list[dict[str, Any]]:
-    from promptlab import plugins
+def _plugins(kind: str) -> list[dict[str, Any]]:
+    from promptlab.plugins import registry
 
-    return [{"name": name} for name in plugins.names("backend")]
+    return [{"name": one.name, "source": one.source, "module": one.module} for one in registry(kind).values()]
 
 
 def _presets() -> list[dict[str, Any]]:

@@ -81,6 +81,7 @@ class Order:
         options: of the backend's `load`.
         mark: a file of this run; a worker that does not see it does not share the home.
         threads: torch threads of a worker on a CPU.
+        plugins: modules that the driver was told of on its command line.
         neighbours: workers that share the devices of a machine; 1 where a cluster gives each its own.
     """
 
@@ -90,6 +91,7 @@ class Order:
     mark: Path
     threads: int
     neighbours: int = 1
+    plugins: tuple[str, ...] = ()
 
 
 @dataclass
@@ -119,6 +121,7 @@ class Worker:
                 "--home on a disk that all of them share, under one path"
             )
         os.environ["OMP_NUM_THREADS"] = str(self.order.threads)  # torch, which is not imported yet, reads it once
+        plugins.name_modules(self.order.plugins)
         options = dict(self.order.options)
         if "device" in plugins.parameters("backend", self.order.backend):
             options |= self._device()
@@ -141,7 +144,7 @@ class Worker:
 
     def split_jobs(self, jobs: Sequence[Job]) -> list[list[Job]]:
         """The batches of all jobs."""
-        batches: list[list[Job]] = plugins.part("backend", self.order.backend, "split_jobs")(self.backend, jobs)
+        batches: list[list[Job]] = plugins.module("backend", self.order.backend).split_jobs(self.backend, jobs)
         return batches
 
     def make(self, jobs: Sequence[Job]) -> Batch:
@@ -306,7 +309,7 @@ class Workforce:
         lost: Callable[[str], None],
     ) -> Iterator[Image]:
         """Make `jobs` with `backend`, loaded with `options`; `mark` is a file of this run in the home."""
-        order = Order(backend, options, home.path, mark, self.threads, self.neighbours)
+        order = Order(backend, options, home.path, mark, self.threads, self.neighbours, plugins.named_modules())
         return distribute(jobs, partial(self.hire, order), self.count, ready, lost)
 
 

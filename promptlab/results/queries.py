@@ -2,7 +2,7 @@
 
 What is here reads the published database for `promptlab.results.findings`, and concludes nothing.
 
-The two questions behind `Results.pictures`: which pictures, filtered, sorted and paged; and their scores.
+The two questions behind `Results.images`: which pictures, filtered, sorted and paged; and their scores.
 
 Whose word counts where several probes answer the same question: of one picture, one answer.
 
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from promptlab.errors import PromptlabError, nearest
+from promptlab.plugins import registry
 from promptlab.records import Level
 from promptlab.store.database import level_text
 
@@ -44,11 +45,13 @@ __all__ = [
     "study_scores",
 ]
 
+READ = ("binding", "exposure", "diversity")
+"""The shipped probes whose scores findings read. Those of all probes from outside are read too."""
 _SCORES = """
 SELECT scored.prompt_group, scored.cell_id, scored.seed, scored.levels, split_part(scored.probe, '-', 1) AS probe,
     scored.measure, scored.target, scored.value, scored.tier, scored.prompt_id,
     (SELECT count(DISTINCT object) FROM binding WHERE binding.prompt_id = scored.prompt_id) AS objects
-FROM scored WHERE study = ? AND status = 'ok' AND split_part(probe, '-', 1) IN ('binding', 'exposure', 'diversity')
+FROM scored WHERE study = ? AND status = 'ok' AND list_contains(?::VARCHAR[], split_part(probe, '-', 1))
 ORDER BY cell_id, seed, probe, measure, target
 """
 _PLACES = """
@@ -100,7 +103,8 @@ class StudyScores:
 
 def study_scores(store: Store, study: str, where: Mapping[str, Level] | None = None) -> StudyScores:
     """The scores of `study` at the levels that `where` names. Raises PromptlabError for a level that is not there."""
-    rows = store.query(_SCORES, [study])
+    outside = [one.name for one in registry("probe").values() if one.source != "promptlab"]
+    rows = store.query(_SCORES, [study, [*READ, *outside]])
     rows["levels"] = rows["levels"].map(lambda levels: dict(levels or {}))
     fixed = {axis: level_text(level) for axis, level in (where or {}).items()}
     names = {name for levels in rows["levels"] for name in levels}

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from promptlab import plugins
-from promptlab.analyzer.probes import Probe
+from promptlab.analyzer.probes import Probe, checked_id
 from promptlab.errors import PromptlabError
 from promptlab.progress import Progress, Silent
 from promptlab.records import ContrastEffect, Measure, Passport, Status
@@ -98,7 +98,7 @@ def run_study(
         store.open_run(study.name, text=study.source, facts=facts, wait=options.wait) as run,
         logging_to(run.path.with_suffix(".log")),
     ):
-        ids = [probe.id for probe in probes]  # a probe whose model is missing says so before anything is made
+        ids = [checked_id(probe) for probe in probes]  # a probe whose model is missing says so before anything is made
         log.info("run %s of %s, probes %s", run.id, study.name, ", ".join(ids) or "none")
         run.fact({"probe": {probe.name: probe.id for probe in probes}})
         if plan is None:

@@ -98,7 +98,7 @@ class Generation:
         budget: Budget | None,
     ) -> None:
         """Make all jobs of one model."""
-        if crew and not plugins.part("backend", backend, "split_jobs"):
+        if crew and not hasattr(plugins.module("backend", backend), "split_jobs"):
             self._progress.say(f"the backend {backend} works in one process")
             crew = None
         order = Order(backend, self._backend_options(backend, model, len(jobs), crew, budget), jobs)

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from plays.scripted import jobs, order
+from plays.scripted import MODULE, jobs, order
+from promptlab import plugins
 from promptlab.errors import ModelError, PromptlabError, StoreError
 from promptlab.generator import generate, workers
 from promptlab.generator.backends import Job, Made
@@ -21,9 +22,10 @@ from promptlab.store.pictures import save
 
 
 @pytest.fixture(autouse=True)
-def own_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker sets this for its process, which is ours here."""
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker sets for its process, which is ours here."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv(plugins.VARIABLE, MODULE)
 
 
 class ThreadSeat(Seat):
@@ -112,7 +114,7 @@ def test_workers_must_be_of_one_kind_and_share_the_home(tmp_path: Path) -> None:
 
     with pytest.raises(ModelError, match=r"differ in weights: '(none|random)'"):
         list(distribute(jobs(40), hire, 2))
-    lost = Order("plays.scripted", {}, tmp_path, tmp_path / "no such run", 1)
+    lost = Order("scripted", {}, tmp_path, tmp_path / "no such run", 1)
     with pytest.raises(StoreError, match="does not see this run"):
         list(distribute(jobs(4), lambda index: ThreadSeat(lost, index), 1))
 

@@ -16,7 +16,7 @@ The laws, which hold for every probe and are tested on all of them:
       question (which outcome of binding?) share its measures.
 
 Probes know neither store nor backends nor each other. A file is a probe if it has a function `load(**options)`
-(`promptlab.plugins`); nothing heavy is opened before the first score.
+(`promptlab.plugins`); nothing heavy is opened before the first score. A probe of your own: see README.md.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from promptlab.errors import PromptlabError
 from promptlab.records import Measure, Part, Phrase, Prompt, Score, Settings, content_id
 
-__all__ = ["Model", "Need", "Probe", "Sample", "probe_id"]
+__all__ = ["Model", "Need", "Probe", "Sample", "checked_id", "probe_id"]
 
 Need = Literal["twin", "siblings", "model"]
 
@@ -89,3 +90,12 @@ class Probe(Protocol):
 def probe_id(name: str, version: int, options: Mapping[str, Any]) -> str:
     """`name-version-hash`: scores under one id are comparable. `options` are plain data, hashes of weights included."""
     return f"{name}-{version}-{content_id(dict(options))[:8]}"
+
+
+def checked_id(probe: Probe) -> str:
+    """The probe's id. Raises PromptlabError unless it begins with the probe's name, and what the id itself raises."""
+    if not probe.id.startswith(f"{probe.name}-"):
+        raise PromptlabError(
+            f"the probe {probe.name!r} has the id {probe.id!r}; allowed: what probe_id(name, version, options) gives"
+        )
+    return probe.id

@@ -25,7 +25,10 @@ from promptlab.generator.backends import Job, Made
 from promptlab.generator.workers import Order
 from promptlab.records import Cell, Prompt, Settings
 
-NAME = "plays.scripted"
+kind = "backend"
+NAME = "scripted"
+MODULE = "plays.scripted"
+"""What PROMPTLAB_PLUGINS has to name."""
 
 
 def jobs(count: int, model: str = "plain") -> list[Job]:
