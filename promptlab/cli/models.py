@@ -26,7 +26,6 @@ def models(
 ) -> None:
     """List the models on this disk, and what is missing of them."""
     from promptlab.checkpoints.inventory import inspect_model, models_here
-    from promptlab.checkpoints.inventory import verify as check
     from promptlab.errors import ModelError
 
     bad = 0
@@ -50,17 +49,24 @@ def models(
             console.print(f"  to get it: {stock.pull}")
         bad += not stock.complete
         if verify:
-            found = check(stock.folder)
-            console.print(f"  verified: {found.agree} files agree with their hash, {len(found.differ)} differ")
-            if found.unknown:
-                console.print(f"  no hash is known of {len(found.unknown)} files, such as {found.unknown[0]}")
-            for file in found.differ:
-                console.print(f"  DIFFERS: {file}")
-            bad += bool(found.differ)
+            bad += not _verify(stock)
     if names and bad:
         raise ModelError(f"{bad} of these models cannot be trusted to run offline, see above")
     if not names:
         console.print("Next: promptlab plan STUDY --model NAME")
+
+
+def _verify(stock: LocalModel) -> bool:
+    """Print whether the files of a model agree with their hashes; False where one differs."""
+    from promptlab.checkpoints.inventory import verify
+
+    found = verify(stock.folder)
+    console.print(f"  verified: {found.agree} files agree with their hash, {len(found.differ)} differ")
+    if found.unknown:
+        console.print(f"  no hash is known of {len(found.unknown)} files, such as {found.unknown[0]}")
+    for file in found.differ:
+        console.print(f"  DIFFERS: {file}")
+    return not found.differ
 
 
 def _state(stock: LocalModel) -> str:
