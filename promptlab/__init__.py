@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from promptlab.generator.backends import Backend, Job, Made
     from promptlab.records import Cell, Image, Measure, Score
     from promptlab.results import Results, load
-    from promptlab.run import Summary, run_study
+    from promptlab.run import RunOptions, Summary, run_study
     from promptlab.run.plan import Plan, plan_study
     from promptlab.store import Store
     from promptlab.study import Contrast, Study, load_study, parse_study
@@ -37,6 +37,7 @@ __all__ = [
     "Probe",
     "PromptlabError",
     "Results",
+    "RunOptions",
     "Sample",
     "Score",
     "Store",
@@ -57,7 +58,7 @@ _NAMES = {
     "promptlab.generator.backends": ("Backend", "Job", "Made"),
     "promptlab.records": ("Cell", "Image", "Measure", "Score"),
     "promptlab.results": ("Results", "load"),
-    "promptlab.run": ("Summary", "run_study"),
+    "promptlab.run": ("RunOptions", "Summary", "run_study"),
     "promptlab.run.plan": ("Plan", "plan_study"),
     "promptlab.store": ("Store",),
     "promptlab.study": ("Contrast", "Study", "load_study", "parse_study"),

@@ -22,7 +22,7 @@ def list_(
     folder: Annotated[Path, typer.Option(help="Where study files lie.")] = Path("studies"),
     json_: JsonOption = False,
 ) -> None:
-    """List what can be run: study files with their questions, and plugins, your own with where they come from."""
+    """List studies with their questions, and probes and backends."""
     from promptlab.errors import PromptlabError, nearest
 
     if what not in KINDS:

@@ -19,6 +19,7 @@ from promptlab.claims import load_claims, run_claims
 from promptlab.errors import StudyError
 from promptlab.results.findings import findings
 from promptlab.results.queries import study_scores
+from promptlab.run import RunOptions
 
 STUDY = """\
 name: brighter
@@ -100,7 +101,7 @@ def test_an_installed_plugin_is_listed_with_its_source_and_not_imported(installe
 
 def test_an_installed_plugin_runs_and_stands_in_a_contrast(installed: Path, tmp_path: Path) -> None:
     study, store = parse_study(STUDY), Store(tmp_path / "home")
-    summary = run_study(study, store, passports_n=20)
+    summary = run_study(study, store, options=RunOptions(passports_n=20))
     assert dict(summary.made) == {"ok": 2} and summary.scores == 2
     (effect,) = summary.effects
     assert effect.estimate == pytest.approx(FIVE - ONE) and effect.n_pairs == effect.n_groups == 1

@@ -12,7 +12,7 @@ import pytest
 import promptlab
 from places import ROOT
 from promptlab.results import Results, load
-from promptlab.run import run_study
+from promptlab.run import RunOptions, run_study
 from promptlab.store import Store
 from promptlab.study import parse_study
 
@@ -112,7 +112,7 @@ class Texts(HTMLParser):
 
 
 def test_results_show_what_they_hold_and_escape_it(tmp_path: Path) -> None:
-    run_study(parse_study(STUDY), Store(tmp_path), passports_n=0)
+    run_study(parse_study(STUDY), Store(tmp_path), options=RunOptions(passports_n=0))
     results = load("shown", tmp_path)
     lines = repr(results).splitlines()
     assert lines[0] == "Results of shown"
