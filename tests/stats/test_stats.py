@@ -265,10 +265,15 @@ def test_mean_interval_refuses() -> None:
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 10), (3, 10), (10, 10), (71, 100), (1, 1)])
-def test_wilson_equals_scipy(k: int, n: int) -> None:
+def test_wilson_inverts_the_score_test(k: int, n: int) -> None:
+    """Each bound is the rate that lies z standard errors, its own, from the share seen; 0 and 1 where nothing is."""
     for confidence in (0.9, 0.95):
-        twin = scipy_stats.binomtest(k, n).proportion_ci(confidence, method="wilson")
-        assert wilson(k, n, confidence=confidence) == pytest.approx((twin.low, twin.high), abs=1e-12)
+        z = scipy_stats.norm.ppf((1 + confidence) / 2)
+        for bound, end in zip(wilson(k, n, confidence=confidence), (0.0, 1.0), strict=True):
+            if k == n * end:
+                assert bound == end
+            else:
+                assert abs(k / n - bound) == pytest.approx(z * np.sqrt(bound * (1 - bound) / n), abs=1e-12)
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 0), (-1, 5), (6, 5)])
