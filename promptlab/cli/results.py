@@ -92,7 +92,6 @@ def table(
     ] = "outcomes",
     by: Annotated[str | None, typer.Option(help="An axis: one row a level.")] = None,
     measure: Annotated[str | None, typer.Option(help="For means: which measure.")] = None,
-    engine: Annotated[str, typer.Option(help="For mixed: reml, or statsmodels (extra stats).")] = "reml",
     home: HomeOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -107,7 +106,7 @@ def table(
         "leakage": lambda: tables.leakage(store, study),
         "means": lambda: tables.cell_means(store, study, measure or "", by or ""),
         "effects": lambda: tables.effects(store, study),
-        "mixed": lambda: contrasts.mixed(store, study, engine),
+        "mixed": lambda: contrasts.mixed(store, study),
         "findings": lambda: findings.findings(store, study),
         "judges": lambda: tables.judges(store, study),
         "agreement": lambda: tables.agreements(store, study),

@@ -136,11 +136,11 @@ class Results:
         """The study's contrasts: estimate, low, high, p, p_adjusted (Holm), q, n_groups, tier: see `tables.effects`."""
         return tables.effects(self.store, self._name())
 
-    def mixed(self, engine: Literal["reml", "statsmodels"] = "reml") -> pd.DataFrame:
+    def mixed(self) -> pd.DataFrame:
         """The contrasts by a mixed model, and what prompt, seed and the rest vary: see `results.contrasts`."""
         from promptlab.results.contrasts import mixed
 
-        return mixed(self.store, self._name(), engine)
+        return mixed(self.store, self._name())
 
     def findings(self, where: Mapping[str, Level] | None = None) -> pd.DataFrame:
         """Every analysis that the study's axes allow, at the levels of `where`: see `promptlab.results.findings`."""
