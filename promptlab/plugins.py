@@ -18,7 +18,6 @@ from promptlab.errors import PromptlabError, nearest
 __all__ = ["KINDS", "load", "names", "parameters", "part"]
 
 KINDS = {
-    "analysis": "promptlab.claims.analyses",
     "backend": "promptlab.generator.backends",
     "probe": "promptlab.analyzer.probes",
 }
@@ -27,7 +26,7 @@ KINDS = {
 
 @cache
 def names(kind: str) -> tuple[str, ...]:
-    """Names of all plugins of a kind ("analysis", "backend" or "probe") that ship, sorted."""
+    """Names of all plugins of a kind ("backend" or "probe") that ship, sorted."""
     try:
         folder = resources.files(_package(kind))
     except ModuleNotFoundError:

@@ -1,6 +1,6 @@
 """Claims about prompting: one sentence, one primary endpoint, one margin, all written before the run; then a verdict.
 
-A claim is a YAML file in `studies/claims/`. Its endpoint is a contrast of a study, or an analysis (`analyses/`). All
+A claim is a YAML file in `studies/claims/`. Its endpoint is a contrast of a study, or an analysis (`analyses.py`). All
 claims of a folder are one family: their p-values are adjusted by Holm's method, and whoever runs some of them pays for
 all, since those that were never run count as p = 1. The verdicts are kept as effects of the study `claims`, so every
 reader of the database finds them (view `verdict`).
@@ -41,8 +41,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from promptlab import plugins
-from promptlab.claims.analyses import Finding
+from promptlab.claims.analyses import Finding, analysis_named
 from promptlab.errors import PromptlabError, nearest
 from promptlab.records import ContrastEffect, Measure
 from promptlab.resources import claims_folder
@@ -212,13 +211,13 @@ def _same_endpoint(claim: Claim, effect: ContrastEffect | None) -> bool:
 def _analysed(claim: Claim, store: Store, before: ContrastEffect | None, told: Progress) -> ContrastEffect:
     """What the claim's analysis finds, or found when all that it rests on was the same."""
     name = claim.analysis or ""
-    rests_on = plugins.part("analysis", name, "rests_on")
-    key = rests_on() if rests_on else None
+    analysis = analysis_named(name)
+    key = analysis.rests_on() if analysis.rests_on else None
     if key and before is not None and before.detail.get("rests_on") == key and _same_endpoint(claim, before):
         told.say(f"analysis {name}: there")
         return before
     told.say(f"analysis {name}")
-    effect = _measured(plugins.load("analysis", name)(store))
+    effect = _measured(analysis.measure(store))
     return replace(effect, detail={**effect.detail, "rests_on": key}) if key else effect
 
 
