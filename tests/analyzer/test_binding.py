@@ -9,7 +9,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from judges import shipped
+from judges import shipped, thing
 from promptlab.analyzer.judges.scene_parser import Scenes
 from promptlab.analyzer.known_truth import prompt_of, samples_of
 from promptlab.analyzer.probes import Sample
@@ -19,13 +19,6 @@ from promptlab.miniature.parser import Found, group_blocks
 from promptlab.miniature.train.data import label_map
 from promptlab.miniature.world import Scene, sample_scene
 from promptlab.records import OUTCOMES, Binding, Prompt, Score, Settings
-
-
-def thing(noun: str, colour: str = "red", x: int = 0, area: float = 0.1) -> Found:
-    """A thing eight blocks wide whose left side is at block x."""
-    mask = np.zeros((32, 32), bool)
-    mask[8:16, x : x + 8] = True
-    return Found(noun, colour, 0.9, 0.9, (4 * x, 32, 4 * x + 32, 64), area, mask)
 
 
 def asked(*pairs: str) -> tuple[Binding, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from judges import Oracle, random_clip, random_parser, shipped
+from judges import Oracle, random_clip, random_parser, shipped, truth
 from promptlab.analyzer.known_truth import SETS, samples_of
 from promptlab.analyzer.passports import FAMILIES, corrected_rate, passports
 from promptlab.analyzer.probes import Sample
@@ -20,10 +20,6 @@ from promptlab.miniature.world import COLOURS
 from promptlab.records import OUTCOMES, Passport
 from promptlab.stats.calibration import corrected_shares
 from promptlab.stats.paired import wilson
-
-
-def truth(sample: Sample) -> str:
-    return sample.image_id.rsplit("-", 1)[0]
 
 
 def by_family(probe: Any, n: int = 20, seed: int = 0) -> dict[str, Passport]:
