@@ -14,23 +14,21 @@ Text geometry of this kind: Yuksekgonul et al. 2023, When and why vision-languag
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from promptlab.checkpoints.files import MINIATURES, read_json, resolve
-from promptlab.checkpoints.quiet import quiet
+from promptlab.checkpoints.files import MINIATURES, resolve
 from promptlab.errors import PromptlabError
 from promptlab.generator.models.capabilities import capability, open_reader
-from promptlab.generator.models.loading import variant_of
 from promptlab.miniature.lexicon import check_words
 from promptlab.records import Phrase
-from promptlab.stats.resampling import Floats
+from promptlab.results.clip_states import pooled_states
 from promptlab.study.grammar import claim, read_claims
+from promptlab.study.tokens import open_tokens
 
 if TYPE_CHECKING:
     from promptlab.store import Store
@@ -40,8 +38,6 @@ __all__ = ["EncoderReading", "Lint", "Word", "advice", "lint", "verdicts"]
 SILENT = 0.002
 """Words that move the pooled state less than this say next to nothing to the encoder."""
 LONGEST = 4000
-ROWS = 64
-"""Texts encoded at once."""
 
 
 @dataclass(frozen=True)
@@ -142,35 +138,36 @@ def _reordered(phrases: tuple[Phrase, ...], prompt: str) -> str | None:
     return prompt[: a.start] + b.text + prompt[a.end : b.start] + a.text + prompt[b.end :]
 
 
-def _embedder(folder: Path) -> Callable[[list[str]], Floats] | None:
+def _embedder(folder: Path) -> Any:
     """Texts to pooled states of unit length, (n, d), by the pipeline's own first encoder; None if it is no CLIP."""
-    config = folder / "text_encoder" / "config.json"
-    if not any(name.startswith("CLIPText") for name in read_json(config).get("architectures") or ()):
+    import json
+
+    config = json.loads((folder / "text_encoder" / "config.json").read_text("utf-8"))
+    if not any(name.startswith("CLIPText") for name in config.get("architectures") or ()):
         return None
-    return _opened(folder, config.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=1)
-def _opened(folder: Path, _changed: int) -> Callable[[list[str]], Floats]:
+    quick = pooled_states(folder / "text_encoder")
+    if quick is not None:
+        tokens, most = open_tokens(folder / "tokenizer"), int(config.get("max_position_embeddings", 77))
+        return lambda texts: np.stack([_unit(quick(tokens.ids(text, most))) for text in texts])
     import torch
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    options = {"use_safetensors": True, "local_files_only": True, "variant": variant_of(folder)}
-    with quiet():
-        model = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32, **options)
+    model = CLIPTextModel.from_pretrained(folder / "text_encoder", use_safetensors=True, local_files_only=True)
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     limit = model.config.max_position_embeddings
 
-    def embed(texts: list[str]) -> Floats:
-        states = []
-        for start in range(0, len(texts), ROWS):
-            some = texts[start : start + ROWS]
-            ids = tokenizer(some, padding=True, truncation=True, max_length=limit, return_tensors="pt").input_ids
-            with torch.inference_mode():
-                states.append(torch.nn.functional.normalize(model(ids).pooler_output.double(), dim=-1).numpy())
-        return np.concatenate(states)
+    def embed(texts: list[str]) -> np.ndarray:
+        ids = tokenizer(texts, padding="max_length", truncation=True, max_length=limit, return_tensors="pt").input_ids
+        with torch.no_grad():
+            states = model.float()(ids).pooler_output
+        return torch.nn.functional.normalize(states, dim=-1).double().numpy()
 
     return embed
+
+
+def _unit(state: np.ndarray) -> np.ndarray:
+    unit: np.ndarray = state.astype(np.float64) / np.linalg.norm(state.astype(np.float64))
+    return unit
 
 
 def verdicts(store: Store) -> dict[str, str]:

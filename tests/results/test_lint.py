@@ -78,3 +78,35 @@ def test_advice_names_its_claim_and_needs_its_verdict() -> None:
 def test_no_prompt_and_too_long_a_prompt(prompt: str, said: str) -> None:
     with pytest.raises(PromptlabError, match=said):
         lint(prompt)
+
+
+def test_the_quick_encoder_leaves_what_it_cannot_read(tmp_path: Path) -> None:
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    from promptlab.results.clip_states import pooled_states
+
+    assert pooled_states(tmp_path) is None, "no file of weights: a folder of several, or of none"
+    (tmp_path / "config.json").write_text('{"hidden_act": "relu"}')
+    save_file({"embeddings.token_embedding.weight": np.zeros((3, 2), np.float32)}, tmp_path / "model.safetensors")
+    assert pooled_states(tmp_path) is None, "an activation of another make"
+
+
+@pytest.mark.parametrize(("act", "end"), [("quick_gelu", 7), ("gelu", 7), ("quick_gelu", 2)])
+def test_the_quick_encoder_against_transformers(act: str, end: int, tmp_path: Path) -> None:
+    import torch
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from promptlab.results.clip_states import pooled_states
+
+    size = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = CLIPTextConfig(vocab_size=8, max_position_embeddings=9, hidden_act=act, eos_token_id=end, **size)
+    torch.manual_seed(0)
+    model = CLIPTextModel(config).eval()
+    model.save_pretrained(tmp_path)
+    quick = pooled_states(tmp_path)
+    assert quick is not None
+    for ids in ([6, 1, 3, 7], [6, 7], [6, 1, 1, 4, 5, 0, 3, 7]):
+        with torch.no_grad():
+            slow = model(torch.tensor([ids])).pooler_output[0].numpy()
+        assert quick(ids) == pytest.approx(slow, abs=1e-5)
