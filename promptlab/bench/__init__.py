@@ -70,7 +70,7 @@ def picture_loop() -> Callable[[str, Settings, int], Picture]:
     import torch
     from diffusers import StableDiffusionPipeline
 
-    from promptlab.checkpoints.quiet import quiet
+    from promptlab.checkpoints.files import quiet
     from promptlab.resources import shipped_folder
 
     with quiet():

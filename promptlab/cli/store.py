@@ -178,7 +178,7 @@ def simulate(
 
     from promptlab.errors import PromptlabError
     from promptlab.stats.paired import wilson
-    from promptlab.stats.simulations import false_positive_rate
+    from promptlab.stats.power import false_positive_rate
 
     rows = []
     for m in seeds or SEEDS:

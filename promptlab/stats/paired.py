@@ -1,7 +1,7 @@
 """Estimates whose unit of inference is the prompt.
 
 Images of one prompt resemble each other, so n images are not n independent facts: a test that counts images finds
-differences that are not there (`promptlab.stats.simulations` shows how many). Here every number is first averaged
+differences that are not there (`promptlab.stats.power` shows how many). Here every number is first averaged
 within its prompt (its *group*), and only prompts are resampled, flipped or counted.
 
     a, b      the two arms of a contrast; every difference is a minus b, as in `scipy.stats.ttest_rel`

@@ -10,7 +10,7 @@ import pytest
 
 from promptlab.results.contrasts import Pairs
 from promptlab.stats.mixed import Mixed, mixed_effect
-from promptlab.stats.simulations import false_positive_rate
+from promptlab.stats.power import false_positive_rate
 
 
 def drawn(

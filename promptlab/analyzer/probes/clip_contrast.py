@@ -24,8 +24,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from promptlab.analyzer.clip_probe import ClipProbe
 from promptlab.analyzer.judges.clip import Clip, Unit, cosine
+from promptlab.analyzer.probe_bases import ClipProbe
 from promptlab.analyzer.probes import Need, Sample
 from promptlab.records import Measure, Score
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from promptlab.analyzer.clip_probe import ClipProbe
 from promptlab.analyzer.judges.clip import Clip, Unit, cosine
+from promptlab.analyzer.probe_bases import ClipProbe
 from promptlab.analyzer.probes import Sample
 from promptlab.records import Measure, Score
 

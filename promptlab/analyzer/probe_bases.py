@@ -1,7 +1,8 @@
-"""What probes share that compare images with texts under CLIP: how the model is opened, their id, their judge.
+"""What probes share that work alike: the base of those that ask CLIP, and of those that ask the model that drew.
 
-Every text of a call is encoded with the others, and so is every image: CLIP has a fixed number of rows, which one text
-would leave nearly empty.
+`ClipProbe` encodes every text of a call with the others, and so every image: CLIP has a fixed number of rows, which one
+text would leave nearly empty. `Traced` traces some images of a study only, since tracing costs as much as drawing. How
+many is no part of what a score means, and so none of the probe's id.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from promptlab.analyzer.judges.clip import Clip, Unit, identity, load_clip
+from promptlab.analyzer.judges.scene_parser import Scenes
 from promptlab.analyzer.probes import Need, Sample, probe_id
+from promptlab.errors import PromptlabError
+from promptlab.miniature.parser import Found
 from promptlab.records import Measure, Score
 
-__all__ = ["ClipProbe"]
+__all__ = ["ClipProbe", "Traced"]
 
 
 class ClipProbe(ABC):
@@ -64,3 +68,33 @@ class ClipProbe(ABC):
     @staticmethod
     def _judge_of(clip: Clip) -> dict[str, Any]:
         return {"model": clip.provenance["model"], "sha256": clip.provenance["sha256"]}
+
+
+class Traced(ABC):
+    """A probe that traces `pictures` of a study, at least 1; `parser` is a scene parser's folder, None for ours."""
+
+    name: str
+    version: int
+    measures: tuple[Measure, ...]
+    needs: frozenset[Need] = frozenset({"model"})
+
+    def __init__(self, pictures: int = 24, parser: str | Path | None = None) -> None:
+        if pictures < 1:
+            raise PromptlabError(f"pictures is {pictures}: at least 1 must be traced")
+        self.pictures = pictures
+        self._scenes = Scenes(parser)
+
+    @cached_property
+    def id(self) -> str:
+        """See `Probe.id`."""
+        return probe_id(self.name, self.version, {"parser": self._scenes.sha256})
+
+    def score(self, samples: Sequence[Sample]) -> Iterator[Score]:
+        """Scores of each look in turn; the parser reads all their pictures at once."""
+        found = self._scenes.read({sample.image_id: sample.pixels for sample in samples})
+        for sample in samples:
+            yield from self._judge(sample, found)
+
+    @abstractmethod
+    def _judge(self, sample: Sample, found: Mapping[str, tuple[Found, ...]]) -> Iterator[Score]:
+        """Scores of one look; `found` has the things in each picture that could be read."""
