@@ -7,21 +7,19 @@ reader of the database finds them (view `verdict`).
 
     claim file --load_claims--> Claim --run_claims--> studies run, analyses made --verdict--> Settled
 
-From an effect and what was written before the run to a verdict on a claim.
-
     expects    more, less: the difference d has this sign           same: d is within the margin          exactly: d = 0
-    margin m   the smallest difference that would matter, in the measure's own unit, written before the run
+    margin m   the smallest difference that would matter, in the measure's own unit
     low, high  the 95 % interval of d; p: adjusted over the set of claims (Holm)
 
-With the sign so turned that the claim expects d > 0:
+The verdict on *more* and *less*, with the sign so turned that the claim expects d > 0:
 
     supported           low > 0, p < 0.05 and d >= m
     partly              low > 0, p < 0.05 and d < m: real, but smaller than would matter
     contradicted        else, high < m: a difference that would matter is excluded
     not testable here   else: the interval is too wide to tell, or nothing was measured
 
-For *same*: supported where the whole interval is within the margin, whatever p; contradicted where 0 is outside the
-interval and |d| >= m; partly where 0 is outside and |d| < m; else not testable here.
+*Same* is supported where the whole interval is within the margin, whatever p. It is contradicted where 0 is outside the
+interval and |d| >= m, partly supported where 0 is outside and |d| < m, and else not testable here.
 
 Where all n units show the same d, resampling gives an interval of no width, which would let ever so few units speak
 for all. Up to q = 1 - 0.025^(1/n) of units may then differ (`alike`); they may differ by as much as the measure can.
