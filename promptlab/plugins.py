@@ -54,21 +54,17 @@ VARIABLE = "PROMPTLAB_PLUGINS"
 
 
 class Kind(NamedTuple):
-    """A kind of plugin: the package with those that ship, the function that makes a module one, and its entry points.
-
-    `group` is None for a kind that takes no plugins from outside.
-    """
+    """A kind of plugin: the package of those that ship, the function that makes a module one, its entry points."""
 
     package: str
-    function: str = "load"
-    group: str | None = None
+    function: str
+    group: str
 
 
 KINDS: Mapping[str, Kind] = {
-    "analysis": Kind("promptlab.claims.analyses"),
-    "backend": Kind("promptlab.generator.backends", group="promptlab.backends"),
+    "backend": Kind("promptlab.generator.backends", "load", "promptlab.backends"),
     "finding": Kind("promptlab.results.findings", "find", "promptlab.findings"),
-    "probe": Kind("promptlab.analyzer.probes", group="promptlab.probes"),
+    "probe": Kind("promptlab.analyzer.probes", "load", "promptlab.probes"),
 }
 
 
@@ -178,13 +174,13 @@ def check_known(kind: str, name: str) -> None:
     if name in known:
         return
     message = f"no {kind} is called {name!r}; allowed: {', '.join(known)}{nearest(name, known)}"
-    if KINDS[kind].group and "." in name:
+    if "." in name:
         message = (
             f"{name!r} is the path of a module, and a study runs no code that it names: write "
             f"{name.rpartition('.')[2]!r}, and install a package with that {kind} (entry points {KINDS[kind].group}) "
             f"or name it on the command line, promptlab --plugin {name}"
         )
-    elif KINDS[kind].group:
+    else:
         message += f"; for a {kind} of your own: promptlab --plugin MODULE, or install its package"
     raise PromptlabError(message)
 
@@ -224,7 +220,7 @@ def _shipped(kind: str) -> Iterator[Plugin]:
 def _entry_points(path: tuple[str, ...]) -> tuple[metadata.EntryPoint, ...]:
     """Our entry points of the packages on `path`, which is `sys.path`; they are all read at once, in 0.1 s."""
     everything = metadata.entry_points()
-    return tuple(point for kind in KINDS.values() if kind.group for point in everything.select(group=kind.group))
+    return tuple(point for kind in KINDS.values() for point in everything.select(group=kind.group))
 
 
 def _installed(kind: str, path: tuple[str, ...]) -> Iterator[Plugin]:

@@ -1,36 +1,31 @@
-"""Passports: how well a probe does on pictures whose truth is known, before it may report a rate.
+"""Passports: how well a probe does on images whose truth is known, before it may report a rate.
 
-A *family* is one question to a probe: a measure, pictures of which the answer is yes, and pictures of which it is no.
-A measure of 1 and 0 says yes above 0.5, the interaction contrast above 0. For other measures the cut with the highest
-Youden's J is chosen on pictures of their own, and judged on others. An answer of None is left out, and counted.
+A *family* is one question to a probe: a measure, images of which the answer is yes, and images of which it is no. A
+measure of 1 and 0 says yes above 0.5, the interaction contrast above 0. For other measures the cut with the highest
+Youden's J is chosen on images of their own, and judged on others. An answer of None is left out, and counted.
 
-    Se, Sp   shares of yes-pictures and no-pictures that are answered rightly, with Wilson intervals
+    Se, Sp   shares of yes-images and no-images that are answered rightly, with Wilson intervals
     J        Se + Sp - 1, with Newcombe's interval; below 0.5 no rate is corrected
-    AUC      chance that a yes-picture has the higher value, with DeLong's interval
+    AUC      chance that a yes-image has the higher value, with DeLong's interval
 
 The family `binding` of a probe that tells outcomes carries the confusion matrix, rows of truth, in its detail.
-A passport holds for the renderer's pictures and for what resembles them. It does not carry over to photographs.
+A passport holds for the renderer's images and for what resembles them. It does not carry over to photographs.
+
+`recover` is the proof of a passport: does correction recover rates that the probe was not told? For each trial, rates
+of swap, leak and neglect are drawn (uniform over all triples that sum to at most `MOST`), then images with faults at
+these rates, each of a prompt of its own. The probe says the outcome of each; its word, corrected by its
+confusion matrix on other images, is held against the rates. Faults that no outcome counts lie on top, as in
+calibration.
+
+    said        share of images that the probe calls so, with an interval over images: uncorrected
+    corrected   the rate behind it (`calibration.corrected_shares`), with an interval over images and calibration
+    covered     whether the interval holds the true rate: at 95 %, 19 of 20 are expected, and 18 or more come with
+                chance 0.92
 
 References:
     Estimating Prevalence from the Results of a Screening Test, Rogan and Gladen 1978.
     Probable Inference, the Law of Succession, and Statistical Inference, Wilson 1927.
-    Index for Rating Diagnostic Tests, Youden 1950.
-
-Does correction recover rates that the probe was not told? The proof of a passport, on drawn pictures.
-
-For each trial, rates of swap, leak and neglect are drawn (uniform over all triples that sum to at most `MOST`), and so
-many pictures are drawn with faults at these rates. The probe says the outcome of each; its word, corrected by its
-confusion matrix on other pictures, is held against the rates.
-
-    said        share of pictures that the probe calls so, with an interval over pictures: uncorrected
-    corrected   the rate behind it (`calibration.corrected_shares`), with an interval over pictures and calibration
-    covered     whether the interval holds the true rate: at 95 %, 19 of 20 are expected, and 18 or more come with
-                chance 0.92
-
-Each picture has a prompt of its own. Faults that no outcome counts lie on top, as in calibration.
-
-References:
-    Rogan and Gladen 1978, as in `promptlab.stats.calibration`. The trial is ours.
+    Index for Rating Diagnostic Tests, Youden 1950. The trial of `recover` is ours.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def loop(bench: Bench, shape: BenchShape) -> Parts:
     """The grid by both, and the ratio; then the same compiled."""
     import torch
 
-    from promptlab.checkpoints.quiet import quiet
+    from promptlab.checkpoints.files import quiet
 
     jobs = grid(shape)
     batch = min(16, shape.batches[-1])

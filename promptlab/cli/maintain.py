@@ -186,7 +186,7 @@ def simulate(
 
     from promptlab.errors import PromptlabError
     from promptlab.stats.paired import wilson
-    from promptlab.stats.simulations import false_positive_rate
+    from promptlab.stats.power import false_positive_rate
 
     rows = []
     for m in seeds or SEEDS:
@@ -230,17 +230,12 @@ def bench(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            help="all, generate, score, overhead, plan, store, start, workers; dashboard (minutes, not in all); or gpu "
-            "and, to leave others out, its parts (speed, loop, guidance, study, memory) and shapes (sd15, sdxl, sd35, "
-            "flux).",
+            help="all, generate, score, overhead, plan, store, start, workers; or gpu and, to leave others out, its "
+            "parts (speed, loop, guidance, study, memory) and shapes (sd15, sdxl, sd35, flux).",
             show_default=False,
         ),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="How often each is measured; the median counts.")] = 3,
-    folder: Annotated[
-        Path | None, typer.Option(help="For dashboard: folder that keeps its store.", show_default=False)
-    ] = None,
-    pictures: Annotated[int, typer.Option(min=240, help="For dashboard: images in its store.")] = 100_000,
     json_: Annotated[bool, typer.Option("--json", help="One JSON object, for a machine.")] = False,
     dry: Annotated[bool, typer.Option("--dry", help="For gpu: tiny models on the CPU, as without CUDA.")] = False,
 ) -> None:
@@ -251,20 +246,19 @@ def bench(
     import json
     from dataclasses import asdict
 
-    from promptlab.bench import BENCHES, LONG, machine
+    from promptlab.bench import BENCHES, machine
     from promptlab.bench import bench as measure
 
     if what and what[0] == "gpu":
         _bench_gpu(what[1:], dry, json_)
         return
-    names = [name for name in BENCHES if name not in LONG] if what in (None, [], ["all"]) else what or []
+    names = list(BENCHES) if what in (None, [], ["all"]) else what or []
     figures = []
     for name in names:
-        options = {"folder": folder, "pictures": pictures} if name == "dashboard" else {}
-        for figure in measure(name, repeats, **options):
+        for figure in measure(name, repeats):
             figures.append(figure)
             if not json_:
-                _show_figure(figure)
+                show_figure(figure)
     if json_:
         shown = [{**asdict(figure), "met": figure.met} for figure in figures]
         console.print(json.dumps({"machine": machine(), "repeats": repeats, "figures": shown}, indent=1))
@@ -272,7 +266,7 @@ def bench(
         console.print("machine: " + _in_line(machine()))
 
 
-def _show_figure(figure: Figure) -> None:
+def show_figure(figure: Figure) -> None:
     goal = "no goal" if figure.goal is None else f"goal {'>=' if figure.at_least else '<='} {figure.goal:g}"
     met = {None: "", True: ", met", False: ", NOT met"}[figure.met]
     console.print(f"{figure.name}: {_short(figure.value)} {figure.unit} ({goal}{met})")
@@ -305,7 +299,7 @@ def _bench_gpu(parts: Sequence[str], dry: bool, json_: bool) -> None:
     headed = False
     for one in found:
         if isinstance(one, Figure):
-            _show_figure(one)
+            show_figure(one)
             headed = False
             continue
         if not headed:

@@ -22,7 +22,7 @@ import numpy as np
 from promptlab.errors import ModelError
 from promptlab.miniature.train.data import CELLS, LABELS, Pool
 from promptlab.miniature.train.loop import Fit, Report, autocast, device, fit, step_rng
-from promptlab.miniature.train.vae import to_unit
+from promptlab.miniature.train.networks import to_unit
 from promptlab.miniature.world import CANVAS, COLOURS
 
 if TYPE_CHECKING:

@@ -227,7 +227,7 @@ class Results:
         """
         return tables.effects(self.store, self._name())
 
-    def mixed(self, engine: Literal["reml", "statsmodels"] = "reml") -> pd.DataFrame:
+    def mixed(self) -> pd.DataFrame:
         """One row for each contrast: its difference by a mixed model with crossed prompt and seed effects.
 
         Columns: contrast, measure, target, n_prompts, n_seeds, n_pairs, n_dropped, estimate, low, high, p, df,
@@ -236,7 +236,7 @@ class Results:
         """
         from promptlab.results.contrasts import mixed
 
-        return mixed(self.store, self._name(), engine)
+        return mixed(self.store, self._name())
 
     def findings(self, where: Mapping[str, Level] | None = None) -> pd.DataFrame:
         """One row for each finding that the study's axes allow, such as the guidance at which images burn.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from judges import Oracle
+from judges import Oracle, truth
 from promptlab.analyzer import passports
 from promptlab.analyzer.passports import FAULTS, hidden_rates, recover
 from promptlab.records import OUTCOMES, Binding, Cell, Image, Passport, Prompt, Score, Settings
@@ -34,8 +34,6 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def oracle(errs: float) -> Oracle:
     """Reads the outcome off a picture, and says another one at the rate `errs`, by the picture's own chance."""
-    from judges import truth
-
     chance = random.Random(3)
 
     def say(sample: Any) -> tuple[float, str]:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from promptlab.checkpoints.families import architecture_of
-from promptlab.checkpoints.quiet import quiet
+from promptlab.checkpoints.files import quiet
 from promptlab.errors import ModelError, StudyError
 from promptlab.generator.backends.diffusion import load
 from promptlab.generator.models.batches import group

@@ -239,7 +239,7 @@ def _open(folder: Path, head: str, _config: str) -> Judge:
     import torch
     import transformers
 
-    from promptlab.checkpoints.quiet import quiet
+    from promptlab.checkpoints.files import quiet
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:

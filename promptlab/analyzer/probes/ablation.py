@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from promptlab.analyzer.judges.colour import rgb_to_lab
 from promptlab.analyzer.judges.scene_parser import Scenes, Words, bound_words, has_its_colour, mask_on, thing_of
+from promptlab.analyzer.probe_bases import Traced
 from promptlab.analyzer.probes import Sample
-from promptlab.analyzer.traced_probe import Traced
 from promptlab.errors import UntraceableError
 from promptlab.miniature.parser import Found
 from promptlab.records import Measure, Score

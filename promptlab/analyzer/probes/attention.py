@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promptlab.analyzer.judges.scene_parser import Scenes, Words, bound_words, mask_on, thing_of
+from promptlab.analyzer.probe_bases import Traced
 from promptlab.analyzer.probes import Sample
-from promptlab.analyzer.traced_probe import Traced
 from promptlab.errors import UntraceableError
 from promptlab.miniature.parser import Found
 from promptlab.records import Measure, Score

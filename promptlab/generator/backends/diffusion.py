@@ -27,8 +27,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from promptlab.checkpoints.files import check_folder, commit, fingerprint, resolve
-from promptlab.checkpoints.quiet import quiet
+from promptlab.checkpoints.files import check_folder, commit, fingerprint, quiet, resolve
 from promptlab.errors import ModelError, PromptlabError, nearest
 from promptlab.generator.backends import Job, Made
 from promptlab.generator.models.batches import Batches, Row, Shape, batches_of, group

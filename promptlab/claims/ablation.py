@@ -1,26 +1,27 @@
-"""What a word does to the picture: its vector in the text states replaced by that of the padding, at the same seed.
+"""What a word does to the image: its vector in the text states replaced by that of the padding, at the same seed.
 
     d(own) - d(other)    mean absolute change of the pixels (0..255) inside the object that the colour word is of,
                          less that inside the other object; places as the scene parser finds them before
 
 One unit is one prompt, its two colour words and seeds averaged. Attention maps show where a word looks; this shows what
-it causes. Ours; words found responsible by leaving them out, Tang et al. 2023, What the DAAM (arXiv 2210.04885).
+it causes. The probe `ablation` measures the same of a study's images, as a distance of colours (CIELAB).
+
+References:
+    Tang et al. 2023, What the DAAM (arXiv 2210.04885): words found responsible by leaving them out. Measure: ours.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from promptlab.claims.analyses import Analysis, Finding, hash_of
+from promptlab.claims.analyses import Finding
 from promptlab.miniature.parser import Found, load_parser, parse
 from promptlab.resources import shipped_folder
-from promptlab.store import Store
 
-__all__ = ["load", "rests_on", "without_word"]
+__all__ = ["measured", "without_word"]
 
 PAIRS = (
     ("blue lamp", "white chair"),
@@ -69,16 +70,6 @@ SEEDS = (0, 1)
 GUIDANCE, STEPS = 5.0, 25
 
 
-def load() -> Analysis:
-    """The analysis of the miniature."""
-    return _measure
-
-
-def rests_on() -> str:
-    """Hash of this file, of the pipeline and of the parser."""
-    return hash_of(Path(__file__), shipped_folder() / "pipeline", shipped_folder() / "parser")
-
-
 def without_word(states: Any, ids: list[int], word_ids: list[int], start: int) -> Any:
     """Text states (1, n, d) with the word's vectors, at `start`, replaced by the last slot's, which is padding.
 
@@ -93,7 +84,8 @@ def without_word(states: Any, ids: list[int], word_ids: list[int], start: int) -
     return changed
 
 
-def _measure(_: Store) -> Finding:
+def measured() -> Finding:
+    """The finding of the miniature."""
     import torch
     from diffusers import StableDiffusionPipeline
 

@@ -1,18 +1,21 @@
 """How long a person waits for the dashboard: its real server, and headless Chromium that opens pages and clicks.
 
+    uv run python tests/bench/dashboard.py --help
+    uv run python tests/bench/dashboard.py --folder ~/large --repeats 3     # minutes; the folder keeps its store
+
     paint     from the request of a page until its heading is there and its script has ended, the database renewed
               before each, so that nothing is kept of any query
     change    from the click that chooses another value of a filter until the script has ended
     memory    resident memory of the server after so many clicks: the pages in turn, each filter of each page
 
-All of it on a store of 100,000 pictures and four million scores (`promptlab.bench.large_store`), which a folder can
-keep.
-Where playwright or Chromium is missing, Streamlit's AppTest runs the scripts alone in this process: no network, no
-drawing, and the memory is that of this process.
+All of it on a store of 100,000 images and four million scores (`large_store`). Where playwright or Chromium is missing,
+Streamlit's AppTest runs the scripts alone in this process: no network, no drawing, and the memory is that of this
+process.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import time
 from collections.abc import Iterator
@@ -20,11 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from large_store import STUDY, build_store
 from promptlab.bench import Figure
-from promptlab.bench.large_store import STUDY, build_store
-from promptlab.bench.visitors import Visitor, visit
 from promptlab.resources import dashboard_script
 from promptlab.store.home import Home
+from visitors import Visitor, visit
 
 __all__ = ["CLICKS", "PICTURES", "Waits", "dashboard_figures", "percentile", "watch_dashboard"]
 
@@ -125,3 +128,22 @@ def _walk(names: list[str], visitor: Visitor) -> Iterator[tuple[str, int | None,
             yield page, None, turn
             for filter_ in range(visitor.filters()):
                 yield page, filter_, turn
+
+
+def main() -> None:
+    """Measure, and print each figure beside its goal."""
+    from promptlab.cli.maintain import show_figure
+
+    parser = argparse.ArgumentParser(description="How long a person waits for the dashboard, and what memory it takes.")
+    parser.add_argument("--repeats", type=int, default=3, help="how often each page is opened; default 3")
+    parser.add_argument("--folder", type=Path, help="where the store is kept, and found again")
+    parser.add_argument("--pictures", type=int, default=PICTURES, help=f"images in the store; default {PICTURES}")
+    parser.add_argument("--clicks", type=int, default=CLICKS, help=f"default {CLICKS}")
+    parser.add_argument("--no-browser", action="store_true", help="run the pages' scripts in this process")
+    given = parser.parse_args()
+    for one in dashboard_figures(given.repeats, given.folder, given.pictures, given.clicks, not given.no_browser):
+        show_figure(one)
+
+
+if __name__ == "__main__":
+    main()
