@@ -144,8 +144,8 @@ if st.session_state.get("traced") == asked:
 st.header("What the probes said", anchor=False)
 scores = rows(
     """
-    SELECT DISTINCT probe, measure, target, value, label, reason, detail FROM score
-    WHERE image = ? ORDER BY probe, measure, target LIMIT 500
+    SELECT DISTINCT probe, probe_id, measure, target, value, label, reason, detail FROM score
+    WHERE image = ? ORDER BY probe_id, measure, target LIMIT 500
     """,
     [asked],
 )

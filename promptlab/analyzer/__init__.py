@@ -240,7 +240,7 @@ def _scores(probe: Probe, samples: Sequence[Sample]) -> dict[str, list[Score]]:
     measures = {measure.name: measure for measure in probe.measures}
     for score in probe.score(samples) if samples else ():
         measure = measures.get(score.measure)
-        if measure is None or score.image not in found or score.probe != probe.id:
+        if measure is None or score.image not in found or (score.probe, score.probe_id) != (probe.name, probe.id):
             raise ValueError(f"probe {probe.name!r} gave a score that it did not announce: {score}")
         low = -math.inf if measure.lower is None else measure.lower
         high = math.inf if measure.upper is None else measure.upper
@@ -257,4 +257,6 @@ def _crashed(probe: Probe, image: str, what: str, error: Exception) -> list[Scor
     text = str(error).strip().splitlines()
     reason = f"{what}: {type(error).__name__}{f': {text[0][:300]}' if text else ''}"
     detail: dict[str, Any] = {"crashed": type(error).__name__}
-    return [Score(image, probe.id, measure.name, reason=reason, detail=detail) for measure in probe.measures]
+    return [
+        Score(image, probe.name, probe.id, measure.name, reason=reason, detail=detail) for measure in probe.measures
+    ]

@@ -230,7 +230,7 @@ def _measured(finding: Finding) -> ContrastEffect:
 
     values = list(finding.values.values())
     detail = {**finding.detail, "unit_of_inference": finding.unit, "tier": finding.tier}
-    blank = ContrastEffect(STUDY, "", "analysis", finding.measure, reason=finding.reason, detail=detail)
+    blank = ContrastEffect(STUDY, "", "analysis", None, finding.measure, reason=finding.reason, detail=detail)
     if not values:
         return blank
     rng = np.random.default_rng(0)

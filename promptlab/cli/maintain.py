@@ -106,8 +106,8 @@ def _with_intervals(rows: Sequence[Passport]) -> pd.DataFrame:
         se, sp = (row.sensitivity_low, row.sensitivity_high), (row.specificity_low, row.specificity_high)
         out.append(
             {
-                "probe": row.probe.split("-")[0],
-                "family": row.family,
+                "probe": row.probe,
+                "kind": row.kind,
                 "n": row.n,
                 "Se": shown(row.sensitivity, se if measured else None),
                 "Sp": shown(row.specificity, sp if measured else None),
@@ -115,7 +115,7 @@ def _with_intervals(rows: Sequence[Passport]) -> pd.DataFrame:
                 "AUC": shown(row.auc, row.detail.get("auc_interval")),
             }
         )
-    return pd.DataFrame(out, columns=["probe", "family", "n", "Se", "Sp", "J", "AUC"])
+    return pd.DataFrame(out, columns=["probe", "kind", "n", "Se", "Sp", "J", "AUC"])
 
 
 def _recover(probes: Sequence[str], trials: int, pictures: int, calibration: int) -> None:

@@ -36,13 +36,12 @@ def write_report(store: Store, study: str, path: Path) -> Path:
 
 def report_html(store: Store, study: str) -> str:
     """The report of a study as one HTML document."""
-    import yaml
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     check_study_name(store, study)
-    text = str(store.query("SELECT text FROM study WHERE name = ?", [study])["text"].iloc[0] or "")
-    written = yaml.safe_load(text) if text else {}
-    question = str(written.get("question", study)) if isinstance(written, dict) else study
+    declared = store.query(
+        "SELECT coalesce(text, '') AS text, coalesce(question, name) AS question FROM study WHERE name = ?", [study]
+    )
     axes = store.query("SELECT DISTINCT axis FROM level WHERE study = ?", [study])["axis"].tolist()
     shares = tables.outcome_shares(store, study, "guidance_scale" if "guidance_scale" in axes else None)
     tier = str(
@@ -53,7 +52,7 @@ def report_html(store: Store, study: str) -> str:
     )
     return environment.get_template("report.html.j2").render(
         study=study,
-        question=question,
+        question=str(declared["question"].iloc[0]),
         tier=tier,
         tier_words=TIERS.get(tier, "no tier is known"),
         answer=_answer(store, study),
@@ -64,7 +63,7 @@ def report_html(store: Store, study: str) -> str:
         galleries=_galleries(store, study),
         quality=tables.completeness(store, study).to_dict("records"),
         methods=_methods(store, study),
-        text=text,
+        text=str(declared["text"].iloc[0]),
         version=__version__,
     )
 

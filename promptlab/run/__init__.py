@@ -101,6 +101,7 @@ def run_study(
         ids = [checked_id(probe) for probe in probes]  # a probe whose model is missing says so before anything is made
         log.info("run %s of %s, probes %s", run.id, study.name, ", ".join(ids) or "none")
         run.fact({"probe": {probe.name: probe.id for probe in probes}})
+        run.declare(study, [(probe.name, probe.id) for probe in probes])
         if plan is None:
             plan = plan_study(study, store, options.max_cells, retry=options.retry, make=options.make)
         else:
@@ -187,7 +188,7 @@ class _Publisher:
 def _passports(store: Store, run: Run, progress: Progress, probes: list[Probe], n: int) -> None:
     from promptlab.analyzer.passports import passports
 
-    known = {probe for probe, _ in store.passports()}
+    known = {probe_id for probe_id, _ in store.passports()}
     for probe in probes:
         if probe.id in known or not n:
             continue

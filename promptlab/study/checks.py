@@ -100,10 +100,10 @@ def _names(axes: Axes, prompt: PromptSpec) -> None:
             if name == "object":
                 raise Mistake(("prompt", part, name), "'object' is the slot of `alone`: take another", key=True)
     for name, thing in prompt.objects.items():
-        for family in thing.attributes:
-            if not re.fullmatch("[a-z][a-z0-9_]{0,63}", family):
-                message = f"{shown(family)} is no name; allowed: small letters, digits and _"
-                raise Mistake(("prompt", "objects", name, family), message, key=True)
+        for kind in thing.attributes:
+            if not re.fullmatch("[a-z][a-z0-9_]{0,63}", kind):
+                message = f"{shown(kind)} is no name; allowed: small letters, digits and _"
+                raise Mistake(("prompt", "objects", name, kind), message, key=True)
     for name, axis in axes.items():
         for column in axis.levels(name).column_names:
             named.append((("axes", name), column, "axis" if column == name else f"column of the axis {name!r}"))

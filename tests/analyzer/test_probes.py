@@ -101,7 +101,7 @@ def test_scores_keep_their_promises(name: str) -> None:
     probe = probes()[name]
     measures = {measure.name: measure for measure in probe.measures}
     for score in scored(name).values():
-        assert score.probe == probe.id
+        assert (score.probe, score.probe_id) == (name, probe.id)
         measure = measures[score.measure]
         assert (score.value is None) == (score.reason is not None)
         if score.value is not None:

@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from functools import partial
 
 import numpy as np
 
@@ -84,6 +85,7 @@ def build_store(home: Home, wanted: int) -> dict[str, float]:
     files = _pictures(home, min(FILES, wanted // 4), rng)
     seconds["pictures_s"] = time.perf_counter() - began
     with store.open_run(STUDY, text=text, device="cpu", facts={"dtype": "float32", "torch": "none"}) as run:
+        run.declare(study, [(use.name, _id(use.name)) for use in study.probes])
         run.plan(cells, study.seeds, tier_of)
         run.add(*(_meaning(name) for name in MEASURES))
         run.add(_passport(rng))
@@ -139,7 +141,7 @@ def _passport(rng: np.random.Generator) -> Passport:
     counts = (np.eye(len(OUTCOMES)) * 90 + rng.integers(0, 4, (len(OUTCOMES),) * 2)).astype(int)
     detail = {"classes": list(OUTCOMES), "confusion": counts.tolist()}
     return Passport(
-        _id("binding"), "binding", int(counts.sum()), 0.95, 0.93, 0.97, 0.96, 0.94, 0.98, 0.91, 0.97, detail
+        "binding", _id("binding"), "binding", int(counts.sum()), 0.95, 0.93, 0.97, 0.96, 0.94, 0.98, 0.91, 0.97, detail
     )
 
 
@@ -188,27 +190,25 @@ def _scores(cell: Cell, image: str, rng: np.random.Generator) -> Iterator[Score]
     odds = np.array([right, *((1 - right) * np.array([0.2, 0.25, 0.15, 0.25, 0.15]))])
     said = OUTCOMES[int(np.searchsorted(odds.cumsum(), rng.random() * odds.sum()))]
     there = said not in ("neglect", "fused")
-    binding, prompt = _id("binding"), cell.prompt.id
+    binding = partial(Score, image, "binding", _id("binding"), prompt=cell.prompt.id)
     for name in OUTCOMES:
         label = said if name == "correct" else None
-        yield Score(image, binding, name, value=float(name == said), label=label, prompt=prompt)
-    yield Score(image, binding, "both_present", value=float(there), prompt=prompt)
+        yield binding(name, value=float(name == said), label=label)
+    yield binding("both_present", value=float(there))
     missing = None if there else "an object is missing"
-    yield Score(
-        image, binding, "accuracy", value=float(said == "correct") if there else None, reason=missing, prompt=prompt
-    )
+    yield binding("accuracy", value=float(said == "correct") if there else None, reason=missing)
     asked = [str(claim.attribute) for claim in cell.prompt.bindings]
     shown = {"swap": asked[::-1], "leak": [asked[0]] * 2, "other": [asked[0], "white"]}.get(said, asked)
     for place, claim in enumerate(cell.prompt.bindings):
-        yield Score(image, binding, "noun", claim.object, float(there or place == 0), prompt=prompt)
+        yield binding("noun", claim.object, float(there or place == 0))
         seen = there or place == 0
         value = float(shown[place] == asked[place]) if seen else None
         label, reason = (shown[place], None) if seen else (None, "it is not there")
-        yield Score(image, binding, "colour", claim.object, value, label, reason, prompt=prompt)
+        yield binding("colour", claim.object, value, label, reason)
     numbers = iter(rng.normal(0.3, 0.1, len(MEASURES)) + 0.01 * w)
     for probe, names in PROBES.items():
         for name in names if probe != "binding" else ():
-            yield Score(image, _id(probe), name, value=round(float(next(numbers)), 6), prompt=prompt)
+            yield Score(image, probe, _id(probe), name, value=round(float(next(numbers)), 6), prompt=cell.prompt.id)
 
 
 def _claims(store: Store) -> None:
@@ -217,7 +217,7 @@ def _claims(store: Store) -> None:
         Claim.model_validate({**given, "id": f"C{i + 1}", "claim": f"It helps, said {i + 1}", "expects": "more"})
         for i in range(15)
     ]
-    blank = ContrastEffect("s", "c", "p", "m", "", 0.3, 0.2, 0.4, 0.001, n_groups=20, n_pairs=40)
+    blank = ContrastEffect("s", "c", "p", "p-1-00000000", "m", "", 0.3, 0.2, 0.4, 0.001, n_groups=20, n_pairs=40)
     effects = [ContrastEffect(**asdict(blank)) for _ in claims]
     with store.open_run("claims") as run:
         run.add(*(one.effect for one in settle(claims, effects)))

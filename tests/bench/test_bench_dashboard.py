@@ -73,8 +73,8 @@ def test_what_was_measured_is_counted_when_it_is_published(folder: Path, figures
     store = Store(folder)
     slow = store.query(
         """
-        SELECT probe, measure, count(*) AS scores, count(value) AS with_value, count(label) AS with_label FROM scored
-        WHERE study = ? GROUP BY ALL ORDER BY ALL
+        SELECT probe, probe_id, measure, count(*) AS scores, count(value) AS with_value, count(label) AS with_label
+        FROM scored WHERE study = ? GROUP BY ALL ORDER BY ALL
         """,
         [STUDY],
     )
@@ -86,12 +86,12 @@ def test_scores_are_added_up_by_cell_when_it_is_published(folder: Path, figures:
     store = Store(folder)
     seen = store.query(
         """
-        SELECT probe, measure, target, cell_id, coalesce(label, 'none') AS label, value FROM scored
+        SELECT probe, probe_id, measure, target, cell_id, coalesce(label, 'none') AS label, value FROM scored
         WHERE study = ? AND status = 'ok'
         """,
         [STUDY],
     )
-    whose = ["probe", "measure", "target", "cell_id", "label"]
+    whose = ["probe", "probe_id", "measure", "target", "cell_id", "label"]
     quick = store.query("SELECT * REPLACE (coalesce(label, 'none') AS label) FROM cell_score WHERE study = ?", [STUDY])
     quick = quick.set_index(whose).sort_index()
     groups = seen.groupby(whose)["value"]

@@ -74,7 +74,9 @@ def small(**changes: object) -> Claim:
 def effect_of(values: np.ndarray) -> ContrastEffect:
     names = [str(i) for i in range(len(values))]
     found = paired_effect(values.tolist(), [0.0] * len(values), names, rng=np.random.default_rng(0), resamples=5000)
-    return ContrastEffect("s", "c", "p", "m", estimate=found.estimate, low=found.low, high=found.high, p=found.p)
+    return ContrastEffect(
+        "s", "c", "p", "p-1-00000000", "m", estimate=found.estimate, low=found.low, high=found.high, p=found.p
+    )
 
 
 def test_planted_effects_are_found_and_nulls_stay_nulls() -> None:

@@ -93,8 +93,8 @@ def test_of_several_probes_one_is_asked(found: Results, tmp_path: Path) -> None:
     images = found.sql("SELECT DISTINCT image, levels['guidance_scale'] AS w FROM scored").to_numpy().tolist()
     with store.open_run("drawn") as run:
         for image, w in images:
-            for probe, label in (("blip_vqa-1-0", "correct" if w == "5" else "fused"), ("human-1-0", "a")):
-                run.add(Score(image, probe, "correct", "", float(label == "correct"), label))
+            for probe, label in (("blip_vqa", "correct" if w == "5" else "fused"), ("human", "a")):
+                run.add(Score(image, probe, f"{probe}-1-0", "correct", "", float(label == "correct"), label))
     store.publish()
     both = promptlab.load("drawn", tmp_path / "home")
     pd.testing.assert_frame_equal(

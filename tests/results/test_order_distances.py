@@ -13,8 +13,6 @@ from promptlab.results.findings.order import (
     Encoder,
     distances,
     encoder_of,
-    order_axes,
-    paraphrase_axes,
     picture_rows,
     sensitivity,
     vectors,
@@ -108,13 +106,6 @@ def test_pictures_pair_only_where_all_else_agrees() -> None:
     assert distances(again, {}, "order")["value"].isna().all()
 
 
-def test_orders_are_told_from_other_axes() -> None:
-    rows = rows_of(1)
-    assert order_axes(rows) == ("order",)
-    odd = [{"zip": "cup, chair", "one": "a", "same": "x, x"}, {"zip": "car, hat", "one": "b", "same": "x, x"}]
-    assert order_axes(pd.DataFrame({"levels": odd})) == () == order_axes(pd.DataFrame({"levels": []}))
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("said")
@@ -139,7 +130,6 @@ def test_a_renderer_moves_what_is_named_first_and_hears_no_paraphrase(home: Path
 def test_without_a_paraphrase_axis_it_says_how_to_add_one(home: Path) -> None:
     row = findings(Store(home), "plain").set_index("finding").loc["order sensitivity"]
     assert pd.isna(row["estimate"]) and "add one, as in axes: {wording: {paraphrase:" in row["reason"]
-    assert paraphrase_axes(Store(home), "said") == ("wording",) and not paraphrase_axes(Store(home), "plain")
     held = findings(Store(home), "said", {"wording": "a photo of"}).set_index("finding")
     assert "no paraphrase axis" in held.loc["order sensitivity", "reason"]
 

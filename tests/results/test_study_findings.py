@@ -12,7 +12,7 @@ from promptlab.errors import PromptlabError
 from promptlab.resources import shipped_folder
 from promptlab.results import Results
 from promptlab.results.findings import findings
-from promptlab.results.queries import balanced, kept_prompts, study_scores
+from promptlab.results.queries import balanced, kept_prompts, study_axes, study_scores
 from promptlab.run import RunOptions, run_study
 from promptlab.store import Store
 from promptlab.study import parse_study
@@ -49,6 +49,22 @@ axes:
   length: {tokens: {to: [40, 100], needle: thing, at: [1, 20, 85]}}
 exclude: [{length: 40, length_at: 85}]
 probes: [binding]
+"""
+ALIKE = """\
+name: alike
+question: Is an axis what it looks like?
+backend: renderer
+prompt:
+  template: "{first} and {second}, {text} {scene} {scene_at} {scene_arm}"
+  objects:
+    first: {noun: cup, colour: red}
+    second: {noun: chair, colour: blue}
+axes:
+  text: ["first, second", "second, first"]
+  scene: ["30"]
+  scene_at: ["1", "20", "85"]
+  scene_arm: [ours, filler]
+probes: [binding, exposure]
 """
 
 
@@ -127,6 +143,14 @@ def test_what_is_cut_off_changes_no_pixel(home: Path) -> None:
     for name in ("step at the limit", "slope per 10 tokens, inside", "mean recall, inside"):
         assert rows.loc[f"recall: {name}", "n_prompts"] == 2
     assert "recall" not in rows.index
+
+
+def test_an_axis_is_what_the_study_says_and_not_what_its_levels_look_like(tmp_path: Path) -> None:
+    """Plain values that look like orders, places of a needle and arms of a ladder have none of those findings."""
+    run_study(parse_study(ALIKE), Store(tmp_path), passports_n=0)
+    assert {column.kind for column in study_axes(Store(tmp_path), "alike")} == {"values"}
+    assert set(findings(Store(tmp_path), "alike")["module"]) <= {"specificity"}
+    assert set(findings(Store(tmp_path), "alike")["finding"]) == {"compounding"}
 
 
 def test_what_is_kept_ends_at_the_limit() -> None:

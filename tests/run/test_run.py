@@ -178,7 +178,7 @@ def test_the_answer_in_words_says_direction_and_interval() -> None:
 
     def said(measure: str, *numbers: float | None, says: str | None = "naming the chair first") -> list[str]:
         told = study.model_copy(update={"contrasts": (contrast.model_copy(update={"says": says}),)})
-        effect = ContrastEffect("drawn", contrast.name, "p", measure, "", *numbers, n_groups=24)
+        effect = ContrastEffect("drawn", contrast.name, "p", "p-1-00000000", measure, "", *numbers, n_groups=24)
         return in_words(told, Summary(plan_study(study, None), effects=(effect,), measures=known))
 
     assert said("accuracy", -0.06, -0.1, -0.02) == ["Naming the chair first lowers accuracy by 6 points [2, 10]."]

@@ -71,7 +71,7 @@ def test_statsmodels_finds_the_same() -> None:
     rng = np.random.default_rng(3)
     whole = pairs(drawn(16, 5, 0.2, 0.4, 0.3, 0.5, rng))
     holes = rng.random(80) < 0.2  # crossed, but no longer balanced
-    gaps = Pairs(whole.probe, tuple(None if h else a for a, h in zip(whole.a, holes, strict=True)), *_rest(whole))
+    gaps = Pairs(whole.probe_id, tuple(None if h else a for a, h in zip(whole.a, holes, strict=True)), *_rest(whole))
     for one in (whole, gaps):
         ours = mixed_effect(one.a, one.b, one.groups, one.seeds)
         theirs = fit_statsmodels(one, ours)

@@ -147,7 +147,7 @@ class Oracle:
             said = self._say(sample)
             value, label = said if isinstance(said, tuple) else (said, None)
             reason = "it would not say" if value is None else None
-            yield Score(sample.image_id, self.id, self.measures[0].name, "", value, label, reason)
+            yield sample.score(self, self.measures[0].name, "", value, label, reason)
 
 
 def truth(sample: Sample) -> str:

@@ -128,12 +128,12 @@ def answer_probability(logits: Floats, tokens: Sequence[int]) -> float:
 def questions(prompt: Prompt) -> tuple[Question, ...]:
     """What to ask about each object that the prompt names with a phrase, in order of mention.
 
-    With two objects of different attributes in one family, each is asked about with the other's as well.
+    With two objects of different attributes of one kind, each is asked about with the other's as well.
     """
     phrases = {phrase.name: phrase.text for phrase in prompt.phrases if phrase.role == "object"}
     named: dict[str, Binding] = {}
     for binding in prompt.bindings:
-        if binding.object in phrases and (binding.object not in named or binding.family in ("colour", "color")):
+        if binding.object in phrases and (binding.object not in named or binding.kind in ("colour", "color")):
             named[binding.object] = binding
     both = list(named.values())
     found = []
@@ -141,7 +141,7 @@ def questions(prompt: Prompt) -> tuple[Question, ...]:
         text = phrases[binding.object]
         other = both[1 - i] if len(both) == 2 else None
         swapped = foreign = None
-        own, its = binding.attribute, other.attribute if other is not None and other.family == binding.family else None
+        own, its = binding.attribute, other.attribute if other is not None and other.kind == binding.kind else None
         if own and its and own.lower() != its.lower():
             swapped, foreign = _exchanged(text, own, its), its
         bare = f"{article(binding.noun)} {binding.noun}"

@@ -9,14 +9,15 @@ have the form "what > where", or are words of its own such as "elsewhere", lists
 
 The laws, which hold for every probe and are tested on all of them:
 
-    - every sample gets at least one score, of a declared measure, under the probe's `id`;
+    - every sample gets at least one score, of a declared measure, under the probe's `name` and `id`;
     - a value lies within its measure's bounds; what cannot be measured is None with a reason, never NaN or a guess;
     - how samples are batched and ordered changes nothing, to the last bit (a model's calls have one number of rows);
     - a name of a measure means one thing over all probes: names are keys of one table. Probes that answer the same
       question (which outcome of binding?) share its measures.
 
 Probes know neither store nor backends nor each other. A file is a probe if it has a function `load(**options)`
-(`promptlab.plugins`); nothing heavy is opened before the first score. A probe of your own: see README.md.
+(`promptlab.plugins`); nothing heavy is opened before the first score. `Sample.score` makes a score under the probe's
+name and id: `yield sample.score(self, "sharpness", value=0.4)`. A probe of your own: see README.md.
 """
 
 from __future__ import annotations
@@ -68,14 +69,31 @@ class Sample:
     siblings: tuple[Sample, ...] = ()
     model: Model | None = None
 
+    def score(
+        self,
+        probe: Probe,
+        measure: str,
+        target: str = "",
+        value: float | None = None,
+        label: str | None = None,
+        reason: str | None = None,
+        detail: dict[str, Any] | None = None,
+    ) -> Score:
+        """What `probe` says about this image: see `promptlab.records.Score`."""
+        return Score(self.image_id, probe.name, probe.id, measure, target, value, label, reason, detail or {})
+
 
 class Probe(Protocol):
     """What the analyzer asks of a probe. `id` names the probe, its version, its options and its weights."""
 
     name: str
     version: int
-    measures: tuple[Measure, ...]
     needs: frozenset[Need]
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """What it measures."""
+        ...
 
     @property
     def id(self) -> str:

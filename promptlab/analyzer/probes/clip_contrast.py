@@ -77,7 +77,7 @@ class ClipContrast(ClipProbe):
             if swapped is not None:
                 reason = f"no picture of the twin prompt {swapped!r} at the same settings and seed"
             for measure in self.measures:
-                yield Score(sample.image_id, self.id, measure.name, reason=reason)
+                yield sample.score(self, measure.name, reason=reason)
             return
         four = _four(vectors[sample.image_id], vectors[twin.image_id], *clip.texts(self._texts(sample)))
         detail = {
@@ -86,9 +86,9 @@ class ClipContrast(ClipProbe):
             "cosines": [round(s, 6) for s in four],
             "truncated": any(clip.tokens(text).truncated for text in self._texts(sample)),
         }
-        yield Score(sample.image_id, self.id, "binding_contrast", "", interaction(*four), detail=detail)
+        yield sample.score(self, "binding_contrast", "", interaction(*four), detail=detail)
         for measure, held in zip(self.measures[1:], winoground(*four), strict=True):
-            yield Score(sample.image_id, self.id, measure.name, "", float(held))
+            yield sample.score(self, measure.name, "", float(held))
 
 
 def _four(picture: Unit, twin: Unit, text: Unit, swapped: Unit) -> tuple[float, float, float, float]:

@@ -40,14 +40,14 @@ class ClipPhrases(ClipProbe):
         values = [cosine(vectors[sample.image_id], text) for text in clip.texts(self._texts(sample))]
         for phrase, value in zip(phrases, values, strict=True):
             detail = {**judge, "text": phrase.text, "truncated": clip.tokens(phrase.text).truncated}
-            yield Score(sample.image_id, self.id, "phrase_cosine", phrase.name, value, detail=detail)
+            yield sample.score(self, "phrase_cosine", phrase.name, value, detail=detail)
         objects = {p.name: v for p, v in zip(phrases, values, strict=True) if p.role == "object"}
         if objects:
             weakest = min(objects, key=lambda name: objects[name])
             detail = {**judge, "object": weakest}
-            yield Score(sample.image_id, self.id, "weakest_object", "", objects[weakest], detail=detail)
+            yield sample.score(self, "weakest_object", "", objects[weakest], detail=detail)
         else:
-            yield Score(sample.image_id, self.id, "weakest_object", reason="the prompt declares no object")
+            yield sample.score(self, "weakest_object", reason="the prompt declares no object")
 
 
 def _phrases(sample: Sample) -> list[Phrase]:

@@ -34,12 +34,12 @@ class ClipSimilarity(ClipProbe):
 
     def _judge(self, sample: Sample, clip: Clip, vectors: Mapping[str, Unit]) -> Iterator[Score]:
         if not sample.prompt.text:
-            yield Score(sample.image_id, self.id, "clip_cosine", reason="the prompt is empty")
+            yield sample.score(self, "clip_cosine", reason="the prompt is empty")
             return
         length = clip.tokens(sample.prompt.text)
         detail = {**clip.provenance, "tokens": length.tokens, "truncated": length.truncated}
         value = cosine(vectors[sample.image_id], clip.texts(self._texts(sample))[0])
-        yield Score(sample.image_id, self.id, "clip_cosine", value=value, detail=detail)
+        yield sample.score(self, "clip_cosine", value=value, detail=detail)
 
 
 def load(model: str = "miniature", checkpoint: str | None = None, prefix: str = "") -> ClipSimilarity:

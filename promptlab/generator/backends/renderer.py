@@ -122,7 +122,7 @@ def _things(bindings: tuple[Binding, ...], rng: np.random.Generator) -> tuple[Th
     """What the bindings ask for, one thing an object, in order of mention. Raises ValueError for what is unknown."""
     from promptlab.miniature.world import COLOURS, NOUNS, POSES, SIZES, Thing
 
-    families = {"colour": tuple(COLOURS), "size": tuple(SIZES), "pose": POSES}
+    known = {"colour": tuple(COLOURS), "size": tuple(SIZES), "pose": POSES}
     asked: dict[str, dict[str, str]] = {}
     for binding in bindings:
         if binding.noun not in NOUNS:
@@ -130,9 +130,9 @@ def _things(bindings: tuple[Binding, ...], rng: np.random.Generator) -> tuple[Th
         traits = asked.setdefault(binding.object, {"noun": binding.noun})
         if binding.attribute is None:
             continue
-        if binding.attribute not in families.get(binding.family, ()):
-            raise ValueError(f"the renderer knows no {binding.family} {binding.attribute!r}")
-        traits[binding.family] = binding.attribute
+        if binding.attribute not in known.get(binding.kind, ()):
+            raise ValueError(f"the renderer knows no {binding.kind} {binding.attribute!r}")
+        traits[binding.kind] = binding.attribute
     if not 1 <= len(asked) <= 3:
         raise ValueError(f"the renderer draws one to three objects, not {len(asked)}")
     things = []

@@ -33,13 +33,13 @@ _FORETELLS = "AUC of the attention contrast, correct against swap or leak"
 _ACTS = "change by a colour word, own object less the other (Delta-E)"
 _COLOURS = "colour lost without its word, own object less the other (share)"
 _SCORES = """
-SELECT prompt_group, image, levels, split_part(probe, '-', 1) AS probe, measure, target, value FROM scored
-WHERE study = ? AND status = 'ok' AND split_part(probe, '-', 1) IN ('attention', 'ablation', 'padding')
+SELECT prompt_group, image, levels, probe, measure, target, value FROM scored
+WHERE study = ? AND status = 'ok' AND probe IN ('attention', 'ablation', 'padding')
 ORDER BY prompt_group, image, target
 """
 _OUTCOMES = """
 SELECT a.prompt_group, a.levels, a.value, o.outcome FROM scored AS a JOIN outcomes AS o USING (study, cell_id, seed)
-WHERE study = ? AND a.measure = 'attention_contrast' AND a.status = 'ok' AND o.probe LIKE 'binding-%'
+WHERE study = ? AND a.measure = 'attention_contrast' AND a.status = 'ok' AND o.probe = 'binding'
     AND a.value IS NOT NULL AND o.outcome IN ('correct', 'swap', 'leak') ORDER BY a.image
 """
 
