@@ -16,6 +16,7 @@ import pandas as pd
 import streamlit as st
 
 from promptlab.errors import PromptlabError
+from promptlab.results.words import TIERS
 from promptlab.store import Store
 from promptlab.store.database import opened_once
 from promptlab.store.home import find_home
@@ -46,11 +47,6 @@ ALL = "all"
 """In place of a prompt family: all of them."""
 MOST = 60
 """Wordings that are ranked: twice as many as the chart shows."""
-TIERS = {
-    "T0": "T0, drawn truth: it says how far a probe can be trusted, nothing about a model.",
-    "T1": "T1, the miniature: its rates say nothing about SDXL or FLUX.",
-    "T2": "T2, a real model.",
-}
 
 
 @dataclass(frozen=True)
@@ -156,7 +152,7 @@ def begin(title: str, question: str, *, needs_study: bool = True) -> Frame:
     st.query_params["study"] = study
     here = tiers_of[study]
     for tier in here:
-        st.sidebar.caption(TIERS.get(tier, "No tier is known."))
+        st.sidebar.caption(f"{tier}, {TIERS[tier]}." if tier in TIERS else "No tier is known.")
     return Frame(store, study, ", ".join(t or "unknown tier" for t in here))
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from loopback import guarded_connect
+
 # Before anything imports torch or a hub client: both read these once. Processes that tests start inherit them.
 # One thread a process: the suite is two of them, and four threads on two cores wait for each other most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -27,7 +29,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
-LOOPBACK = ("127.", "::1", "localhost")
 MAIN = sys.modules["__main__"]
 
 
@@ -50,17 +51,8 @@ def no_network() -> Iterator[None]:
     """Sockets connect to this machine alone."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("connect", "connect_ex"):
-            patch.setattr(socket.socket, name, _guarded(getattr(socket.socket, name)))
+            patch.setattr(socket.socket, name, guarded_connect(getattr(socket.socket, name)))
         yield
-
-
-def _guarded(connect: Any) -> Any:
-    def guarded(self: socket.socket, address: Any) -> Any:
-        if isinstance(address, tuple) and not str(address[0]).startswith(LOOPBACK):
-            raise OSError(f"tests use no network, but this one connects to {address[0]}")
-        return connect(self, address)
-
-    return guarded
 
 
 @pytest.fixture(scope="session")

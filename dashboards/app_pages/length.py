@@ -9,7 +9,7 @@ from charts import by_level, curves, empty, with_table
 from frame import begin, kinds, measures_of, rows, table
 from listing import worded
 from promptlab.errors import PromptlabError
-from promptlab.run.plan import limits
+from promptlab.run.plan import token_limits
 
 frame = begin("Specificity and length", "How many words help before more of them hurt?")
 found = {axis: kind for axis, kind in kinds(frame.study).items() if kind in ("ladder", "tokens")}
@@ -34,7 +34,7 @@ def encoder_limits(models: tuple[str, ...]) -> dict[str, int]:
     known: dict[str, int] = {}
     for model in models:
         try:
-            known |= limits(model)
+            known |= token_limits(model)
         except PromptlabError:
             continue
     return known or {"CLIP": 77}

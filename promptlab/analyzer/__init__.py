@@ -151,7 +151,7 @@ def analyze(
     family = Family(planned_images)
     todo = [key for key in family.missing(probe, done) if key not in settled]
     shelf = Shelf(load)
-    for keys in apart(todo, batch):
+    for keys in distinct_batches(todo, batch):
         yield from judge(probe, family, keys, shelf, model)
 
 
@@ -179,7 +179,7 @@ def judge(
         yield [replace(score, prompt=sample.prompt.id) for score in scores[sample.image_id]]
 
 
-def apart(keys: Sequence[Key], size: int) -> Iterator[list[Key]]:
+def distinct_batches(keys: Sequence[Key], size: int) -> Iterator[list[Key]]:
     """Batches in which no picture comes twice: a probe names what it judged by the picture alone."""
     batch: dict[str, Key] = {}
     for key in keys:

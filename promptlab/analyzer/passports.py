@@ -121,14 +121,16 @@ FAMILIES = (
 def passports(probe: Probe, n: int = 400, seed: int = 0, progress: Progress | None = None) -> tuple[Passport, ...]:
     """A passport for each family that the probe's measures belong to, from `n` pictures of each set.
 
-    Where a cut has to be found, `n` further pictures of each set are drawn. A probe without such measures has none.
+    Where a cut has to be found, `n` further pictures of each set are drawn. A probe without such measures has none. A
+    probe from outside may bring families of its own, as its attribute `questions`.
     `progress` is told of one stage, its steps pictures.
     Raises ModelError when the probe's model is missing, ValueError for n below 2.
     """
     if n < 2:
         raise ValueError(f"n is {n}: at least 2 pictures of each set are needed, 400 for intervals of about 0.03")
     measures = {measure.name for measure in probe.measures}
-    asked = [family for family in FAMILIES if family.measure in measures]
+    questions = (*FAMILIES, *getattr(probe, "questions", ()))
+    asked = [family for family in questions if family.measure in measures]
     twice = {name for family in asked if family.cut is None for name in (*family.yes, *family.no)}
     names = dict.fromkeys(name for family in asked for name in (*family.yes, *family.no))
     sizes = {name: 2 * n if name in twice else n for name in names}

@@ -151,7 +151,7 @@ def worker_rates(jobs: Sequence[Job], batch_size: int, repeats: int) -> list[tup
         try:
             for started in [seat.ask("start") for seat in seats]:
                 started.result()
-            batches = seats[0].ask("deal", list(jobs)).result()
+            batches = seats[0].ask("split_jobs", list(jobs)).result()
             for warm in [seat.ask("make", batches[0]) for seat in seats]:
                 warm.result()
             return [(_rate(seats[1:], batches), _rate(seats[:1], batches)) for _ in range(repeats)]
@@ -291,7 +291,7 @@ def _score(repeats: int) -> list[Figure]:
 
 def _overhead(repeats: int) -> list[Figure]:
     from promptlab.generator.backends.diffusion import load
-    from promptlab.run import run_study
+    from promptlab.run import RunOptions, run_study
     from promptlab.study import parse_study
 
     for library in ("open_clip", "pandas"):  # a loop by hand imports its libraries too
@@ -302,7 +302,9 @@ def _overhead(repeats: int) -> list[Figure]:
     for _ in range(repeats):
         with TemporaryDirectory() as folder:
             store, watch = Store(folder), _Watch()
-            summary = run_study(study, store, passports_n=0)  # passports are made once in the life of a probe
+            summary = run_study(
+                study, store, RunOptions(passports_n=0)
+            )  # passports are made once in the life of a probe
             wall = watch()
             made = sum(image.seconds or 0 for image in store.images().values())
         stages = summary.seconds

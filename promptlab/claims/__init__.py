@@ -158,7 +158,7 @@ def run_claims(
     `family`: all claims of the set, where `claims` are some of it. Those that were settled before stay, with their p.
     """
     from promptlab.progress import Silent
-    from promptlab.run import run_study
+    from promptlab.run import RunOptions, run_study
     from promptlab.run.plan import tier_of
 
     told = progress or Silent()
@@ -167,7 +167,7 @@ def run_claims(
     studies: dict[str, Study] = {c.study: load_study(c.study) for c in claims if c.study is not None}
     for path, study in studies.items():
         told.say(f"study {study.name}: {study.question}")
-        summary = run_study(study, store, told, passports_n=0, batch_size=batch_size)
+        summary = run_study(study, store, RunOptions(passports_n=0, batch_size=batch_size), told)
         tier = ", ".join(sorted({tier_of(cell) for cell in summary.plan.cells}))
         for effect in summary.effects:
             known = {"tier": tier, "span": _span(summary.measures.get(effect.measure))}

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from promptlab.claims import Settled
-from promptlab.results.report import tiers_in_words
+from promptlab.results.words import VERDICT_COLOURS, tiers_in_words
 
 if TYPE_CHECKING:
     import altair as alt
 
 __all__ = ["chart", "figure", "write_figures"]
 
-COLOURS = {"supported": "#009E73", "partly": "#E69F00", "contradicted": "#D55E00", "not testable here": "#777777"}
 WIDTH, HEIGHT = 780, 116
 """Of the axis, in pixels."""
 EXPECTED = "#0072B2"
@@ -80,7 +79,7 @@ def _verdict(verdict: str) -> alt.LayerChart:
     import altair as alt
 
     data = alt.Chart(alt.Data(values=[{}])).encode(y=alt.value(9))
-    dot = data.mark_circle(size=300, color=COLOURS[verdict], opacity=1).encode(x=alt.value(9))
+    dot = data.mark_circle(size=300, color=VERDICT_COLOURS[verdict], opacity=1).encode(x=alt.value(9))
     word = data.mark_text(align="left", fontSize=16, fontWeight="bold", text=verdict).encode(x=alt.value(26))
     return alt.layer(dot, word).properties(width=WIDTH, height=18)
 
@@ -89,7 +88,7 @@ def _axis(one: Settled, estimate: float, low: float, high: float) -> alt.LayerCh
     """Zero, the margin's band where the claim expects the dot, and the measured difference with its interval."""
     import altair as alt
 
-    margin, colour = one.claim.margin, COLOURS[one.verdict]
+    margin, colour = one.claim.margin, VERDICT_COLOURS[one.verdict]
     most = 1.15 * max(abs(low), abs(high), abs(estimate), 1.5 * margin)
     bands = {"more": (margin, most), "less": (-most, -margin), "same": (-margin, margin)}
     start, stop = bands.get(one.claim.expects, (0.0, 0.0))

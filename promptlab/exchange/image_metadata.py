@@ -27,14 +27,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from promptlab.study.prompt_lists import KNOWN
+from promptlab.study.prompt_lists import KNOWN_SETTINGS
 
 __all__ = ["Notes", "read_notes"]
 
 
 @dataclass(frozen=True)
 class Notes:
-    """Who wrote the notes, and what they say; `settings` hold those of `prompt_lists.KNOWN` that are given."""
+    """Who wrote the notes, and what they say; `settings` hold those of `prompt_lists.KNOWN_SETTINGS` that are given."""
 
     tool: str
     prompt: str
@@ -72,8 +72,8 @@ def _notes(tool: str, prompt: Any, seed: Any, model: Any, **settings: Any) -> No
         return None
     kept = {}
     for name, value in settings.items():
-        number = _number(value) if float in KNOWN[name] else value
-        if type(number) in KNOWN[name] and number != "" and (type(number) is not int or number >= 0):
+        number = _number(value) if float in KNOWN_SETTINGS[name] else value
+        if type(number) in KNOWN_SETTINGS[name] and number != "" and (type(number) is not int or number >= 0):
             kept[name] = number
     whole = seed if type(seed) is int and seed >= 0 else None
     return Notes(tool, prompt.strip(), whole, model if isinstance(model, str) and model else None, kept)
@@ -95,7 +95,7 @@ def _promptlab(text: str) -> Notes | None:
     recipe = _json(text)
     if not isinstance(recipe, dict):
         return None
-    settings = {name: recipe.get(name) for name in KNOWN}
+    settings = {name: recipe.get(name) for name in KNOWN_SETTINGS}
     return _notes("promptlab", recipe.get("prompt"), recipe.get("seed"), recipe.get("model"), **settings)
 
 

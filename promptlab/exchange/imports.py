@@ -53,8 +53,16 @@ from promptlab.exchange.image_metadata import read_notes
 from promptlab.store.home import write_whole
 from promptlab.store.pictures import read_bytes
 from promptlab.study import Study, check_name, load_study
-from promptlab.study.grammar import Asked, read_claims
-from promptlab.study.prompt_lists import KNOWN, Listed, asked_in, format_of, read_list, twins
+from promptlab.study.prompt_lists import (
+    KNOWN_SETTINGS,
+    ListedPrompt,
+    RequestedObject,
+    format_of,
+    read_claims,
+    read_list,
+    requested_objects,
+    twins,
+)
 from promptlab.study.strict_yaml import Mistake
 
 __all__ = [
@@ -131,7 +139,7 @@ def _geneval(folder: Path, skipped: Skipped) -> Iterator[Shown]:
         name = _name(metadata, folder)
         try:
             row = json.loads(metadata.read_text("utf-8"))
-            prompt, objects = row["prompt"], asked_in(row, name)
+            prompt, objects = row["prompt"], requested_objects(row, name)
         except (OSError, ValueError, KeyError, TypeError, PromptlabError) as error:
             skipped.add(name, f"no metadata of GenEval ({error})")
             continue
@@ -177,7 +185,7 @@ LAYOUTS: dict[str, Callable[[Path, Skipped], Iterator[Shown]]] = {
 }
 
 
-def declared_in(pictures: Sequence[Shown], items: Sequence[Listed] = ()) -> list[Shown]:
+def declared_in(pictures: Sequence[Shown], items: Sequence[ListedPrompt] = ()) -> list[Shown]:
     """The pictures with their objects declared: as they are, else by `items` of a published list, else by the grammar.
 
     A prompt is recognised in the list whatever its capitals, spaces and final period; it takes the list's spelling.
@@ -200,10 +208,10 @@ def _plain(text: str) -> str:
     return " ".join(text.lower().split()).removesuffix(".")
 
 
-def _asked_of(item: Listed) -> tuple[Asked, ...]:
-    things: dict[str, Asked] = {}
+def _asked_of(item: ListedPrompt) -> tuple[RequestedObject, ...]:
+    things: dict[str, RequestedObject] = {}
     for binding in item.prompt.bindings:
-        thing = things.setdefault(binding.object, Asked(binding.noun))
+        thing = things.setdefault(binding.object, RequestedObject(binding.noun))
         if binding.attribute is not None and binding.family == "colour":
             thing = replace(thing, colour=binding.attribute)
         elif binding.attribute is not None:
@@ -368,19 +376,17 @@ def _study_text(
 
 
 def _imported(path: Path, layout: str, pictures: int, own: bool = False, skipped: Skipped | None = None) -> Imported:
-    from promptlab.study.axes.prompts import Prompts
-
     study = load_study(path)
-    axis = study.axes["text"]
-    if not isinstance(axis, Prompts):
+    items = study.axes["text"].listed_prompts
+    if not items:
         raise PromptlabError(f"{path} holds no list of prompts")
-    prompts = {item.prompt.text: item.prompt for item in axis.listed}
+    prompts = {item.prompt.text: item.prompt for item in items}
     declared = sum(bool(prompt.bindings) for prompt in prompts.values())
     files = tuple(skipped.files) if skipped else ()
-    return Imported(path, study, layout, pictures, len(prompts), declared, twins(axis.listed), own, files)
+    return Imported(path, study, layout, pictures, len(prompts), declared, twins(items), own, files)
 
 
-COLUMNS = ("file", "prompt", "seed", "model", "tag", *KNOWN, "row", "col", "grid")
+COLUMNS = ("file", "prompt", "seed", "model", "tag", *KNOWN_SETTINGS, "row", "col", "grid")
 
 
 @dataclass(frozen=True)
@@ -393,7 +399,7 @@ class Shown:
     model: str | None = None
     tag: str | None = None
     settings: tuple[tuple[str, Any], ...] = ()
-    objects: tuple[Asked, ...] | None = None
+    objects: tuple[RequestedObject, ...] | None = None
     tile: tuple[int, int, int, int] | None = None
 
 
@@ -448,12 +454,16 @@ def _row(row: Mapping[str, Any], where: str, folder: Path) -> Shown:
     if not path.is_file():
         near = nearest(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
         raise PromptlabError(f"{where}: there is no {row['file']} in {folder}{near}")
-    settings = {name: _typed(row[name], KNOWN[name], name, where) for name in KNOWN if row.get(name) is not None}
+    settings = {
+        name: _typed(row[name], KNOWN_SETTINGS[name], name, where)
+        for name in KNOWN_SETTINGS
+        if row.get(name) is not None
+    }
     seed = None if row.get("seed") is None else _typed(row["seed"], (int,), "seed", where)
     objects = None
     if row.get("objects") is not None:
         try:
-            objects = tuple(Asked(str(thing["noun"]), thing.get("colour")) for thing in row["objects"])
+            objects = tuple(RequestedObject(str(thing["noun"]), thing.get("colour")) for thing in row["objects"])
         except (KeyError, TypeError, AttributeError):
             raise PromptlabError(f"{where}: objects are a list of {{noun, colour}}") from None
     model, tag = row.get("model"), row.get("tag")
@@ -503,7 +513,7 @@ def picture_lines(pictures: Sequence[Shown], seeds: Sequence[int], folder: Path)
         yield line
 
 
-def _plain_object(thing: Asked) -> dict[str, Any]:
+def _plain_object(thing: RequestedObject) -> dict[str, Any]:
     plain = {"noun": thing.noun, "colour": thing.colour, "others": [list(pair) for pair in thing.others]}
     return {name: value for name, value in plain.items() if value}
 

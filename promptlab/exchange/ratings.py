@@ -49,9 +49,8 @@ from promptlab.stats.paired import wilson
 from promptlab.store import Store
 from promptlab.store.home import Home
 from promptlab.study import Study
-from promptlab.study.grammar import Asked
 from promptlab.study.grid import expand
-from promptlab.study.prompt_lists import Listed, read_list
+from promptlab.study.prompt_lists import ListedPrompt, RequestedObject, read_list
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,7 +129,7 @@ def import_ratings(
     return Rated(study.name if study else name, len(pictures), count, dict(outcomes), agreement)
 
 
-def _check(judgement: Judgement, items: Sequence[Listed]) -> None:
+def _check(judgement: Judgement, items: Sequence[ListedPrompt]) -> None:
     if judgement.prompt >= len(items) or items[judgement.prompt].prompt.text != judgement.caption:
         raise PromptlabError(f"prompt {judgement.prompt}, {judgement.caption!r}, is not so in the list of prompts")
     nouns = {binding.noun for binding in items[judgement.prompt].prompt.bindings}
@@ -140,14 +139,14 @@ def _check(judgement: Judgement, items: Sequence[Listed]) -> None:
         )
 
 
-def _asked(item: Listed, nouns: Sequence[str]) -> tuple[Asked, ...]:
+def _asked(item: ListedPrompt, nouns: Sequence[str]) -> tuple[RequestedObject, ...]:
     """What was asked for, in the order of the questions."""
     colours = {b.noun: b.attribute for b in item.prompt.bindings if b.family == "colour" and b.attribute is not None}
-    return tuple(Asked(noun, colours.get(noun)) for noun in nouns)
+    return tuple(RequestedObject(noun, colours.get(noun)) for noun in nouns)
 
 
 def _own_cells(
-    pictures: Mapping[tuple[int, int], list[Judgement]], items: Sequence[Listed], name: str, model: str
+    pictures: Mapping[tuple[int, int], list[Judgement]], items: Sequence[ListedPrompt], name: str, model: str
 ) -> dict[str, Cell]:
     """A cell for each rated prompt, whose pictures are named by their addresses and are not here."""
     sources: dict[int, list[Source]] = defaultdict(list)
@@ -179,7 +178,7 @@ def _absent(cells: Iterable[Cell]) -> Iterator[Image]:
 
 
 def _scores(
-    make: Any, cell: Cell, asked: Sequence[Asked], judgements: Sequence[Judgement], said: Sequence[str | None]
+    make: Any, cell: Cell, asked: Sequence[RequestedObject], judgements: Sequence[Judgement], said: Sequence[str | None]
 ) -> Iterator[Score]:
     names = {binding.noun: binding.object for binding in cell.prompt.bindings}
     if len(asked) > 1:
@@ -235,7 +234,7 @@ def _share(
     return score
 
 
-def _plain(thing: Asked, seen: Any) -> dict[str, Any]:
+def _plain(thing: RequestedObject, seen: Any) -> dict[str, Any]:
     facts = {"noun": thing.noun, "asked": thing.colour, "count": seen.count, "colours": sorted(seen.colours)}
     return {**facts, "realism": seen.realism}
 

@@ -27,7 +27,7 @@ from promptlab.generator.models.capabilities import capability, open_reader
 from promptlab.miniature.lexicon import check_words
 from promptlab.records import Phrase
 from promptlab.results.clip_states import pooled_states
-from promptlab.study.grammar import claim, read_claims
+from promptlab.study.prompt_lists import claim, read_claims
 from promptlab.study.tokens import open_tokens
 
 if TYPE_CHECKING:

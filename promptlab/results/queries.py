@@ -2,7 +2,7 @@
 
 What is here reads the published database for `promptlab.results.findings`, and concludes nothing.
 
-The two questions behind `Results.pictures`: which pictures, filtered, sorted and paged; and their scores.
+The two questions behind `Results.images`: which pictures, filtered, sorted and paged; and their scores.
 
 Whose word counts where several probes answer the same question: of one picture, one answer.
 
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from promptlab.errors import PromptlabError, nearest
+from promptlab.plugins import registry
 from promptlab.records import Level
 from promptlab.store.database import level_text
 
@@ -32,6 +33,7 @@ __all__ = [
     "PICTURES",
     "SCORES",
     "StudyScores",
+    "at_levels",
     "balanced",
     "claimed_pairs",
     "kept_prompts",
@@ -43,11 +45,13 @@ __all__ = [
     "study_scores",
 ]
 
+READ = ("binding", "exposure", "diversity")
+"""The shipped probes whose scores findings read. Those of all probes from outside are read too."""
 _SCORES = """
 SELECT scored.prompt_group, scored.cell_id, scored.seed, scored.levels, split_part(scored.probe, '-', 1) AS probe,
     scored.measure, scored.target, scored.value, scored.tier, scored.prompt_id,
     (SELECT count(DISTINCT object) FROM binding WHERE binding.prompt_id = scored.prompt_id) AS objects
-FROM scored WHERE study = ? AND status = 'ok' AND split_part(probe, '-', 1) IN ('binding', 'exposure', 'diversity')
+FROM scored WHERE study = ? AND status = 'ok' AND list_contains(?::VARCHAR[], split_part(probe, '-', 1))
 ORDER BY cell_id, seed, probe, measure, target
 """
 _PLACES = """
@@ -99,7 +103,8 @@ class StudyScores:
 
 def study_scores(store: Store, study: str, where: Mapping[str, Level] | None = None) -> StudyScores:
     """The scores of `study` at the levels that `where` names. Raises PromptlabError for a level that is not there."""
-    rows = store.query(_SCORES, [study])
+    outside = [one.name for one in registry("probe").values() if one.source != "promptlab"]
+    rows = store.query(_SCORES, [study, [*READ, *outside]])
     rows["levels"] = rows["levels"].map(lambda levels: dict(levels or {}))
     fixed = {axis: level_text(level) for axis, level in (where or {}).items()}
     names = {name for levels in rows["levels"] for name in levels}
@@ -110,7 +115,7 @@ def study_scores(store: Store, study: str, where: Mapping[str, Level] | None = N
             what = f"no level {level!r} of {axis!r}" if axis in names else f"no axis {axis!r}"
             hint = nearest(level if axis in names else axis, known)
             raise PromptlabError(f"{study} has {what}: it has {', '.join(known) or 'none'}{hint}")
-    rows = _at(rows, fixed)
+    rows = at_levels(rows, fixed)
     axes = {name: list(dict.fromkeys(lv[name] for lv in rows["levels"] if name in lv)) for name in sorted(names)}
     return StudyScores(store, study, rows, axes, fixed)
 
@@ -143,12 +148,14 @@ def object_places(data: StudyScores) -> pd.DataFrame:
     """Share of the canvas (`area`) and twice the centre (`x`, pixels) of each object as the parser found it."""
     places = data.store.query(_PLACES, [data.study])
     places["levels"] = places["levels"].map(lambda levels: dict(levels or {}))
-    return _at(places, data.where)
+    return at_levels(places, data.where)
 
 
-def _at(rows: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:
+def at_levels(rows: pd.DataFrame, where: Mapping[str, str] | None) -> pd.DataFrame:
+    """The rows with these levels, of rows with a column `levels`."""
+    wanted = (where or {}).items()
     # as an array: an empty list of yes and no would choose columns
-    keep = [all(levels.get(axis) == level for axis, level in where.items()) for levels in rows["levels"]]
+    keep = [all(dict(levels or {}).get(axis) == level for axis, level in wanted) for levels in rows["levels"]]
     return rows[np.array(keep, dtype=bool)]
 
 

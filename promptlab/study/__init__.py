@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
-from promptlab.study.model import (
-    Contrast,
-    GivenSettings,
-    ProbeUse,
-    Published,
+from promptlab.study.grid import axis_columns
+from promptlab.study.model import Contrast, GivenSettings, ProbeUse, Published, check_name
+from promptlab.study.study import (
     Study,
-    check_name,
+    commented_study,
     load_study,
     parse_study,
     study_schema,
@@ -27,7 +25,9 @@ __all__ = [
     "ProbeUse",
     "Published",
     "Study",
+    "axis_columns",
     "check_name",
+    "commented_study",
     "load_study",
     "parse_study",
     "study_schema",

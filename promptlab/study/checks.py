@@ -1,49 +1,47 @@
-"""What a study must agree on with itself: every name that is used is declared, and every one declared is used.
+"""What the parts of a study must agree on: every name that is used is declared, and every one declared is used.
 
-Columns are the names that cells carry: one for each axis, and those inside zips. A column is a generation setting,
-`model`, or the filling of a slot; nothing else, so a misspelt setting cannot pass as an unused word.
+Columns are the names that cells carry: one for each axis, and those that an axis brings along. A column is a generation
+setting, `model`, or the filling of a slot; nothing else, so a misspelt setting cannot pass as an unused word.
 
-What excludes, units, contrasts and published results say about the axes: which columns there are, and which levels.
+A contrast pairs cells of one prompt family, so it cannot run along an axis that makes up the family. Levels that rules,
+contrasts and published results name must be levels of their axis.
 
-A contrast pairs cells of one prompt family, so it cannot run along an axis that makes up the family.
+Probes are loaded to learn their measures, which opens no model. A study names plugins that ship, are installed, or were
+named on the command line (`promptlab.plugins`); it cannot name a module to import.
 
-What a study says of its probes: that there are such, that they take the options given, and measure what is asked.
-
-Probes that ship are asked themselves, which opens no model and imports no torch. A probe of one's own, by its dotted
-path, may import anything: it is asked when the study runs, and no contrast can name it.
+All functions raise Mistake, with a route from the top of the study, for the first disagreement.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, get_args
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from pydantic import ValidationError
 
 from promptlab import plugins
 from promptlab.errors import PromptlabError, nearest
-from promptlab.records import Level, Part
-from promptlab.study.axes.axis import SETTINGS, Axis, Range, Values, Zip, settle
-from promptlab.study.axes.lengths import Ladder
-from promptlab.study.axes.manipulations import Order, Paraphrase, Position
-from promptlab.study.axes.prompts import Prompts
-from promptlab.study.prompts import slots
+from promptlab.records import Level
+from promptlab.study.axes.axis import MAX_ENUMERATED, SETTINGS, Axis, settle, use_of
+from promptlab.study.model import Contrast, GivenSettings, ProbeUse, Published
+from promptlab.study.prompts import PromptSpec, slots
 from promptlab.study.strict_yaml import Mistake, Route, allowed, sentence, shown
 
-if TYPE_CHECKING:
-    from promptlab.study.model import Contrast, ProbeUse, Study
-
 __all__ = [
-    "MOST_LEVELS",
     "RESERVED",
+    "check_axes",
+    "check_backend",
     "check_contrasts",
     "check_probes",
-    "check_study",
-    "fillings",
-    "levels_of",
+    "check_published",
+    "check_rules",
+    "check_units",
+    "columns_of",
     "unit_axes",
 ]
+
+Axes = Mapping[str, Axis]
 
 FOREIGN = {
     "steps": "num_inference_steps",
@@ -64,38 +62,52 @@ RESERVED = frozenset(
 """Names that the result tables use themselves."""
 
 
-def check_study(study: Study) -> None:
-    """Raise Mistake, with a route from the top of the study, for the first disagreement."""
-    _names(study)
-    _elsewhere(study)
-    _paid(study)
-    _levels(study)
-    _templates(study)
-    _mentions(study)
-    for i, name in enumerate(study.units or ()):
-        if name not in study.axes:
-            raise Mistake(("units", i), f"{shown(name)} is not an axis{allowed(name, study.axes)}")
+def columns_of(axes: Axes) -> dict[str, str]:
+    """Every column of the study's cells, in order, with the name of its axis."""
+    return {column: name for name, axis in axes.items() for column in axis.levels(name).column_names}
 
 
-def _names(study: Study) -> None:
+def unit_axes(axes: Axes, units: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The axes that make up the prompt family: `units`, or those that fill slots and do not manipulate."""
+    if units is not None:
+        return units
+    return tuple(name for name, axis in axes.items() if not axis.manipulates and axis.levels(name).slots)
+
+
+def check_units(axes: Axes, units: tuple[str, ...] | None) -> None:
+    """The units are axes."""
+    for i, name in enumerate(units or ()):
+        if name not in axes:
+            raise Mistake(("units", i), f"{shown(name)} is not an axis{allowed(name, axes)}")
+
+
+def check_axes(axes: Axes, prompt: PromptSpec, settings: GivenSettings, *, model_chosen: bool) -> None:
+    """Axes and prompt fit together; `model_chosen` says whether the study names its model."""
+    _names(axes, prompt)
+    _levels(axes, settings, model_chosen)
+    _templates(axes, prompt)
+    _references(axes, prompt)
+
+
+def _names(axes: Axes, prompt: PromptSpec) -> None:
     owners: dict[str, str] = {}
-    claims: list[tuple[Route, str, str]] = []
+    named: list[tuple[Route, str, str]] = []
     parts: tuple[tuple[str, Iterable[str]], ...]
-    parts = (("objects", study.prompt.objects), ("phrases", study.prompt.phrases))
+    parts = (("objects", prompt.objects), ("phrases", prompt.phrases))
     for part, names in parts:
-        claims += [(("prompt", part, name), name, part[:-1]) for name in names]
+        named += [(("prompt", part, name), name, part[:-1]) for name in names]
         for name in names:
             if name == "object":
                 raise Mistake(("prompt", part, name), "'object' is the slot of `alone`: take another", key=True)
-    for name, thing in study.prompt.objects.items():
+    for name, thing in prompt.objects.items():
         for family in thing.attributes:
             if not re.fullmatch("[a-z][a-z0-9_]{0,63}", family):
                 message = f"{shown(family)} is no name; allowed: small letters, digits and _"
                 raise Mistake(("prompt", "objects", name, family), message, key=True)
-    for name, axis in study.axes.items():
-        for column in axis.columns(name):
-            claims.append((("axes", name), column, "axis" if column == name else f"column of the axis {name!r}"))
-    for route, name, owner in claims:
+    for name, axis in axes.items():
+        for column in axis.levels(name).column_names:
+            named.append((("axes", name), column, "axis" if column == name else f"column of the axis {name!r}"))
+    for route, name, owner in named:
         if not re.fullmatch("[a-z][a-z0-9_]{0,63}", name):
             message = f"{shown(name)} is no name; allowed: small letters, digits and _, a letter first"
             raise Mistake(route, message, key=True)
@@ -107,91 +119,46 @@ def _names(study: Study) -> None:
         owners[name] = owner
 
 
-def _elsewhere(study: Study) -> None:
-    """Pictures made elsewhere: one list of them, whose prompts nothing changes."""
-    if study.backend != "folder":
-        return
-    for name, axis in study.axes.items():
-        if not isinstance(axis, Prompts) or not any(item.sources for item in axis.listed):
-            message = (
-                "pictures of a folder vary as they do: the only axis is their list, as `promptlab import` writes it"
-            )
+def _levels(axes: Axes, settings: GivenSettings, model_chosen: bool) -> None:
+    for name, axis in axes.items():
+        levels = axis.levels(name)
+        if use_of(name) not in axis.varies:
+            if "text" in axis.varies:
+                raise Mistake(("axes", name), f"{name!r} is no text: allowed here are a list or a range", key=True)
+            message = f"a {axis.kind} varies a setting, and {shown(name)} is none{_suggestion(name)}"
             raise Mistake(("axes", name), message, key=True)
-    if len(study.axes) != 1 or study.prompt.template.strip() != f"{{{next(iter(study.axes))}}}":
-        raise Mistake(
-            ("prompt", "template"), "pictures of a folder have their prompts already: template and axis are the list"
-        )
-    if "model" not in study.model_fields_set and "model" not in next(iter(study.axes.values())).columns(""):
-        raise Mistake(("backend",), "say which model made the pictures: model: NAME, or model: unknown")
-    if study.settings.model_fields_set:
-        raise Mistake(("settings",), "settings of pictures made elsewhere come with their list", key=True)
-
-
-def _paid(study: Study) -> None:
-    for name in ("price_per_image", "budget_usd"):
-        if name in study.model_fields_set and study.backend != "hosted":
-            raise Mistake((name,), f"only backend: hosted costs money; given {study.backend}: remove it", key=True)
-
-
-def _levels(study: Study) -> None:
-    given = {name for name in study.settings.model_fields_set}
-    for name, axis in study.axes.items():
-        if name in (*SETTINGS, "model") and not isinstance(axis, Values | Range):
-            raise Mistake(("axes", name), f"{name!r} is no text: allowed here are a list or a range", key=True)
-        columns = axis.names() if isinstance(axis, Zip | Prompts) else (name,)
-        for column in columns:
-            if column in given or (column == "model" and "model" in study.model_fields_set):
-                given_at: Route = ("model",) if column == "model" else ("settings", column)
-                raise Mistake(given_at, f"{column!r} is given here and as an axis: keep one", key=True)
-        if isinstance(axis, Range) and name not in SETTINGS:
-            raise Mistake(
-                ("axes", name), f"a range varies a setting, and {shown(name)} is none{_meant(name)}", key=True
-            )
-        for route, column, level in _written(name, axis):
-            _level(study, ("axes", name, *route), column, level)
-        seen: dict[Any, Route] = {}
-        for i, point in enumerate(axis.points(name) if axis.count() <= MOST_LEVELS else ()):
+        for column in levels.column_names:
+            if column in settings.model_fields_set or (column == "model" and model_chosen):
+                route: Route = ("model",) if column == "model" else ("settings", column)
+                raise Mistake(route, f"{column!r} is given here and as an axis: keep one", key=True)
+        for route, column, level in axis.written(name):
+            _level(("axes", name, *route), column, level)
+        seen: set[Any] = set()
+        for i, point in enumerate(levels if levels.count <= MAX_ENUMERATED else ()):
             key = tuple((column, type(level), level) for column, level in point)
             if key in seen:
-                twice: Route = ("axes", name, i) if isinstance(axis, Values) else ("axes", name)
-                raise Mistake(twice, f"level {shown(point[0][1])} stands twice")
-            seen[key] = ()
+                raise Mistake(("axes", name, *axis.route(i)), f"level {shown(point[0][1])} stands twice")
+            seen.add(key)
 
 
-def _written(name: str, axis: Axis) -> Iterable[tuple[Route, str, Level]]:
-    """(route, column, level) of every level that stands in the file."""
-    if isinstance(axis, Values):
-        yield from (((i,), name, level) for i, level in enumerate(axis.root))
-    elif isinstance(axis, Zip):
-        for column, levels in (axis.lists() or {}).items():
-            yield from ((("zip", column, i), column, level) for i, level in enumerate(levels))
-        for i, row in enumerate(() if isinstance(axis.zip, dict) else axis.zip):
-            yield from ((("zip", i, column), column, level) for column, level in row.items())
-    elif isinstance(axis, Range):
-        points = [point[0][1] for point in axis.points(name)] if axis.count() <= MOST_LEVELS else []
-        ends = ("range", "start"), ("range", "stop")
-        yield from ((ends[i > 0], name, level) for i, level in enumerate(points))
-
-
-def _level(study: Study, route: Route, column: str, level: Level) -> None:
-    if column in SETTINGS:
+def _level(route: Route, column: str, level: Level) -> None:
+    if use_of(column) == "setting":
         try:
-            type(study.settings).model_validate({column: level})
+            GivenSettings.model_validate({column: level})
         except ValidationError as error:
             raise Mistake(route, _first(error, column)) from None
         if level is None and column != "scheduler":
             raise Mistake(route, f"given nothing; allowed: a value of {column}")
-    elif column == "model" and (not isinstance(level, str) or not level.strip()):
+    elif use_of(column) == "model" and (not isinstance(level, str) or not level.strip()):
         raise Mistake(route, f"given {shown(level)}; allowed: the name of a model")
     elif not isinstance(level, str):
-        meant = _meant(column)
-        if meant:
-            raise Mistake(route[:2], f"{column!r} is no setting{meant}", key=True)
+        if hint := _suggestion(column):
+            raise Mistake(route[:2], f"{column!r} is no setting{hint}", key=True)
         quoted = "" if level is None else f': write "{shown(level)}"'
         raise Mistake(route, f"given {shown(level)}; allowed: text, since {column!r} is no setting{quoted}")
 
 
-def _meant(column: str) -> str:
+def _suggestion(column: str) -> str:
     foreign = FOREIGN.get(column)
     return f"; did you mean {foreign!r}?" if foreign else nearest(column, [*SETTINGS, "model"])
 
@@ -200,10 +167,9 @@ def _first(error: ValidationError, column: str) -> str:
     return f"{column}: {sentence(error.errors(include_url=False)[0])}"
 
 
-def _templates(study: Study) -> None:
-    spec = study.prompt
-    columns = [column for name, axis in study.axes.items() for column in fillings(name, axis)]
-    known = [*spec.objects, *spec.phrases, *columns]
+def _templates(axes: Axes, prompt: PromptSpec) -> None:
+    columns = [column for name, axis in axes.items() for column in axis.levels(name).slots]
+    known = [*prompt.objects, *prompt.phrases, *columns]
     used: set[str] = set()
 
     def visit(route: Route, template: str, names: list[str]) -> tuple[str, ...]:
@@ -218,193 +184,184 @@ def _templates(study: Study) -> None:
         used.update(found)
         return found
 
-    found = visit(("prompt", "template"), spec.template, known)
-    for name in (*spec.objects, *spec.phrases):
+    found = visit(("prompt", "template"), prompt.template, known)
+    for name in (*prompt.objects, *prompt.phrases):
         if found.count(name) > 1:
             raise Mistake(("prompt", "template"), f"slot {{{name}}} stands twice; allowed: once")
-    _articles(study)
-    for name, thing in spec.objects.items():
+    _articles(prompt)
+    for name, thing in prompt.objects.items():
         for part, text in (("noun", thing.noun), *thing.attributes.items()):
             visit(("prompt", "objects", name, part), text, columns)
-    for name, text in spec.phrases.items():
+    for name, text in prompt.phrases.items():
         visit(("prompt", "phrases", name), text, columns)
-    if spec.alone is not None and "object" not in visit(("prompt", "alone"), spec.alone, ["object", *known]):
+    if prompt.alone is not None and "object" not in visit(("prompt", "alone"), prompt.alone, ["object", *known]):
         raise Mistake(("prompt", "alone"), "the one-object template lacks the slot {object}")
-    for part, names in (("objects", spec.objects), ("phrases", spec.phrases)):
+    for part, names in (("objects", prompt.objects), ("phrases", prompt.phrases)):
         for name in names:
             if name not in used:
                 raise Mistake(
                     ("prompt", part, name), f"no template uses {{{name}}}: write it in, or remove it", key=True
                 )
-    for name, axis in study.axes.items():
-        for column in fillings(name, axis):
+    for name, axis in axes.items():
+        for column in axis.levels(name).slots:
             if column not in used:
-                message = f"{column!r} is no setting, and nothing in the prompt uses {{{column}}}{_meant(column)}"
+                message = f"{column!r} is no setting, and nothing in the prompt uses {{{column}}}{_suggestion(column)}"
                 raise Mistake(("axes", name), message, key=True)
-    if not spec.template.strip() and not spec.allow_empty:
+    if not prompt.template.strip() and not prompt.allow_empty:
         raise Mistake(("prompt", "template"), "the prompt is empty; where that is meant, write allow_empty: true")
 
 
-def _articles(study: Study) -> None:
-    for name, thing in study.prompt.objects.items():
-        if thing.article != "none" and re.search(rf"(?i)\b(an?|the)\s+\{{{name}\}}", study.prompt.template):
+def _articles(prompt: PromptSpec) -> None:
+    for name, thing in prompt.objects.items():
+        if thing.article != "none" and re.search(rf"(?i)\b(an?|the)\s+\{{{name}\}}", prompt.template):
             message = f"the object {name!r} brings its own article: remove it before {{{name}}}, or give article: none"
             raise Mistake(("prompt", "template"), message)
 
 
-def _mentions(study: Study) -> None:
+def _references(axes: Axes, prompt: PromptSpec) -> None:
     moved: dict[str, str] = {}
-    for name, axis in study.axes.items():
+    for name, axis in axes.items():
         try:
-            mentions = axis.mentions(study.prompt)
+            references = axis.references(prompt)
         except Mistake as mistake:
             raise Mistake(("axes", name, *mistake.route), mistake.message, key=mistake.key) from None
-        seen: set[str] = set()
-        for route, mentioned, names in mentions:
-            if mentioned not in names:
-                message = f"{shown(mentioned)} is not among the names it can take{allowed(mentioned, names)}"
-                raise Mistake(("axes", name, *route), message)
-            if isinstance(route[-1], int) and mentioned in seen:
-                raise Mistake(("axes", name, *route), f"{mentioned!r} stands twice")
-            seen |= {mentioned} if isinstance(route[-1], int) else set()
-            if isinstance(axis, Order | Position) and route[-1] != "of":
-                if mentioned in moved:
-                    message = f"{mentioned!r} is already moved by the axis {moved[mentioned]!r}"
-                    raise Mistake(("axes", name, *route), message)
-                moved[mentioned] = name
-        if isinstance(axis, Position):
-            for i, place in enumerate(axis.position.at or ()):
-                if place > len(axis.position.among):
-                    route = ("axes", name, "position", "at", i)
-                    raise Mistake(route, f"given place {place}; allowed: 1 to {len(axis.position.among)}")
+        in_list: set[str] = set()
+        for reference in references:
+            route, used = ("axes", name, *reference.route), reference.name
+            if used not in reference.allowed:
+                message = f"{shown(used)} is not among the names it can take{allowed(used, reference.allowed)}"
+                raise Mistake(route, message)
+            if isinstance(route[-1], int):
+                if used in in_list:
+                    raise Mistake(route, f"{used!r} stands twice")
+                in_list.add(used)
+            if reference.moves:
+                if used in moved:
+                    raise Mistake(route, f"{used!r} is already moved by the axis {moved[used]!r}")
+                moved[used] = name
 
 
-PARTS: dict[str, tuple[str, ...]] = {"ablation": ("elsewhere",), "padding": get_args(Part)}
-"""Probes whose targets read "what is taken out > where", and what can stand there beside names of the prompt."""
-MOST_LEVELS = 20_000
-"""Axes with more levels are not listed to check names against; the grid's own limit refuses them."""
+def check_rules(axes: Axes, rules: Iterable[Mapping[str, tuple[Level, ...]]]) -> None:
+    """Excluding rules name columns and levels that there are."""
+    for i, rule in enumerate(rules):
+        for column, levels in rule.items():
+            for level in levels:
+                _column_level(axes, ("exclude", i, column), column, level, key=True)
 
 
-def fillings(name: str, axis: Axis) -> tuple[str, ...]:
-    """The columns of an axis that fill slots of the prompt."""
-    if isinstance(axis, Zip):
-        return tuple(column for column in axis.names() if column not in (*SETTINGS, "model"))
-    plain = isinstance(axis, Values | Range) and name not in (*SETTINGS, "model")
-    return (name,) if plain or isinstance(axis, Ladder | Prompts | Paraphrase) else ()
+def check_published(axes: Axes, published: Sequence[Published]) -> None:
+    """Published results have names of their own, and select levels that there are."""
+    names: list[str] = []
+    for i, result in enumerate(published):
+        if result.name in names:
+            raise Mistake(("published", i, "name"), f"published result {result.name!r} stands twice")
+        names.append(result.name)
+        _where(axes, ("published", i, "where"), result.where)
 
 
-def unit_axes(study: Study) -> tuple[str, ...]:
-    """The axes that make up the prompt family: `units`, or those that fill slots and do not manipulate."""
-    if study.units is not None:
-        return study.units
-    return tuple(name for name, axis in study.axes.items() if not axis.manipulates and fillings(name, axis))
+def _where(axes: Axes, route: Route, where: Mapping[str, Level]) -> None:
+    columns = columns_of(axes)
+    for column, level in where.items():
+        _column_level(axes, (*route, column), column, level, key=column not in columns)
 
 
-def check_contrasts(study: Study) -> None:
-    """Raise Mistake, with a route from the top of the study, for the first rule or contrast that cannot be."""
-    _rules(study)
-    check_probes(study)
-    _contrasts(study)
-    _published(study)
-
-
-def levels_of(study: Study, column: str) -> tuple[Level, ...] | None:
-    """The levels of a column, or None where they are too many to list."""
-    for name, axis in study.axes.items():
-        if column in axis.columns(name):
-            if axis.count() > MOST_LEVELS:
-                return None
-            at = axis.columns(name).index(column)
-            return tuple(dict.fromkeys(point[at][1] for point in axis.points(name)))
-    return ()
-
-
-def _column_level(study: Study, route: Route, column: str, level: Level, *, key: bool) -> None:
-    columns = [c for name, axis in study.axes.items() for c in axis.columns(name)]
+def _column_level(axes: Axes, route: Route, column: str, level: Level, *, key: bool) -> None:
+    columns = columns_of(axes)
     if column not in columns:
         raise Mistake(route, f"{shown(column)} is not an axis{allowed(column, columns)}", key=key)
-    levels = levels_of(study, column)
+    levels = _levels_of(axes, column)
     if levels is not None and not any(_same(settle(column, level), other) for other in levels):
         names = allowed(str(level), [str(other) for other in levels])
         raise Mistake(route, f"{shown(level)} is no level of {column!r}{names}")
+
+
+def _levels_of(axes: Axes, column: str) -> tuple[Level, ...] | None:
+    """The levels of a column, or None where they are too many to list."""
+    name = columns_of(axes)[column]
+    levels = axes[name].levels(name)
+    if levels.count > MAX_ENUMERATED:
+        return None
+    return tuple(dict.fromkeys(dict(point)[column] for point in levels))
 
 
 def _same(a: Level, b: Level) -> bool:
     return a == b and isinstance(a, bool) == isinstance(b, bool)
 
 
-def _rules(study: Study) -> None:
-    for i, rule in enumerate(study.exclude):
-        for column, levels in rule.items():
-            for level in levels:
-                _column_level(study, ("exclude", i, column), column, level, key=True)
-
-
-def _contrasts(study: Study) -> None:
+def check_contrasts(
+    axes: Axes,
+    contrasts: Sequence[Contrast],
+    prompt: PromptSpec,
+    probes: Sequence[ProbeUse],
+    units: tuple[str, ...] | None,
+) -> None:
+    """Contrasts compare two levels of an axis within a prompt family, on a target that scores can be about."""
     names: list[str] = []
-    for i, contrast in enumerate(study.contrasts):
+    for i, contrast in enumerate(contrasts):
         route: Route = ("contrasts", i)
         if contrast.name in names:
             raise Mistake((*route, "name"), f"contrast {contrast.name!r} stands twice")
         names.append(contrast.name)
-        _contrast(study, contrast, route)
+        _compared_levels(axes, contrast, unit_axes(axes, units), route)
+        _where(axes, (*route, "where"), contrast.where)
+        if contrast.target is not None:
+            _target(axes, prompt, contrast.target, _target_words(probes, contrast.probe), route)
 
 
-def _published(study: Study) -> None:
-    names: list[str] = []
-    for i, result in enumerate(study.published):
-        if result.name in names:
-            raise Mistake(("published", i, "name"), f"published result {result.name!r} stands twice")
-        names.append(result.name)
-        columns = {column for name, axis in study.axes.items() for column in axis.columns(name)}
-        for column, level in result.where.items():
-            _column_level(study, ("published", i, "where", column), column, level, key=column not in columns)
-
-
-def _contrast(study: Study, contrast: Contrast, route: Route) -> None:
-    columns = {column: name for name, axis in study.axes.items() for column in axis.columns(name)}
+def _compared_levels(axes: Axes, contrast: Contrast, units: tuple[str, ...], route: Route) -> None:
+    columns = columns_of(axes)
     if contrast.axis not in columns:
         message = f"{shown(contrast.axis)} is not an axis{allowed(contrast.axis, columns)}"
         raise Mistake((*route, "axis"), message)
-    if columns[contrast.axis] in unit_axes(study):
-        others = [name for name in unit_axes(study) if name != columns[contrast.axis]]
-        message = f"{contrast.axis!r} makes up the prompt family, so nothing pairs across it; write units: {others}"
-        raise Mistake((*route, "axis"), message.replace("'", ""))
+    if columns[contrast.axis] in units:
+        others = ", ".join(name for name in units if name != columns[contrast.axis])
+        message = f"{contrast.axis} makes up the prompt family, so nothing pairs across it; write units: [{others}]"
+        raise Mistake((*route, "axis"), message)
     for k, level in enumerate(contrast.levels):
-        _column_level(study, (*route, "levels", k), contrast.axis, level, key=False)
+        _column_level(axes, (*route, "levels", k), contrast.axis, level, key=False)
     if _same(*(settle(contrast.axis, level) for level in contrast.levels)):
         raise Mistake((*route, "levels"), "both levels are the same")
-    for column, level in contrast.where.items():
-        _column_level(study, (*route, "where", column), column, level, key=column not in columns)
-    if contrast.target is not None:
-        names = _targets(study)
-        parts = PARTS.get(contrast.probe, ())
-        for piece in contrast.target.split(" > ") if parts else [contrast.target]:
-            if piece not in names and piece not in parts:
-                message = f"{shown(contrast.target)} is no object or phrase of the prompt{allowed(piece, names)}"
-                raise Mistake((*route, "target"), message)
 
 
-def _targets(study: Study) -> tuple[str, ...]:
+def _target(axes: Axes, prompt: PromptSpec, target: str, words: tuple[str, ...], route: Route) -> None:
+    names = _target_names(axes, prompt)
+    for piece in target.split(" > ") if words else [target]:
+        if piece not in names and piece not in words:
+            message = f"{shown(target)} is no object or phrase of the prompt{allowed(piece, names)}"
+            raise Mistake((*route, "target"), message)
+
+
+def _target_names(axes: Axes, prompt: PromptSpec) -> tuple[str, ...]:
     """Names that scores can be about: objects first, then phrases and slots, those of prompt lists among them."""
-    axes = study.axes.items()
-    listed = [item.prompt for _, axis in axes if isinstance(axis, Prompts) for item in axis.listed]
-    objects = [*study.prompt.objects, *(one.object for prompt in listed for one in prompt.bindings)]
-    phrases = [*study.prompt.phrases, *(slot for name, axis in axes for slot in fillings(name, axis))]
-    return tuple(dict.fromkeys([*objects, *phrases, *(one.name for prompt in listed for one in prompt.phrases)]))
+    prompts = [item.prompt for axis in axes.values() for item in axis.listed_prompts]
+    objects = [*prompt.objects, *(binding.object for one in prompts for binding in one.bindings)]
+    phrases = [*prompt.phrases, *(slot for name, axis in axes.items() for slot in axis.levels(name).slots)]
+    return tuple(dict.fromkeys([*objects, *phrases, *(phrase.name for one in prompts for phrase in one.phrases)]))
 
 
-def check_probes(study: Study) -> None:
-    """Raise Mistake, with a route from the top of the study, for the first probe, option or measure that is not."""
-    names = [use.name for use in study.probes]
+def _target_words(probes: Sequence[ProbeUse], name: str) -> tuple[str, ...]:
+    """What may stand in a probe's targets beside names of the prompt; see `promptlab.analyzer.probes`."""
+    for use in probes:
+        if use.name == name:
+            return tuple(getattr(plugins.load("probe", name, **use.options), "target_words", ()))
+    return ()
+
+
+def check_backend(backend: str) -> None:
+    """There is such a backend."""
+    _check_known("backend", backend, ("backend",))
+
+
+def check_probes(probes: Sequence[ProbeUse], contrasts: Sequence[Contrast], published: Sequence[Published]) -> None:
+    """There are such probes, they take the options that they get, and they measure what is compared."""
+    names = [use.name for use in probes]
     measures: dict[str, tuple[str, ...]] = {}
-    for i, use in enumerate(study.probes):
+    for i, use in enumerate(probes):
         if use.name in names[:i]:
             raise Mistake(("probes", i), f"probe {use.name!r} stands twice")
-        if "." not in use.name:
-            measures[use.name] = _measures(use, ("probes", i))
-    asked: list[tuple[Route, str]] = [(("contrasts", i), one.measure) for i, one in enumerate(study.contrasts)]
-    asked += [(("published", i), one.measure) for i, one in enumerate(study.published) if one.measure is not None]
+        measures[use.name] = _measures(use, ("probes", i))
+    asked: list[tuple[Route, str]] = [(("contrasts", i), one.measure) for i, one in enumerate(contrasts)]
+    asked += [(("published", i), one.measure) for i, one in enumerate(published) if one.measure is not None]
     for route, what in asked:
         probe, measure = what.split(".", 1)
         if probe not in names:
@@ -416,19 +373,25 @@ def check_probes(study: Study) -> None:
 
 
 def _measures(use: ProbeUse, route: Route) -> tuple[str, ...]:
-    """Names of what a probe that ships measures."""
-    known = plugins.names("probe")
-    if use.name not in known:
-        message = f"no probe is called {use.name!r}{allowed(use.name, known)}"
-        raise Mistake((*route, "name") if use.options else route, message)
-    options = plugins.parameters("probe", use.name)
-    for option in use.options:
-        if option not in options:
-            message = f"the probe {use.name!r} has no option {option!r}{allowed(option, options)}"
-            raise Mistake((*route, option), message, key=True)
+    """Names of what a probe measures: it is asked itself, which opens no model."""
+    _check_known("probe", use.name, (*route, "name") if use.options else route)
+    try:
+        option, known = plugins.unknown_option("probe", use.name, use.options), plugins.parameters("probe", use.name)
+    except PromptlabError as error:
+        raise Mistake(route, str(error)) from None
+    if option is not None:
+        message = f"the probe {use.name!r} has no option {option!r}{allowed(option, known)}"
+        raise Mistake((*route, option), message, key=True)
     try:
         return tuple(measure.name for measure in plugins.load("probe", use.name, **use.options).measures)
     except PromptlabError as error:
         raise Mistake(route, f"the probe {use.name!r}: {error}") from None
-    except (TypeError, ValueError, AttributeError) as error:
+    except Exception as error:  # code from outside may raise anything
         raise Mistake(route, f"the probe {use.name!r} cannot take these options ({error})") from None
+
+
+def _check_known(kind: str, name: str, route: Route) -> None:
+    try:
+        plugins.check_known(kind, name)
+    except PromptlabError as error:
+        raise Mistake(route, str(error)) from None

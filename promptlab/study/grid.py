@@ -15,20 +15,19 @@ from pathlib import Path
 from typing import Any, cast
 
 from promptlab.errors import StudyError
-from promptlab.records import AxisColumn, AxisKind, Cell, Level, Prompt, Settings, content_id
-from promptlab.study.axes.axis import SETTINGS, Point, settle
-from promptlab.study.axes.lengths import TokenLength
-from promptlab.study.checks import fillings, unit_axes
-from promptlab.study.model import Study
+from promptlab.records import AxisColumn, AxisKind, AxisRole, Cell, Level, Prompt, Settings, content_id
+from promptlab.study.axes.axis import SETTING_UNITS, SETTINGS, Point, settle, use_of
+from promptlab.study.checks import columns_of, unit_axes
 from promptlab.study.prompts import Draft, render
 from promptlab.study.strict_yaml import Mistake, Route
+from promptlab.study.study import Study
 from promptlab.study.tokens import Tokens, open_tokens
 
 __all__ = ["MAX_CELLS", "Tokenizer", "axis_columns", "count", "count_images", "expand", "needs_tokenizer"]
 
 MAX_CELLS = 10_000
-MAX_LISTED = 1_000_000
-"""So many combinations are walked through where rules exclude some of them."""
+MAX_WALKED = 1_000_000
+"""At most this many combinations are walked through where rules exclude some of them."""
 
 Tokenizer = Tokens | str | Path | Callable[[str], str | Path | None] | None
 """The model's tokenizer: opened, its file or folder, or a function from the model's name to one of these."""
@@ -41,14 +40,15 @@ def needs_tokenizer(study: Study) -> bool:
 
 def count(study: Study, max_cells: int = MAX_CELLS) -> int:
     """How many cells the study has. Raises StudyError above `max_cells`."""
-    sizes = {name: axis.count() for name, axis in study.axes.items()}
-    touched = {_owner(study, column) for rule in study.exclude for column in rule}
+    sizes = {name: axis.levels(name).count for name, axis in study.axes.items()}
+    columns = columns_of(study.axes)
+    touched = {columns[column] for rule in study.exclude for column in rule}
     free = math.prod(size for name, size in sizes.items() if name not in touched)
     walked = math.prod(sizes[name] for name in touched)
-    if walked > max(MAX_LISTED, max_cells):
+    if walked > max(MAX_WALKED, max_cells):
         raise _too_many(study, sizes, free * walked, max_cells)
     if touched:
-        rules = _Rules(study, {name: tuple(study.axes[name].points(name)) for name in sizes if name in touched})
+        rules = _Rules(study, {name: tuple(study.axes[name].levels(name)) for name in sizes if name in touched})
         walked = sum(1 for _ in rules.places())
     cells = free * walked
     if cells > max_cells:
@@ -80,10 +80,11 @@ def expand(
 
 def _cells(study: Study, tokenizer: Tokenizer, defaults: Callable[[str], Settings]) -> Iterator[Cell]:
     axes = study.axes
-    rules = _Rules(study, {name: tuple(axis.points(name)) for name, axis in axes.items()})
+    rules = _Rules(study, {name: tuple(axis.levels(name)) for name, axis in axes.items()})
     points = list(rules.points.values())
-    word_axes = [i for i, (name, axis) in enumerate(axes.items()) if fillings(name, axis) or axis.manipulates]
-    units = [i for i, name in enumerate(axes) if name in unit_axes(study)]
+    word_axes = [i for i, (name, axis) in enumerate(axes.items()) if axis.levels(name).slots or axis.manipulates]
+    names = unit_axes(axes, study.units)
+    units = [i for i, name in enumerate(axes) if name in names]
     kinds = list(axes.values())
     elsewhere = study.backend == "folder"
     spec = study.prompt.model_dump(mode="json", exclude_defaults=True)
@@ -94,13 +95,13 @@ def _cells(study: Study, tokenizer: Tokenizer, defaults: Callable[[str], Setting
         row = [points[i][k] for i, k in enumerate(places)]
         levels = tuple(itertools.chain.from_iterable(row))
         # a level of null is a setting that nobody knows; but a scheduler of null is the model's own
-        given = tuple(
+        chosen = tuple(
             pair for pair in levels if pair[0] in SETTINGS and (pair[1] is not None or pair[0] == "scheduler")
         )
         model = next((str(level) for column, level in levels if column == "model"), study.model)
-        if (model, given) not in settings:
+        if (model, chosen) not in settings:
             base = study.settings.settings(defaults(model))
-            settings[model, given] = replace(base, **dict(given))  # type: ignore[arg-type]
+            settings[model, chosen] = replace(base, **dict(chosen))  # type: ignore[arg-type]
         words = (model, *(places[i] for i in word_axes))
         if words not in prompts:
             prompts[words] = _prompt(study, row, _tokens(tokenizer, model) if needs_tokenizer(study) else None)
@@ -112,31 +113,25 @@ def _cells(study: Study, tokenizer: Tokenizer, defaults: Callable[[str], Setting
             tuple(s for axis, point in zip(kinds, row, strict=True) for s in axis.sources(point)) if elsewhere else ()
         )
         yield Cell(
-            study.name, levels, prompts[words], settings[model, given], groups[family], study.backend, model, files
+            study.name, levels, prompts[words], settings[model, chosen], groups[family], study.backend, model, files
         )
 
 
 def _prompt(study: Study, row: list[Point], tokens: Tokens | None) -> Prompt:
-    draft = Draft()
-    padding: tuple[str, TokenLength, Point] | None = None
-    name = ""
+    draft, spec = Draft(), study.prompt
+    axes = [(name, axis, point) for (name, axis), point in zip(study.axes.items(), row, strict=True)]
+    for name, axis, point in sorted(axes, key=lambda item: item[1].last):
+        try:
+            axis.apply(point, draft, spec, tokens)
+        except Mistake as mistake:
+            route: Route = ("axes", name, *mistake.route)
+            raise study.error(route, f"{mistake.message} ({_shown(row)})") from None
     try:
-        for (name, axis), point in zip(study.axes.items(), row, strict=True):
-            axis.apply(name, point, draft, tokens, study.prompt)
-            if isinstance(axis, TokenLength):
-                padding = (name, axis, point)
-        if padding:
-            name, axis, point = padding
-            axis.pad(point, draft, tokens, study.prompt)
-    except Mistake as mistake:
-        route: Route = ("axes", name, *mistake.route)
-        raise study.error(route, f"{mistake.message} ({_shown(row)})") from None
-    try:
-        prompt = render(study.prompt, draft)
+        prompt = render(spec, draft)
     except Mistake as mistake:
         raise study.error(("prompt", *mistake.route), f"{mistake.message} ({_shown(row)})") from None
-    for (name, axis), point in zip(study.axes.items(), row, strict=True):
-        prompt = axis.claims(name, point, prompt)
+    for _, axis, point in axes:
+        prompt = axis.with_claims(point, prompt)
     return prompt
 
 
@@ -152,10 +147,6 @@ def _tokens(tokenizer: Tokenizer, model: str) -> Tokens | None:
     return open_tokens(path) if path is not None else None
 
 
-def _owner(study: Study, column: str) -> str:
-    return next(name for name, axis in study.axes.items() if column in axis.columns(name))
-
-
 def _too_many(study: Study, sizes: dict[str, int], cells: int, max_cells: int) -> StudyError:
     factors = " x ".join(f"{name} {size:,}" for name, size in sizes.items())
     message = f"the axes make {cells:,} cells ({factors}); allowed: {max_cells:,}, or more with --max-cells"
@@ -167,12 +158,12 @@ class _Rules:
 
     def __init__(self, study: Study, points: dict[str, tuple[Point, ...]]) -> None:
         self.points = points
-        names = list(points)
+        names, columns = list(points), columns_of(study.axes)
         self.rules: list[dict[int, frozenset[int]]] = []
         for rule in study.exclude:
             matching: dict[int, frozenset[int]] = {}
             for column, levels in rule.items():
-                at = names.index(_owner(study, column))
+                at = names.index(columns[column])
                 hit = frozenset(k for k, p in enumerate(points[names[at]]) if _meets(dict(p)[column], column, levels))
                 matching[at] = matching.get(at, hit) & hit
             self.rules.append(matching)
@@ -188,21 +179,17 @@ def _meets(level: Level, column: str, levels: tuple[Level, ...]) -> bool:
     return any(settle(column, other) == level for other in levels)
 
 
-_UNITS = {"num_inference_steps": "steps", "height": "pixels", "width": "pixels"}
-_KIND_UNITS = {"position": "place", "ladder": "details", "tokens": "tokens"}
-
-
 def axis_columns(study: Study) -> tuple[AxisColumn, ...]:
     """Every column of the study's cells, in the order of its axes."""
-    units = unit_axes(study)
+    units = unit_axes(study.axes, study.units)
     found: list[AxisColumn] = []
     for name, axis in study.axes.items():
-        for column in axis.columns(name):
-            part: Any = "level" if column == name else {"ladder": "arm", "tokens": "at"}.get(axis.kind, "value")
-            setting = column in (*SETTINGS, "model")
-            role: Any = "setting" if setting else "unit" if name in units else "manipulation"
-            unit = _UNITS.get(column, "tokens" if part == "at" else _KIND_UNITS.get(axis.kind, "") * (part == "level"))
-            move = getattr(axis, axis.kind, ()) if axis.kind in ("order", "position", "swap", "alone") else ()
-            names = tuple(getattr(move, "among", move))
-            found.append(AxisColumn(column, name, cast("AxisKind", axis.kind), part, role, unit, len(found), names))
+        levels = axis.levels(name)
+        for column in levels.columns:
+            role: AxisRole = "unit" if name in units else "manipulation"
+            if use_of(column.name) != "text":
+                role = "setting"
+            unit = SETTING_UNITS.get(column.name, column.unit)
+            kind = cast("AxisKind", axis.kind)
+            found.append(AxisColumn(column.name, name, kind, column.part, role, unit, len(found), levels.names))
     return tuple(found)

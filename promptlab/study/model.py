@@ -1,71 +1,38 @@
-"""The study file: what a person writes, checked before anything heavy loads.
+"""What a study is made of: generation settings, seeds, probes, planned contrasts and published results.
 
-A study is a question, a prompt made of parts, axes that vary them, seeds, a model, probes, and the comparisons that are
-settled beforehand. `load_study` reads it strictly; every mistake is a StudyError with file, line and column, what was
-given, what is allowed, and the nearest name. `study_schema` gives editors the same knowledge.
-
-    name: attribute_binding                             question: How often do two objects swap their colours?
-    prompt: {template, objects, phrases}                axes: {pair: {zip: ...}, guidance_scale: [1, 5, 9]}
-    seeds: 4                                            probes: [binding, clip_similarity]
-    contrasts: [{name, measure, axis, levels, where, margin, family}]
-    published: [{name, value, tolerance, source, judge, measure, where}]        what `promptlab reproduce` compares with
-
-A study as its file says, but for what a person asks of this one run: another model, or without an axis.
-
-A model that has no such setting refuses an axis; the rest of the study is as good without it. What goes with an axis is
-said, never dropped in silence: the rules that name it, the contrasts along it.
+Each is one key of a study file, read strictly. `promptlab.study.study` puts them together, with the prompt
+(`promptlab.study.prompts`) and the axes (`promptlab.study.axes`).
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
 from dataclasses import replace
-from math import isfinite
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    StringConstraints,
-    TypeAdapter,
-    ValidationError,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
-from promptlab.errors import StudyError, nearest
-from promptlab.records import Level, Settings
-from promptlab.study import strict_yaml
-from promptlab.study.axes import AnyAxis
+from promptlab.records import Settings
 from promptlab.study.axes.axis import Name, Scalar
-from promptlab.study.checks import check_contrasts, check_study
-from promptlab.study.prompts import PromptSpec, Text
-from promptlab.study.strict_yaml import Document, Mistake, Record, Route, shown, study_error
+from promptlab.study.prompts import Text
+from promptlab.study.strict_yaml import Mistake, Record, shown
 
 __all__ = [
     "Contrast",
     "GivenSettings",
+    "ModelName",
+    "Probe",
     "ProbeUse",
     "Published",
-    "Study",
+    "Rule",
+    "Seeds",
+    "Word",
     "check_name",
-    "load_study",
-    "parse_study",
-    "study_schema",
-    "with_budget",
-    "with_model",
-    "without_axis",
-    "write_schema",
 ]
 
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
 MAX_SEEDS = 1000
+MAX_SEED = 2**32 - 1
 
 
 def check_name(name: str) -> str:
@@ -87,6 +54,14 @@ def _seeds(value: Any) -> Any:
     return value
 
 
+def _seed(seed: int) -> int:
+    if seed < 0:
+        raise Mistake((), f"seed {seed} is negative; allowed: at least 0")
+    if seed > MAX_SEED:
+        raise Mistake((), f"seed {seed} is too large; the largest seed is {MAX_SEED}")
+    return seed
+
+
 def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
     for i, seed in enumerate(seeds):
         if seed in seeds[:i]:
@@ -94,9 +69,9 @@ def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
     return seeds
 
 
-_SEED = {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}
+_SEED = {"type": "integer", "minimum": 0, "maximum": MAX_SEED}
 Seeds = Annotated[
-    tuple[Annotated[int, Field(strict=True, ge=0, le=2**32 - 1)], ...],
+    tuple[Annotated[int, Field(strict=True), AfterValidator(_seed)], ...],
     Field(min_length=1, max_length=MAX_SEEDS),
     BeforeValidator(_seeds),
     AfterValidator(_distinct),
@@ -128,8 +103,8 @@ class GivenSettings(Record):
 
     def settings(self, defaults: Settings | None = None) -> Settings:
         """The full settings: what is not given is as in `defaults`, the model's own, or else promptlab's."""
-        given = {name: value for name, value in self if name in self.model_fields_set and value is not None}
-        return replace(defaults or Settings(), **given)
+        chosen = {name: value for name, value in self if name in self.model_fields_set and value is not None}
+        return replace(defaults or Settings(), **chosen)
 
 
 class ProbeUse(Record):
@@ -209,148 +184,3 @@ Rule = Annotated[
     Field(min_length=1),
     WithJsonSchema({"type": "object", "minProperties": 1, "additionalProperties": True}),
 ]
-
-
-class Study(Record):
-    """One study. `units` names the axes that make up the unit of inference, the prompt family.
-
-    Of a closed system: US dollars a picture, in place of the list price, and those that one run may spend.
-    """
-
-    name: Annotated[str, AfterValidator(check_name)]
-    question: Annotated[Text, StringConstraints(pattern=r"\S")]
-    prompt: PromptSpec
-    axes: dict[Name, AnyAxis] = Field(default_factory=dict)
-    exclude: tuple[Rule, ...] = ()
-    units: tuple[Name, ...] | None = None
-    seeds: Seeds = (0,)
-    settings: GivenSettings = GivenSettings()
-    model: ModelName = "miniature"
-    backend: Word = "diffusion"
-    probes: tuple[Probe, ...] = ()
-    contrasts: tuple[Contrast, ...] = ()
-    published: tuple[Published, ...] = ()
-    price_per_image: Annotated[float, Field(strict=True, gt=0, le=100)] | None = None
-    budget_usd: Annotated[float, Field(strict=True, gt=0, le=1e6)] | None = None
-
-    _document: Document | None = PrivateAttr(None)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Study:
-        check_study(self)
-        check_contrasts(self)
-        return self
-
-    @property
-    def source(self) -> str:
-        """The file's text, or empty for a study made in Python."""
-        return self._document.text if self._document else ""
-
-    def error(self, route: Route, message: str, *, key: bool = False) -> StudyError:
-        """A complaint about one value of this study, with its place in the file."""
-        if self._document:
-            return self._document.error(route, message, key=key)
-        return StudyError(f"study {self.name}, {'.'.join(str(step) for step in route)}: {message}")
-
-
-_SECRET = re.compile(r"(sk|hf|ghp|gho|xox[abp]|AIza|AKIA)[-_A-Za-z0-9]{16,}")
-
-
-def _no_secrets(document: Document, value: Any, route: Route = ()) -> None:
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for step, inner in items:
-        _no_secrets(document, inner, (*route, step))
-    if isinstance(value, str) and _SECRET.fullmatch(value.strip()):
-        message = "this looks like an access key; keys come from the environment and stand in no file"
-        raise document.error(route, message, show=False)
-
-
-def load_study(path: str | Path) -> Study:
-    """Read and check a study file. Raises StudyError and nothing else."""
-    return _study(strict_yaml.read(path))
-
-
-def parse_study(text: str | bytes, name: str = "study.yaml") -> Study:
-    """Check the text of a study file; `name` stands for the file in messages. Raises StudyError and nothing else."""
-    return _study(strict_yaml.parse(text, name))
-
-
-def _study(document: Document) -> Study:
-    if not isinstance(document.data, dict):
-        given = "nothing" if document.data is None else shown(document.data)
-        raise document.error((), f"given {given}; allowed: a mapping with name, question and prompt (`promptlab init`)")
-    _no_secrets(document, document.data)
-    try:
-        study = Study.model_validate(document.data, context={"folder": str(Path(document.name).parent)})
-    except ValidationError as error:
-        raise study_error(document, error) from None
-    study._document = document
-    return study
-
-
-def study_schema() -> dict[str, Any]:
-    """JSON Schema of a study file, as editors read it (draft 7, which YAML language servers follow)."""
-    schema = TypeAdapter(Study).json_schema()
-    return {
-        "$schema": "http://json-schema.org/draft-07/schema#",
-        "$comment": "Written by promptlab; a test keeps it current.",
-        **schema,
-        "title": "promptlab study",
-    }
-
-
-def write_schema(path: str | Path) -> None:
-    """Write `study.schema.json`."""
-    Path(path).write_text(json.dumps(study_schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def with_model(study: Study, model: str) -> Study:
-    """The same study on another model. Raises StudyError where the study varies the model itself."""
-    for name, axis in study.axes.items():
-        if "model" in axis.columns(name):
-            message = "this study varies the model itself; run it without --model, or remove the axis"
-            raise study.error(("axes", name), message, key=True)
-    return study.model_copy(update={"model": model})
-
-
-def with_budget(study: Study, usd: float) -> Study:
-    """The same study with US dollars that one run may spend. Raises StudyError where pictures cost nothing."""
-    if not isfinite(usd) or usd <= 0:
-        raise StudyError(f"--budget: given {usd:g}; allowed: US dollars above 0")
-    if study.backend != "hosted":
-        raise StudyError(f"--budget: pictures of the backend {study.backend} cost nothing; leave it out")
-    return study.model_copy(update={"budget_usd": usd})
-
-
-def without_axis(study: Study, name: str) -> tuple[Study, tuple[str, ...]]:
-    """The study without the axis `name`, and the names of the contrasts that go with it.
-
-    Its setting is then the study's own or the model's default. Excluding rules that name the axis go; contrasts and
-    published results elsewhere no longer ask for a level of it. Raises StudyError for an axis that is not there, or
-    without which the study does not hold together, such as one that fills the prompt.
-    """
-    if name not in study.axes:
-        names = ", ".join(study.axes) or "none"
-        raise study.error(("axes",), f"no axis {name!r} to leave out; there are: {names}{nearest(name, study.axes)}")
-    gone = set(study.axes[name].columns(name))
-    left = [c for c in study.contrasts if c.axis not in gone]
-    left_out = tuple(c.name for c in study.contrasts if c.axis in gone)
-    changed = study.model_copy(
-        update={
-            "axes": {key: axis for key, axis in study.axes.items() if key != name},
-            "exclude": tuple(rule for rule in study.exclude if not gone & rule.keys()),
-            "units": study.units and tuple(unit for unit in study.units if unit != name),
-            "contrasts": tuple(c.model_copy(update={"where": _kept(c.where, gone)}) for c in left),
-            "published": tuple(p.model_copy(update={"where": _kept(p.where, gone)}) for p in study.published),
-        }
-    )
-    try:
-        check_study(changed)
-        check_contrasts(changed)
-    except Mistake as mistake:
-        raise study.error(("axes", name), f"cannot be left out: {mistake.message}", key=True) from None
-    return changed, left_out
-
-
-def _kept(where: Mapping[str, Level], gone: set[str]) -> dict[str, Level]:
-    return {column: level for column, level in where.items() if column not in gone}

@@ -12,17 +12,15 @@ phrase, or by the level of an axis. Nothing is ever parsed back out of English: 
 Attributes stand before the noun in the order in which they are written. An empty filling takes the comma and space
 before it along. `{{` and `}}` are braces. Phrases are named after their slot; an attribute is `object.attribute`.
 
-`a` or `an`, by how the first word sounds.
-
-Spelling decides, with the exceptions that matter for pictures: an hour, a uniform, an 8-bit car, an X-ray, a one-eyed
-dog. Where it errs, a study says `article: an`.
+`article` chooses a or an by spelling, with the exceptions that matter for images: an hour, a uniform, an 8-bit car, an
+X-ray, a one-eyed dog. Where it errs, a study says `article: an`.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Annotated, Literal
@@ -95,6 +93,11 @@ class Draft:
     before: str = ""
     after: str = ""
     pad: str = "filler"
+
+    def arrange(self, names: Sequence[str], spec: PromptSpec) -> None:
+        """Put these names, in this order, into the slots of the template that hold them now."""
+        places = [slot for slot in slots(spec.template) if slot in names]
+        self.arrangement.update(zip(places, names, strict=True))
 
 
 @dataclass(frozen=True)

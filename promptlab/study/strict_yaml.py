@@ -11,14 +11,12 @@ where each key and value stands, so that every later complaint can say `file:lin
 Refused as well: duplicate keys, more than 100 alias expansions, nesting beyond 40 levels, files over 1 MB, text that is
 not UTF-8, lone surrogates, more than one document.
 
+A `Mistake` is a complaint with a route to the wrong value, relative to where it is raised. `Record` is the base of
+everything in a study file: frozen, closed, and able to name the key that was meant. `study_error` joins pydantic's
+findings with the places of the values, first mistake first, in sentences that a person can act on.
+
 References:
     YAML 1.2.2, section 10.3 (core schema), https://yaml.org/spec/1.2.2/
-
-From what is wrong with a value to a sentence a person can act on.
-
-A `Mistake` is a complaint with a route to the guilty value, relative to where it is raised. `Record` is the base of
-everything in a study file: frozen, closed, and able to name the key that was meant. `study_error` joins pydantic's
-findings with the places that `yaml_strict` kept, first mistake first.
 """
 
 from __future__ import annotations
@@ -319,10 +317,10 @@ def shown(value: Any) -> str:
     return visible(repr(value), 60)
 
 
-def allowed(given: str, names: Iterable[str]) -> str:
+def allowed(name: str, names: Iterable[str]) -> str:
     """`; allowed: a, b, c; did you mean 'a'?`"""
     known = list(names)
-    return f"; allowed: {', '.join(known[:20]) or 'none'}{nearest(given, known)}"
+    return f"; allowed: {', '.join(known[:20]) or 'none'}{nearest(name, known)}"
 
 
 class Record(BaseModel):
@@ -344,7 +342,7 @@ class Record(BaseModel):
 def study_error(document: Document, error: ValidationError) -> StudyError:
     """All mistakes as one StudyError: the first in the file with its line, up to four more in one line each.
 
-    Of two at one place the first is told: a list whose only item is wrong is not also too short.
+    Of two at one place the first is reported: a list whose only item is wrong is not also too short.
     """
     found: dict[tuple[int, int], Mistake] = {}
     for item in error.errors(include_url=False):
@@ -398,33 +396,34 @@ _BOUND = {
 
 def sentence(item: Any) -> str:
     """One finding of pydantic in our words: given, allowed, nearest."""
-    kind, given, context = item["type"], item["input"], item.get("ctx", {})
+    kind, value, context = item["type"], item["input"], item.get("ctx", {})
     if kind == "missing":
         return f"{item['loc'][-1]!r} is missing"
     if kind == "string_type":
-        if given is None:
+        if value is None:
             return 'given nothing; allowed: text ("" where it may be empty)'
-        quotes = "" if isinstance(given, dict | list) else ", so put it in quotes"
-        return f"given {shown(given)}; allowed: text{quotes}"
+        quotes = "" if isinstance(value, dict | list) else ", so put it in quotes"
+        return f"given {shown(value)}; allowed: text{quotes}"
     if kind in _WANTED:
-        return f"given {shown(given)}; allowed: {_WANTED[kind]}"
+        return f"given {shown(value)}; allowed: {_WANTED[kind]}"
     if kind in _BOUND:
         words, name = _BOUND[kind]
-        return f"given {shown(given)}; allowed: {words} {context[name]:g}"
+        bound = context[name]
+        return f"given {shown(value)}; allowed: {words} {bound if isinstance(bound, int) else f'{bound:g}'}"
     if kind == "literal_error":
-        return f"given {shown(given)}; allowed: {context['expected']}{_near_literal(given, context['expected'])}"
+        return f"given {shown(value)}; allowed: {context['expected']}{_near_literal(value, context['expected'])}"
     if kind in ("too_short", "too_long"):
         bound = "at least {min_length}" if kind == "too_short" else "at most {max_length}"
         return f"{context['actual_length']} given; allowed: {bound.format(**context)}"
     if kind in ("string_too_short", "string_too_long"):
         bound = "at least {min_length}" if kind == "string_too_short" else "at most {max_length}"
-        return f"given {shown(given)}; allowed: {bound.format(**context)} characters"
+        return f"given {shown(value)}; allowed: {bound.format(**context)} characters"
     if kind == "string_pattern_mismatch":
         pattern = context["pattern"]
         form = "text that is not blank" if pattern == r"\S" else f"text of the form {pattern.strip('^$')}"
-        return f"given {shown(given)}; allowed: {form}"
-    return f"given {shown(given)}; {item['msg']}"
+        return f"given {shown(value)}; allowed: {form}"
+    return f"given {shown(value)}; {item['msg']}"
 
 
-def _near_literal(given: Any, expected: str) -> str:
-    return nearest(str(given), [name.strip("'") for name in expected.replace(" or ", ", ").split(", ")])
+def _near_literal(value: Any, expected: str) -> str:
+    return nearest(str(value), [name.strip("'") for name in expected.replace(" or ", ", ").split(", ")])

@@ -5,20 +5,13 @@ the first `limit - 1` tokens stay and the end mark takes the last place. Token i
 the beginning mark, so the first word has index 1. Language models read the prompt inside a frame (a chat template, an
 instruction), whose tokens count towards the limit and whose end is the first to be cut.
 
-`Tokens` reads a `tokenizer.json`, or CLIP's older pair `vocab.json` and `merges.txt`; `tokenizers` is imported when
-one is opened, since studies that do not count tokens need none.
+`Tokens` reads a `tokenizer.json`, or the older pair `vocab.json` and `merges.txt`. The pair does not say how text is
+split before merges apply; the tokenizer's class does: CLIP lower-cases and marks the end of a word, Qwen does neither.
+`tokenizers` is imported when a tokenizer is opened, since studies that do not count tokens need none.
 
 References:
+    Sennrich et al. 2016, Neural Machine Translation of Rare Words with Subword Units (byte-pair encoding).
     Radford et al. 2021, Learning Transferable Visual Models From Natural Language Supervision (arXiv 2103.00020).
-
-Byte-level BPE tokenizers from the older pair of files, `vocab.json` and `merges.txt`.
-
-The pair does not say how text is split before merges apply; the tokenizer's class does. CLIP lower-cases and marks the
-end of a word, Qwen does neither.
-
-References:
-    Sennrich et al. 2016, Neural Machine Translation of Rare Words with Subword Units (BPE).
-    Radford et al. 2021, Learning Transferable Visual Models From Natural Language Supervision (CLIP).
     Bai et al. 2023, Qwen Technical Report (arXiv 2309.16609), section 2.2.
 """
 
@@ -88,10 +81,10 @@ class Tokens:
         self._tokenizer = tokenizer
         self._lengths: dict[str, int] = {}
         self._frame = (before, after)
-        own = tokenizer.encode("")
+        empty = tokenizer.encode("")
         # A template that writes the mark of the beginning itself gets no second one.
-        self._marked = not (own.tokens and before.startswith(own.tokens[0]))
-        marks = own.special_tokens_mask if self._marked else []
+        self._marked = not (empty.tokens and before.startswith(empty.tokens[0]))
+        marks = empty.special_tokens_mask if self._marked else []
         self.marks = len(marks)
         probe = tokenizer.encode("a").special_tokens_mask if self._marked else []
         self.start = probe.index(0) if 0 in probe else 0
@@ -205,10 +198,10 @@ def pair_tokenizer(folder: Path) -> Tokenizer:
     lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
     merges = [line for line in lines if line and not line.startswith("#version")]
     config = folder / "tokenizer_config.json"
-    said = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
-    if not str(said.get("tokenizer_class", "")).startswith("Qwen2"):
+    settings = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    if not str(settings.get("tokenizer_class", "")).startswith("Qwen2"):
         return clip_tokenizer(vocab, merges)
-    added = {entry["content"]: int(i) for i, entry in said.get("added_tokens_decoder", {}).items()}
+    added = {entry["content"]: int(i) for i, entry in settings.get("added_tokens_decoder", {}).items()}
     if not added and (folder / "added_tokens.json").is_file():
         added = json.loads((folder / "added_tokens.json").read_text(encoding="utf-8"))
     return qwen_tokenizer(vocab, merges, sorted(added, key=lambda mark: added[mark]))

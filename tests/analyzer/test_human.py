@@ -20,11 +20,10 @@ from promptlab.exchange.ratings import import_ratings
 from promptlab.results import tables
 from promptlab.stats.agreement import krippendorff_alpha
 from promptlab.store import Store
-from promptlab.study.grammar import Asked
-from promptlab.study.prompt_lists import asked_in
+from promptlab.study.prompt_lists import RequestedObject, requested_objects
 
 GENEVAL = BENCHMARKS / "geneval"
-ASKED = (Asked("cup", "red"), Asked("chair", "blue"))
+ASKED = (RequestedObject("cup", "red"), RequestedObject("chair", "blue"))
 
 
 def seen(*answers: str | None) -> tuple[Seen, ...]:
@@ -61,12 +60,12 @@ def test_the_rule(answers: tuple[str | None, ...], expected: str | None) -> None
 
 
 def test_the_rule_for_objects_without_colours_and_for_one() -> None:
-    bare = (Asked("cup"), Asked("chair", "blue"))
+    bare = (RequestedObject("cup"), RequestedObject("chair", "blue"))
     assert outcome_seen(bare, seen("", "blue")) == "correct"
     assert outcome_seen(bare, seen("green", "red")) == "other"
     assert outcome_seen(ASKED[:1], seen("red")) == "correct"
     assert outcome_seen(ASKED[:1], seen("blue")) == "other"
-    same = (Asked("cup", "red"), Asked("chair", "red"))
+    same = (RequestedObject("cup", "red"), RequestedObject("chair", "red"))
     assert outcome_seen(same, seen("red", "blue")) == "other"  # of one colour nothing can leak
 
 
@@ -268,7 +267,9 @@ def test_the_annotations_of_geneval(tmp_path: Path) -> None:
     pictures: dict[tuple[int, int], list[str | None]] = {}
     for j in read_annotations(path):
         if rows[j.prompt]["tag"] == "color_attr":
-            pictures.setdefault((j.prompt, j.image), []).append(outcome_seen(asked_in(rows[j.prompt], ""), j.seen))
+            pictures.setdefault((j.prompt, j.image), []).append(
+                outcome_seen(requested_objects(rows[j.prompt], ""), j.seen)
+            )
     said = list(pictures.values())
     assert by_definition(said) == pytest.approx(agreement.alpha)
     shares = tables.outcome_shares(store, "people", by="tag")

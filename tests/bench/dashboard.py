@@ -132,7 +132,7 @@ def _walk(names: list[str], visitor: Visitor) -> Iterator[tuple[str, int | None,
 
 def main() -> None:
     """Measure, and print each figure beside its goal."""
-    from promptlab.cli.bench import show_figure
+    from promptlab.cli.maintain import show_figure
 
     parser = argparse.ArgumentParser(description="How long a person waits for the dashboard, and what memory it takes.")
     parser.add_argument("--repeats", type=int, default=3, help="how often each page is opened; default 3")

@@ -15,8 +15,8 @@ import typer
 from judges import random_clip, random_parser
 from places import ROOT
 from promptlab import plugins
-from promptlab.cli.app import app
-from promptlab.run import run_study
+from promptlab.cli import app
+from promptlab.run import RunOptions, run_study
 from promptlab.store import Store
 from promptlab.study import ProbeUse, Study, load_study
 
@@ -60,12 +60,12 @@ def answered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     study = load_study(ROOT / "studies" / "attribute_binding.yaml")
     pairs = study.axes["pair"]
-    few = {**study.axes, "pair": pairs.model_copy(update={"zip": pairs.zip[:3]})}  # type: ignore[union-attr]
+    few = {**study.axes, "pair": pairs.model_copy(update={"zip": pairs.zip[:3]})}  # type: ignore[attr-defined]
     probes = tuple(ProbeUse.model_validate({"name": use.name, **judge(use.name)}) for use in study.probes)
     small = study.model_copy(
         update={"axes": few, "probes": probes, "backend": "renderer", "model": "swap=0.3,neglect=0.2"}
     )
-    summary = run_study(small, Store(folder / "data"), passports_n=0)
+    summary = run_study(small, Store(folder / "data"), RunOptions(passports_n=0))
     assert not summary.failed and summary.scores
     return folder
 

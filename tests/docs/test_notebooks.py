@@ -14,7 +14,7 @@ import promptlab
 from places import STUDIES, SUPPORT
 from promptlab.records import OUTCOMES
 from promptlab.results import Results, open_demo
-from promptlab.run import run_study
+from promptlab.run import RunOptions, run_study
 from promptlab.study import load_study
 
 NAMES = ("attribute_binding", "guidance", "query_the_database")
@@ -24,9 +24,9 @@ warnings.simplefilter("error")
 warnings.filterwarnings("default", module="ipykernel")
 sys.path.insert(0, {tests!r})
 import socket
-from conftest import _guarded
-socket.socket.connect = _guarded(socket.socket.connect)
-socket.socket.connect_ex = _guarded(socket.socket.connect_ex)
+from loopback import guarded_connect
+socket.socket.connect = guarded_connect(socket.socket.connect)
+socket.socket.connect_ex = guarded_connect(socket.socket.connect_ex)
 """
 """What the tests forbid here is forbidden in the kernel, which is another process."""
 DUMP = "import json; print(json.dumps(figure.to_dict()))"
@@ -121,7 +121,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert store is not None
     for name in ("attribute_binding", "guidance"):
         study = load_study(STUDIES / "demo.yaml").model_copy(update={"name": name})
-        assert not run_study(study, store, passports_n=0).made
+        assert not run_study(study, store, RunOptions(passports_n=0)).made
     return store.home.path
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import shutil
 from collections.abc import Callable
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import yaml
 import promptlab.run
 from judges import random_clip, random_parser
 from places import STUDIES
-from promptlab.cli.app import app
+from promptlab.cli import app
 from promptlab.cli.terminal import console
 from promptlab.errors import ModelError, StudyError
 from promptlab.store import Store
@@ -107,7 +106,7 @@ def test_a_cfg_axis_is_refused_with_advice(family_folder: Callable[[str], Path],
 def test_pictures_are_measured_where_their_model_is_not(
     family_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(promptlab.run, "run_study", partial(promptlab.run.run_study, passports_n=0))
+    monkeypatch.setattr(promptlab.run, "_passports", lambda *_: None)
     study = small(tmp_path / "small.yaml", "sd", 64)
     folder = Path(shutil.copytree(family_folder("sd"), tmp_path / "model"))
     options = [str(study), "--home", str(tmp_path / "home"), "--model", str(folder)]

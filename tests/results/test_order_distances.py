@@ -19,7 +19,7 @@ from promptlab.results.findings.order import (
     sensitivity,
     vectors,
 )
-from promptlab.run import run_study
+from promptlab.run import RunOptions, run_study
 from promptlab.store import Store
 from promptlab.study import parse_study
 
@@ -120,7 +120,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("said")
     plain = STUDY.replace("name: said", "name: plain").replace("wording: {paraphrase:", "wording: {zip: {wording:")
     for text in (STUDY, plain.replace("a picture of]}", "a picture of]}}").replace("  wording: {zip", "  w: {zip")):
-        run_study(parse_study(text), Store(folder), passports_n=0)
+        run_study(parse_study(text), Store(folder), RunOptions(passports_n=0))
     return folder
 
 
@@ -146,7 +146,7 @@ def test_without_a_paraphrase_axis_it_says_how_to_add_one(home: Path) -> None:
 
 def test_pictures_that_are_gone_are_counted(home: Path, tmp_path: Path) -> None:
     store = Store(tmp_path)
-    run_study(parse_study(STUDY), store, passports_n=0)
+    run_study(parse_study(STUDY), store, RunOptions(passports_n=0))
     rows = picture_rows(store, "said", {})
     gone = rows["file"].iloc[0]
     (store.home.images / gone[:2] / f"{gone}.png").unlink()

@@ -13,7 +13,7 @@ from promptlab.resources import shipped_folder
 from promptlab.results import Results
 from promptlab.results.findings import findings
 from promptlab.results.queries import balanced, kept_prompts, study_scores
-from promptlab.run import run_study
+from promptlab.run import RunOptions, run_study
 from promptlab.store import Store
 from promptlab.study import parse_study
 from promptlab.study.tokens import open_tokens
@@ -56,7 +56,7 @@ probes: [binding]
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("findings")
     for text in (TWO, ONE):
-        run_study(parse_study(text), Store(folder), passports_n=0)
+        run_study(parse_study(text), Store(folder), RunOptions(passports_n=0))
     return folder
 
 
@@ -145,7 +145,7 @@ def test_pictures_are_compared_under_the_same_settings_alone(home: Path) -> None
 def test_the_table_is_printed(home: Path) -> None:
     from typer.testing import CliRunner
 
-    from promptlab.cli.app import app
+    from promptlab.cli import app
 
     for what in ("findings", "mixed"):
         done = CliRunner().invoke(app, ["table", "two", what, "--home", str(home), "--json"])

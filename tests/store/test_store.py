@@ -45,7 +45,7 @@ def test_record_fields_are_columns(finished: Path, record: type) -> None:
 
 
 def test_every_column_and_table_is_documented() -> None:
-    schema = files("promptlab").joinpath("schema.sql").read_text("utf-8")
+    schema = files("promptlab.store").joinpath("schema.sql").read_text("utf-8")
     for block in re.findall(r"((?:^--.*\n)*)^CREATE TABLE (\w+)", schema, re.MULTILINE):
         assert block[0], f"table {block[1]} has no comment"
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
+from typing_extensions import override
 
 from places import LISTS
+from promptlab.errors import StudyError
 from promptlab.miniature.tokenizer import write_tokenizer
 from promptlab.records import Level
+from promptlab.study import axes, axis_columns, parse_study
 from promptlab.study.axes import KINDS, AnyAxis
-from promptlab.study.axes.axis import Axis
-from promptlab.study.axes.lengths import TokenLength
+from promptlab.study.axes.axis import Axis, Column, Levels, Point, Reference, register
+from promptlab.study.grid import expand
 from promptlab.study.prompts import Draft, PromptSpec, render
-from promptlab.study.strict_yaml import Mistake
+from promptlab.study.strict_yaml import Mistake, Record
 from promptlab.study.tokens import Tokens, open_tokens
 
 READ: TypeAdapter[Any] = TypeAdapter(AnyAxis)
@@ -48,7 +52,7 @@ def axis(given: Any) -> Axis:
 
 
 def levels(given: Any, name: str = "x") -> list[Level]:
-    return [point[0][1] for point in axis(given).points(name)]
+    return [point[0][1] for point in axis(given).levels(name)]
 
 
 @pytest.fixture(scope="module")
@@ -59,18 +63,42 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Tokens:
 
 
 def test_every_kind_has_an_example() -> None:
-    assert list(EXAMPLES) == list(KINDS)
+    assert set(EXAMPLES) == set(KINDS)
+    folder = Path(axes.__file__).parent
+    assert set(KINDS) == {file.stem for file in folder.glob("*.py")} - {"__init__", "axis"}
 
 
 @pytest.mark.parametrize("kind", EXAMPLES)
 def test_laws(kind: str) -> None:
     it = axis(EXAMPLES[kind])
-    points = list(it.points("x"))
+    levels = it.levels("x")
+    points = list(levels)
     assert it.kind == kind
-    assert it.count() == len(points) == len(set(points))
-    assert points == list(it.points("x"))
-    assert all(tuple(column for column, _ in point) == it.columns("x") for point in points)
-    assert it.columns("x")[0] == "x"
+    assert levels.count == len(points) == len(set(points))
+    assert levels.column_names[0] == "x" and levels.columns[0].part == "level"
+    assert all(tuple(column for column, _ in point) == levels.column_names for point in points)
+    assert set(levels.slots) <= set(levels.column_names)
+    assert all(isinstance(it.route(i), tuple) for i in range(levels.count))
+
+
+@pytest.mark.parametrize("kind", EXAMPLES)
+def test_levels_are_pure(kind: str, tokens: Tokens) -> None:
+    """They are the same however often they are made, on another axis of the same text, and after they are applied."""
+    it, other = axis(EXAMPLES[kind]), axis(EXAMPLES[kind])
+    levels, before = it.levels("x"), dict(it.__dict__)
+    points = list(levels)
+    assert points == list(levels) == list(other.levels("x"))
+    for point in points:
+        it.references(SPEC)
+        it.apply(point, Draft(fills={"x": ""}), SPEC, tokens)
+    again = it.levels("x")
+    assert (points, levels.columns, levels.count, levels.names) == (
+        list(again),
+        again.columns,
+        again.count,
+        again.names,
+    )
+    assert {name: it.__dict__[name] for name in before} == before
 
 
 @pytest.mark.parametrize(
@@ -94,9 +122,9 @@ def test_whole_numbers_stay_whole_and_guidance_is_one_number() -> None:
 
 
 def test_counting_never_enumerates() -> None:
-    assert axis({"range": {"start": 0, "stop": 10**9, "step": 0.001}}).count() == 10**12 + 1
-    assert axis({"range": {"start": 0, "stop": 1, "num": 10**9}}).count() == 10**9
-    assert axis({"order": [f"p{i}" for i in range(12)]}).count() == 479001600
+    assert axis({"range": {"start": 0, "stop": 10**9, "step": 0.001}}).levels("x").count == 10**12 + 1
+    assert axis({"range": {"start": 0, "stop": 1, "num": 10**9}}).levels("x").count == 10**9
+    assert axis({"order": [f"p{i}" for i in range(12)]}).levels("x").count == 479001600
 
 
 def test_zip_by_rows_and_by_columns() -> None:
@@ -106,16 +134,14 @@ def test_zip_by_rows_and_by_columns() -> None:
         (("pair", "cup, red"), ("noun", "cup"), ("colour", "red")),
         (("pair", "car, blue"), ("noun", "car"), ("colour", "blue")),
     ]
-    assert list(by_rows.points("pair")) == list(by_columns.points("pair")) == expected
+    assert list(by_rows.levels("pair")) == list(by_columns.levels("pair")) == expected
 
 
 def texts(given: Any, tokens: Tokens | None = None, spec: PromptSpec = SPEC, name: str = "x") -> list[str]:
     it, found = axis(given), []
-    for point in it.points(name):
+    for point in it.levels(name):
         draft = Draft()
-        it.apply(name, point, draft, tokens, spec)
-        if isinstance(it, TokenLength):
-            it.pad(point, draft, tokens, spec)
+        it.apply(point, draft, spec, tokens)
         found.append(render(spec, draft).text)
     return found
 
@@ -167,13 +193,12 @@ def test_ladder_beside_filler_of_the_same_length(tokens: Tokens) -> None:
 
 def test_token_length_and_needle_are_exact(tokens: Tokens) -> None:
     it = axis(EXAMPLES["tokens"])
-    assert it.columns("length") == ("length", "length_at")
-    assert [tuple(level for _, level in p) for p in it.points("x")] == [(40, 20), (40, 30), (100, 20), (100, 30)]
-    assert isinstance(it, TokenLength)
-    for point in it.points("x"):
+    assert it.last
+    assert it.levels("length").column_names == ("length", "length_at")
+    assert [tuple(level for _, level in p) for p in it.levels("x")] == [(40, 20), (40, 30), (100, 20), (100, 30)]
+    for point in it.levels("x"):
         draft = Draft()
-        it.apply("x", point, draft, tokens, SPEC)
-        it.pad(point, draft, tokens, SPEC)
+        it.apply(point, draft, SPEC, tokens)
         prompt = render(SPEC, draft)
         spans = tokens.spans(prompt)
         assert spans.total == point[0][1]
@@ -255,6 +280,7 @@ def test_swap_and_alone() -> None:
         {"zip": 5},
         {"position": {"of": "a"}},
         {"position": {"of": "a", "among": ["a", "b"], "at": [0]}},
+        {"position": {"of": "a", "among": ["a", "b"], "at": [3]}},
         {"paraphrase": ["a photo of"]},
         {"paraphrase": ["a photo of", " "]},
         {"ladder": []},
@@ -273,3 +299,77 @@ def test_swap_and_alone() -> None:
 def test_refused(given: Any) -> None:
     with pytest.raises(ValidationError):
         axis(given)
+
+
+class Echo(Record, Axis):
+    """A kind from outside: what stands in a slot, said once or twice."""
+
+    kind: ClassVar[str] = "echo"
+    last: ClassVar[bool] = True
+    echo: str
+
+    @override
+    def levels(self, name: str) -> Levels:
+        return Levels((Column(name, unit="times"),), 2, lambda: ((1,), (2,)), (self.echo,))
+
+    @override
+    def references(self, prompt: PromptSpec) -> list[Reference]:
+        return [Reference(("echo",), self.echo, tuple(prompt.phrases), moves=True)]
+
+    @override
+    def apply(self, point: Point, draft: Draft, prompt: PromptSpec, tokens: Tokens | None) -> None:
+        draft.after = f", {draft.fills['mood']} {self.echo}" if point[0][1] == 2 else ""
+
+
+ECHO = """\
+name: echo
+question: Does saying it twice help?
+prompt: {template: "a cup, {mood}, {style}", phrases: {style: glossy}}
+axes:
+  twice: {echo: style}
+  mood: [calm, bright]
+contrasts: []
+"""
+
+
+def test_a_kind_from_outside_works_in_a_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StudyError, match="'echo' is no kind of axis; allowed: a list, or one of alone, ladder"):
+        parse_study(ECHO)
+    monkeypatch.setitem(KINDS, "echo", Echo)
+    study = parse_study(ECHO)
+    cells = list(expand(study))
+    assert [cell.prompt.text for cell in cells] == [
+        "a cup, calm, glossy",
+        "a cup, bright, glossy",
+        "a cup, calm, glossy, calm style",
+        "a cup, bright, glossy, bright style",
+    ]
+    assert len({cell.group for cell in cells}) == 2
+    twice, mood = axis_columns(study)
+    assert (twice.kind, twice.role, twice.unit, twice.names) == ("echo", "manipulation", "times", ("style",))
+    assert (mood.kind, mood.role) == ("values", "unit")
+    assert "echo" in str(TypeAdapter(AnyAxis).json_schema())
+    for wrong, message in (
+        ("{echo: stile}", "x.yaml:5:17: .*did you mean 'style'"),
+        ("{echo: 5}", "x.yaml:5:17: given 5; allowed: text"),
+        ("{ehco: style}", "x.yaml:5:11: 'ehco' is no kind of axis; .*did you mean 'echo'"),
+        ("{echo: style, order: [style, mood]}", "x.yaml:5:24: one axis is of one kind; given: echo, order"),
+    ):
+        with pytest.raises(StudyError, match=message):
+            parse_study(ECHO.replace("{echo: style}", wrong), "x.yaml")
+
+
+def test_kinds_have_names_of_their_own() -> None:
+    assert register(KINDS["swap"]) is KINDS["swap"]
+    with pytest.raises(ValueError, match="two kinds of axis are called 'swap'"):
+        register(type("Other", (Axis,), {"kind": "swap"}))
+
+
+def test_no_other_part_asks_for_the_kind_of_an_axis() -> None:
+    """Neither by class nor by name: what others want to know of an axis, its kind answers."""
+    package = Path(axes.__file__).parent.parent.parent
+    classes = "|".join(kind.__name__ for kind in KINDS.values())
+    ladder = re.compile(rf"isinstance\([^)]*\b({classes})\b")
+    files = [*package.rglob("*.py"), *(package.parent / "dashboards").rglob("*.py")]
+    asking = [file for file in files if "axes" not in file.parts and ladder.search(file.read_text(encoding="utf-8"))]
+    assert not asking

@@ -11,7 +11,7 @@ import pytest
 from promptlab.errors import StudyError
 from promptlab.miniature.tokenizer import write_tokenizer
 from promptlab.study import Study, parse_study
-from promptlab.study.axes.axis import Range, Values
+from promptlab.study.axes import Levels
 from promptlab.study.grid import count, count_images, expand, needs_tokenizer
 from promptlab.study.tokens import Tokens, open_tokens
 
@@ -138,8 +138,7 @@ def test_a_billion_cells_are_refused_by_counting(monkeypatch: pytest.MonkeyPatch
     thousand = "{range: {start: 1, stop: 1000, step: 1}}"
     models = ", ".join(f"m{i}" for i in range(500))
     wide = study(CUP + f"  guidance_scale: {thousand}\n  num_inference_steps: {thousand}\n  model: [{models}]\n")
-    monkeypatch.setattr(Range, "points", forbid)
-    monkeypatch.setattr(Values, "points", forbid)
+    monkeypatch.setattr(Levels, "__iter__", forbid)
     with pytest.raises(StudyError, match=r"x\.yaml:4:1: the axes make 1,000,000 cells"):
         expand(big)
     with pytest.raises(StudyError) as caught:
@@ -152,7 +151,7 @@ def test_a_billion_cells_under_rules_are_refused_too(monkeypatch: pytest.MonkeyP
     thousand = "{range: {start: 1, stop: 1000, step: 1}}"
     axes = f"  guidance_scale: {thousand}\n  num_inference_steps: {thousand}\n"
     s = study(CUP + axes + "exclude: [{guidance_scale: 5, num_inference_steps: 5, colour: red}]\n")
-    monkeypatch.setattr(Range, "points", forbid)
+    monkeypatch.setattr(Levels, "__iter__", forbid)
     with pytest.raises(StudyError, match="2,000,000 cells"):
         count(s)
 

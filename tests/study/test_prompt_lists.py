@@ -12,9 +12,17 @@ from places import BENCHMARKS, LISTS
 from promptlab.errors import StudyError
 from promptlab.records import Binding
 from promptlab.study import load_study, parse_study
-from promptlab.study.grammar import COLOURS, Asked, claim, read_claims, swap_partner
 from promptlab.study.grid import expand
-from promptlab.study.prompt_lists import format_of, read_list, twins
+from promptlab.study.prompt_lists import (
+    COLOURS,
+    RequestedObject,
+    claim,
+    format_of,
+    read_claims,
+    read_list,
+    swap_partner,
+    twins,
+)
 
 STUDY = """\
 name: listed
@@ -56,7 +64,7 @@ def test_only_what_the_grammar_matches_is_claimed(text: str, expected: list[tupl
 
 def test_what_is_claimed_has_its_place_its_twin_and_its_controls() -> None:
     text = "A photo of a red cup and an orange chair, at night"
-    prompt = claim(text, (Asked("chair", "orange"), Asked("cup", "red")))  # in the other order
+    prompt = claim(text, (RequestedObject("chair", "orange"), RequestedObject("cup", "red")))  # in the other order
     assert prompt.bindings == (Binding("first", "cup", "red"), Binding("second", "chair", "orange"))
     assert all(text[p.start : p.end] == p.text for p in prompt.phrases)
     assert [(p.name, p.text) for p in prompt.phrases] == [
@@ -67,7 +75,7 @@ def test_what_is_claimed_has_its_place_its_twin_and_its_controls() -> None:
     ]
     assert prompt.swapped == "A photo of an orange cup and a red chair, at night"
     assert prompt.alone == ("A photo of a red cup, at night", "A photo of an orange chair, at night")
-    there_and_back = claim(prompt.swapped, (Asked("cup", "orange"), Asked("chair", "red")))
+    there_and_back = claim(prompt.swapped, (RequestedObject("cup", "orange"), RequestedObject("chair", "red")))
     assert there_and_back.swapped == text
     capital = claim("Red cup and blue box", read_claims("Red cup and blue box"))
     assert capital.swapped == "Blue cup and red box"
@@ -76,12 +84,12 @@ def test_what_is_claimed_has_its_place_its_twin_and_its_controls() -> None:
 @pytest.mark.parametrize(
     ("text", "asked"),
     [
-        ("a photo of two cups", (Asked("cup", None, (("count", "2"),)),)),
-        ("a red cup beside a red cup", (Asked("cup", "red"), Asked("cup", "red"))),
-        ("teacups", (Asked("cup"),)),
+        ("a photo of two cups", (RequestedObject("cup", None, (("count", "2"),)),)),
+        ("a red cup beside a red cup", (RequestedObject("cup", "red"), RequestedObject("cup", "red"))),
+        ("teacups", (RequestedObject("cup"),)),
     ],
 )
-def test_words_that_are_not_found_once_are_not_guessed(text: str, asked: tuple[Asked, ...]) -> None:
+def test_words_that_are_not_found_once_are_not_guessed(text: str, asked: tuple[RequestedObject, ...]) -> None:
     prompt = claim(text, asked)
     assert (prompt.phrases, prompt.alone, prompt.swapped) == ((), (), None)
     assert [binding.noun for binding in prompt.bindings] == ["cup"] * len(asked)

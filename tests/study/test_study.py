@@ -17,9 +17,17 @@ from full_study import FULL
 from places import STUDIES
 from promptlab.errors import StudyError
 from promptlab.records import Settings
-from promptlab.study import GivenSettings, Study, load_study, parse_study, study_schema, write_schema
+from promptlab.study import (
+    GivenSettings,
+    Study,
+    axes,
+    commented_study,
+    load_study,
+    parse_study,
+    study_schema,
+    write_schema,
+)
 from promptlab.study.grid import count, expand
-from promptlab.study.template import commented_study
 
 FILES = sorted(STUDIES.glob("*.yaml"))
 
@@ -93,14 +101,27 @@ def test_init_writes_a_valid_study() -> None:
     study = parse_study(commented_study("my_first-study"))
     assert study.name == "my_first-study"
     assert count(study) == 24
+    assert load_study(Path(axes.__file__).parent.parent / "template.yaml").name == "my_study"
     for name in ("con", "lpt1", "", "A", "a b", "../a", "a/b", "a\x00", "-a", "é", "a" * 65, "\ud800", "a\n"):
         with pytest.raises(StudyError, match="name of the study"):
             commented_study(name)
 
 
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        ("[0, 4294967296]", "seed 4294967296 is too large; the largest seed is 4294967295"),
+        ("[-1]", "seed -1 is negative; allowed: at least 0"),
+    ],
+)
+def test_seeds_are_32_bits(seeds: str, message: str) -> None:
+    with pytest.raises(StudyError, match=message):
+        parse_study(f"name: a\nquestion: b\nprompt: {{template: c}}\nseeds: {seeds}\n")
+
+
 def test_study_files_load_nothing_heavy() -> None:
     code = (
-        "import sys, promptlab.study.template, promptlab.study.grid;"
+        "import sys, promptlab.study, promptlab.study.grid;"
         "heavy = {'torch', 'diffusers', 'transformers', 'duckdb', 'streamlit', 'tokenizers'} & set(sys.modules);"
         "assert not heavy, heavy"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import driver
 from promptlab.claims import Claim, settle
 from promptlab.records import Cell, ContrastEffect, Image, Measure, Phrase, Prompt, Score, Settings
-from promptlab.run import run_study
+from promptlab.run import RunOptions, run_study
 from promptlab.store import Store, pictures
 from promptlab.study import parse_study
 
@@ -122,7 +122,7 @@ def build(home: Path) -> Path:
     """Fill `home`. Returns it."""
     store = Store(home)
     for text in (DRAWN, LADDER, NEEDLE):
-        run_study(parse_study(text), store, passports_n=20 if text is DRAWN else 0)
+        run_study(parse_study(text), store, RunOptions(passports_n=20 if text is DRAWN else 0))
     _hostile(store)
     _claims(store)
     return home

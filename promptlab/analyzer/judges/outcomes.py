@@ -48,7 +48,7 @@ from typing import Any
 from promptlab.analyzer.probes.binding import MEASURES
 from promptlab.errors import PromptlabError
 from promptlab.records import OUTCOMES, Measure, Score
-from promptlab.study.grammar import Asked
+from promptlab.study.prompt_lists import RequestedObject
 
 __all__ = [
     "NOUN_AND_COLOUR",
@@ -86,7 +86,7 @@ class Judgement:
     fit: int | None
 
 
-def outcome_seen(asked: Sequence[Asked], seen: Sequence[Seen]) -> str | None:
+def outcome_seen(asked: Sequence[RequestedObject], seen: Sequence[Seen]) -> str | None:
     """The outcome by the rule above, or None where an answer is missing that decides it."""
     if any(one.count is None for one in seen):
         return None

@@ -34,7 +34,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -43,9 +43,11 @@ from promptlab.analyzer.judges.outcomes import Seen, outcome_seen
 from promptlab.checkpoints.files import is_hub_name, pull, snapshot
 from promptlab.errors import ModelError
 from promptlab.records import Binding, Prompt
-from promptlab.stats.resampling import Floats
-from promptlab.study.grammar import Asked
+from promptlab.study.prompt_lists import RequestedObject
 from promptlab.study.prompts import article
+
+if TYPE_CHECKING:
+    from promptlab.stats.resampling import Floats
 
 __all__ = [
     "JUDGE_FILES",
@@ -167,7 +169,7 @@ def outcome_of(
         colours = {question.attribute} if question.attribute and right > 0.5 else set()
         if question.foreign and wrong is not None and wrong > 0.5:
             colours.add(question.foreign)
-        things.append(Asked(question.noun, question.attribute))
+        things.append(RequestedObject(question.noun, question.attribute))
         seen.append(Seen(int(there > 0.5), frozenset(str(one) for one in colours) or frozenset({NEITHER})))
     return outcome_seen(things, seen)
 

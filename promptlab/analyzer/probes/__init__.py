@@ -4,7 +4,8 @@ A probe gets `Sample`s: an image with the prompt that asked for it and how it wa
 where it exists: the *twin*, made from the prompt with two attributes exchanged (`Prompt.swapped`) at the same settings
 and seed, the *siblings*, the same cell at the other seeds, and the *model* that drew it, ready to be asked again. Since
 that costs as much as drawing, a probe that needs the model has `pictures`: how many of a study it is shown. One whose
-judge runs on a GPU where there is one says `accelerated = True`.
+judge runs on a GPU where there is one says `accelerated = True`. Targets are names of the prompt; a probe whose targets
+have the form "what > where", or are words of its own such as "elsewhere", lists these words in `target_words`.
 
 The laws, which hold for every probe and are tested on all of them:
 
@@ -15,7 +16,7 @@ The laws, which hold for every probe and are tested on all of them:
       question (which outcome of binding?) share its measures.
 
 Probes know neither store nor backends nor each other. A file is a probe if it has a function `load(**options)`
-(`promptlab.plugins`); nothing heavy is opened before the first score.
+(`promptlab.plugins`); nothing heavy is opened before the first score. A probe of your own: see README.md.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from promptlab.errors import PromptlabError
 from promptlab.records import Measure, Part, Phrase, Prompt, Score, Settings, content_id
 
-__all__ = ["Model", "Need", "Probe", "Sample", "probe_id"]
+__all__ = ["Model", "Need", "Probe", "Sample", "checked_id", "probe_id"]
 
 Need = Literal["twin", "siblings", "model"]
 
@@ -88,3 +90,12 @@ class Probe(Protocol):
 def probe_id(name: str, version: int, options: Mapping[str, Any]) -> str:
     """`name-version-hash`: scores under one id are comparable. `options` are plain data, hashes of weights included."""
     return f"{name}-{version}-{content_id(dict(options))[:8]}"
+
+
+def checked_id(probe: Probe) -> str:
+    """The probe's id. Raises PromptlabError unless it begins with the probe's name, and what the id itself raises."""
+    if not probe.id.startswith(f"{probe.name}-"):
+        raise PromptlabError(
+            f"the probe {probe.name!r} has the id {probe.id!r}; allowed: what probe_id(name, version, options) gives"
+        )
+    return probe.id

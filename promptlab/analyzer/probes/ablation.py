@@ -52,6 +52,7 @@ class Ablation(Traced):
     name = "ablation"
     version = 2
     measures = MEASURES
+    target_words = ("elsewhere",)
 
     def _judge(self, sample: Sample, found: Mapping[str, tuple[Found, ...]]) -> Iterator[Score]:
         objects = bound_words(sample.prompt)

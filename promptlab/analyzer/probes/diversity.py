@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,9 @@ from promptlab.analyzer.judges.scene_parser import Scenes, plain_noun
 from promptlab.analyzer.probes import Need, Sample, probe_id
 from promptlab.miniature.parser import Found
 from promptlab.records import Measure, Score
-from promptlab.stats.resampling import Floats, positions_of
+
+if TYPE_CHECKING:
+    from promptlab.stats.resampling import Floats
 
 __all__ = ["Diversity", "entropy_bits", "load", "mean_pairwise_cosine_distance", "vendi"]
 
@@ -173,6 +175,8 @@ def entropy_bits(labels: Sequence[Hashable]) -> float:
 
     if not len(labels):
         raise ValueError("no label given: entropy needs at least one")
+    from promptlab.stats.resampling import positions_of
+
     names, index = positions_of(labels)
     share = np.bincount(index, minlength=len(names)) / len(index)
     return float(special.entr(share).sum() / np.log(2))

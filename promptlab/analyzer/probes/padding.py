@@ -50,6 +50,7 @@ class Padding(Traced):
     name = "padding"
     version = 1
     measures = MEASURES
+    target_words = PARTS
 
     def _judge(self, sample: Sample, found: Mapping[str, tuple[Found, ...]]) -> Iterator[Score]:
         pictures: list[NDArray[np.uint8]] = []

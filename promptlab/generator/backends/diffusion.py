@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from promptlab.checkpoints.files import check_folder, commit, fingerprint, quiet, resolve
 from promptlab.errors import ModelError, PromptlabError, nearest
 from promptlab.generator.backends import Job, Made
-from promptlab.generator.models.batches import Batches, Row, Shape, dealt, group
+from promptlab.generator.models.batches import Batches, Row, Shape, batches_of, group
 from promptlab.generator.models.capabilities import Capability, capability, open_reader
 from promptlab.generator.models.conditioning import TextStates, arguments, embedded_rows, encode, guided, padded_length
 from promptlab.generator.models.latents import decoded, unpacked
@@ -40,7 +40,7 @@ from promptlab.generator.models.speed import Speed, Wish, at_work, equip
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["DTYPES", "Diffusion", "deal", "load"]
+__all__ = ["DTYPES", "Diffusion", "load", "split_jobs"]
 
 COLLECTED = 2**28
 """Bytes of a denoiser from which on its memory is looked for at once."""
@@ -93,9 +93,9 @@ def load(
     return Diffusion(pipe, able, encoders, model, (folder,), batch_size, speed)
 
 
-def deal(backend: Diffusion, jobs: Sequence[Job]) -> list[list[Job]]:
+def split_jobs(backend: Diffusion, jobs: Sequence[Job]) -> list[list[Job]]:
     """The batches of `jobs`. Raises PromptlabError for an unknown scheduler."""
-    return dealt(backend.groups(jobs), backend.batch_size)
+    return batches_of(backend.groups(jobs), backend.batch_size)
 
 
 class Diffusion:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from promptlab.miniature.world import Thing
     from promptlab.records import Binding
 
-__all__ = ["DEALT", "Renderer", "deal", "load"]
+__all__ = ["SHARE", "Renderer", "load", "split_jobs"]
 
-DEALT = 16
+SHARE = 16
 """Pictures that a worker is asked for at once."""
 
 
@@ -55,9 +55,9 @@ def load(model: str = "miniature", **rates: float) -> Renderer:
         raise PromptlabError(str(error)) from error
 
 
-def deal(backend: Renderer, jobs: Sequence[Job]) -> list[list[Job]]:
+def split_jobs(backend: Renderer, jobs: Sequence[Job]) -> list[list[Job]]:
     """Handfuls of `jobs`; a picture does not depend on its company."""
-    return [list(jobs[at : at + DEALT]) for at in range(0, len(jobs), DEALT)]
+    return [list(jobs[at : at + SHARE]) for at in range(0, len(jobs), SHARE)]
 
 
 def _named(model: str) -> dict[str, str | float]:

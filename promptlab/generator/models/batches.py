@@ -34,7 +34,7 @@ from promptlab.generator.models.capabilities import Capability
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Batches", "ListGuidance", "Row", "RowGuidance", "Shape", "dealt", "group", "single_pass"]
+__all__ = ["Batches", "ListGuidance", "Row", "RowGuidance", "Shape", "batches_of", "group", "single_pass"]
 
 LOOK_AHEAD = 256
 """Rows whose texts are encoded together."""
@@ -106,7 +106,7 @@ def _row(job: Job, able: Capability | None) -> tuple[bool, Row]:
     return False, Row(job.prompt if s.guidance_scale == 1 else against, None, None, job.seed)
 
 
-def dealt(groups: dict[Shape, dict[Row, list[Job]]], size: int) -> list[list[Job]]:
+def batches_of(groups: dict[Shape, dict[Row, list[Job]]], size: int) -> list[list[Job]]:
     """The jobs of each batch of `size` rows, as `Batches.run` cuts them where memory suffices."""
     batches = []
     for wanted in groups.values():

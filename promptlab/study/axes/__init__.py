@@ -15,67 +15,68 @@
 
 Every axis has a column of its own name; `zip` adds one for each name, `ladder` with a control `NAME_arm`, `tokens` with
 `at` `NAME_at`, `prompts` whatever its list has.
+
+The folder is the registry: each file but `axis.py` holds one kind, and a new kind is a new file (see `axis.py`). What
+may stand in a study file, the messages about it and its JSON schema follow from the kinds that are registered.
 """
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Discriminator, Tag
+from pydantic import GetCoreSchemaHandler, TypeAdapter, ValidationInfo
+from pydantic_core import CoreSchema, core_schema
 
 from promptlab.errors import nearest
-from promptlab.study.axes.axis import SETTINGS, Axis, Point, Range, Values, Zip, settle
-from promptlab.study.axes.lengths import Ladder, TokenLength
-from promptlab.study.axes.manipulations import Alone, Order, Paraphrase, Position, Swap
-from promptlab.study.axes.prompts import Prompts
+from promptlab.study.axes.axis import KINDS, SETTINGS, Axis, Levels, Point, register, settle
 from promptlab.study.strict_yaml import Mistake, shown
 
-__all__ = ["KINDS", "SETTINGS", "AnyAxis", "Axis", "Point", "settle"]
+__all__ = ["KINDS", "SETTINGS", "AnyAxis", "Axis", "Levels", "Point", "register", "settle"]
 
-KINDS: dict[str, type[Axis]] = {
-    axis.kind: axis
-    for axis in (Values, Range, Zip, Order, Position, Paraphrase, Ladder, TokenLength, Swap, Alone, Prompts)
-}
+for _file in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_file.name}")
+
+_LIST = "values"
+"""The kind that a study file writes as a list; all others are mappings with the kind as a key."""
 
 
-def _known_kind(value: Any) -> Any:
-    named = [kind for kind in KINDS if kind != "values"]
-    if isinstance(value, list | Axis):
-        return value
+def _kind_of(value: Any) -> type[Axis]:
+    """The kind of axis that a value of a study file means. Raises Mistake."""
+    named = [kind for kind in KINDS if kind != _LIST]
+    if isinstance(value, list):
+        return KINDS[_LIST]
     if not isinstance(value, dict):
         hint = "a single value belongs into the prompt or the settings"
         raise Mistake((), f"given {shown(value)}; allowed: a list, or one of {', '.join(named)}; {hint}")
-    found = [kind for kind in named if kind in value]
+    found = [key for key in value if key in named]
     if len(found) > 1:
         raise Mistake((found[1],), f"one axis is of one kind; given: {', '.join(found)}", key=True)
     if not found:
-        given = next(iter(value), "")
+        first = next(iter(value), "")
         hint = next((h for key in value if (h := nearest(str(key), named))), "")
-        message = f"{shown(given)} is no kind of axis; allowed: a list, or one of {', '.join(named)}{hint}"
-        raise Mistake((given,) if value else (), message, key=bool(value))
-    return value
+        message = f"{shown(first)} is no kind of axis; allowed: a list, or one of {', '.join(named)}{hint}"
+        raise Mistake((first,) if value else (), message, key=bool(value))
+    return KINDS[found[0]]
 
 
-def _tag(value: Any) -> str | None:
-    # In brackets, because pydantic puts the tag into an error's path, where `ladder` would look like the key ladder.
+def _read(value: Any, info: ValidationInfo) -> Axis:
     if isinstance(value, Axis):
-        return f"<{value.kind}>"
-    return "<values>" if isinstance(value, list) else next((f"<{kind}>" for kind in KINDS if kind in value), None)
+        return value
+    axis: Axis = TypeAdapter(_kind_of(value)).validate_python(value, context=info.context)
+    return axis
 
 
-AnyAxis = Annotated[
-    Annotated[Values, Tag("<values>")]
-    | Annotated[Range, Tag("<range>")]
-    | Annotated[Zip, Tag("<zip>")]
-    | Annotated[Order, Tag("<order>")]
-    | Annotated[Position, Tag("<position>")]
-    | Annotated[Paraphrase, Tag("<paraphrase>")]
-    | Annotated[Ladder, Tag("<ladder>")]
-    | Annotated[TokenLength, Tag("<tokens>")]
-    | Annotated[Swap, Tag("<swap>")]
-    | Annotated[Alone, Tag("<alone>")]
-    | Annotated[Prompts, Tag("<prompts>")],
-    Discriminator(_tag),
-    BeforeValidator(_known_kind),
-]
+class _RegisteredKinds:
+    """Tells pydantic to look a kind up when it reads an axis, so that kinds registered later can be read as well."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        choices = {name: handler.generate_schema(kind) for name, kind in KINDS.items()}
+        union = core_schema.tagged_union_schema(choices, discriminator=lambda value: None)
+        return core_schema.with_info_plain_validator_function(_read, json_schema_input_schema=union)
+
+
+AnyAxis = Annotated[Axis, _RegisteredKinds]
 """What may stand under a name in `axes:`."""

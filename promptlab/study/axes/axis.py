@@ -1,57 +1,71 @@
-"""What an axis is, and the plain kinds: values, ranges, zips.
+"""What every kind of axis is: a factor of the grid with an ordered tuple of levels.
 
-A point is one level of an axis: its columns with their values, the axis' own column first. Counting never enumerates,
-so a grid of 10^9 cells is known for what it is at once. `promptlab.study.axes` lists all kinds.
+A kind is one class in one file of this folder, registered with `register`. It has two halves:
+
+    levels(name)        how many levels there are, what they are and which columns they have. Pure: it needs neither a
+                        prompt nor a tokenizer, and counts without making a level, so a grid of 10^9 cells is known for
+                        what it is at once.
+    apply(point, ...)   writes one level into the draft of a cell
+
+A point is one level of an axis with a value for each of its columns, the axis' own column first. All other methods
+answer a question of the checks or of the grid, with an answer that fits most kinds.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from fractions import Fraction
-from typing import Annotated, Any, ClassVar
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 
-from pydantic import (
-    ConfigDict,
-    Discriminator,
-    Field,
-    PlainValidator,
-    RootModel,
-    StringConstraints,
-    Tag,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import Field, PlainValidator, StringConstraints, WithJsonSchema
 from typing_extensions import override
 
 from promptlab.records import Level, Prompt, Settings, Source
-from promptlab.study.prompts import Draft, PromptSpec
-from promptlab.study.strict_yaml import Mistake, Record, Route, allowed, shown
-from promptlab.study.tokens import Tokens
+from promptlab.study.prompts import Draft, PromptSpec, Text
+from promptlab.study.strict_yaml import Mistake, Route, shown
+from promptlab.study.tokens import Tokens, filler_words
+
+if TYPE_CHECKING:
+    from promptlab.study.prompt_lists import ListedPrompt
 
 __all__ = [
+    "KINDS",
+    "MAX_ENUMERATED",
     "SETTINGS",
+    "SETTING_UNITS",
     "Axis",
+    "Column",
     "Count",
+    "Filler",
     "Filling",
-    "Mentions",
+    "Levels",
     "Name",
     "Names",
     "Point",
-    "Range",
+    "Reference",
     "Scalar",
-    "Steps",
-    "Values",
-    "Zip",
+    "Use",
+    "filler_text",
+    "register",
+    "require_tokens",
     "settle",
+    "use_of",
 ]
 
 SETTINGS = tuple(Settings.__dataclass_fields__)
 """Columns that are generation settings."""
+SETTING_UNITS = {"num_inference_steps": "steps", "height": "pixels", "width": "pixels"}
+"""What the levels of a setting count, where they count something."""
+MAX_ENUMERATED = 20_000
+"""The levels of a larger axis are not listed to check them; the grid's own limit refuses it."""
 
 Point = tuple[tuple[str, Level], ...]
-Mentions = list[tuple[Route, str, tuple[str, ...]]]
-"""(route, name, names allowed) for every name of the prompt that an axis uses."""
+Use = Literal["text", "setting", "model"]
+
+
+def use_of(column: str) -> Use:
+    """What a column of this name is: a generation setting, the model, or text (of a slot, or a label)."""
+    return "setting" if column in SETTINGS else "model" if column == "model" else "text"
 
 
 def settle(column: str, level: Level) -> Level:
@@ -70,182 +84,164 @@ def _scalar(value: Any) -> Level:
 Scalar = Annotated[Level, PlainValidator(_scalar), WithJsonSchema({"type": ["string", "number", "boolean", "null"]})]
 Name = Annotated[str, StringConstraints(max_length=64)]
 Names = Annotated[tuple[Name, ...], Field(min_length=2, max_length=12)]
-Number = Annotated[float, Field(strict=True)] | Annotated[int, Field(strict=True)]
 Count = Annotated[int, Field(strict=True, ge=1, le=4096)]
+Filler = Annotated[Text, StringConstraints(pattern=r"\S")]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of an axis.
+
+    Attributes:
+        name: as in `Cell.levels`.
+        part: what it is of the axis; see `promptlab.records.AxisColumn`.
+        unit: what its levels count ("tokens"), or "".
+        fills: whether its levels fill the slot of its name in the prompt.
+    """
+
+    name: str
+    part: Literal["level", "arm", "at", "value"] = "level"
+    unit: str = ""
+    fills: bool = False
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The levels of one axis, counted and described without making them. Iterating makes the points, in order.
+
+    Attributes:
+        columns: the columns of every level, the axis' own first.
+        count: how many levels there are, by arithmetic.
+        rows: makes the levels, each as one value for each column.
+        names: slots or objects that the axis rearranges, as its levels name them.
+    """
+
+    columns: tuple[Column, ...]
+    count: int
+    rows: Callable[[], Iterable[tuple[Level, ...]]] = field(repr=False)
+    names: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Point]:
+        columns = self.column_names
+        for row in self.rows():
+            yield tuple((column, settle(column, level)) for column, level in zip(columns, row, strict=True))
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Names of the columns, the axis' own first."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Names of the columns that fill slots of the prompt."""
+        return tuple(column.name for column in self.columns if column.fills)
+
+
+class Reference(NamedTuple):
+    """A name of the prompt that an axis uses.
+
+    `route` is its place in the file, `allowed` are the names that may stand there. An axis `moves` what it puts
+    elsewhere in the prompt, and no two axes may move the same.
+    """
+
+    route: Route
+    name: str
+    allowed: tuple[str, ...]
+    moves: bool = False
 
 
 class Axis:
-    """What every kind of axis can do."""
+    """A factor of the grid; the base of every kind."""
 
-    kind: ClassVar[str] = ""
+    kind: ClassVar[str]
+    """The kind's name, and the key that a study file writes it with."""
     manipulates: ClassVar[bool] = True
-    """Its cells stay in the same prompt family (plain values and zips do so only for settings)."""
+    """Whether its cells stay in the same prompt family."""
+    last: ClassVar[bool] = False
+    """Whether its levels are applied after those of all other axes, since it counts what they wrote."""
+    varies: ClassVar[tuple[Use, ...]] = ("text",)
+    """What an axis of this kind may be named after."""
 
     @property
     def counts_tokens(self) -> bool:
-        """Whether the model's tokenizer is needed."""
+        """Whether the model's tokenizer is needed to apply it."""
         return False
 
-    def count(self) -> int:
-        """Number of levels, by arithmetic."""
+    @property
+    def listed_prompts(self) -> tuple[ListedPrompt, ...]:
+        """Prompts that the axis takes from a list as they are."""
+        return ()
+
+    def levels(self, name: str) -> Levels:
+        """The levels that an axis called `name` has."""
         raise NotImplementedError
 
-    def columns(self, name: str) -> tuple[str, ...]:
-        """Names of the columns that an axis called `name` has."""
-        return (name,)
-
-    def points(self, name: str) -> Iterator[Point]:
-        """The levels, in order."""
+    def apply(self, point: Point, draft: Draft, prompt: PromptSpec, tokens: Tokens | None) -> None:
+        """Write one level into the draft of a cell. Raises Mistake, with a route inside the axis."""
         raise NotImplementedError
 
-    def mentions(self, spec: PromptSpec) -> Mentions:
-        """What this axis says about the prompt by name."""
+    def written(self, name: str) -> Iterable[tuple[Route, str, Level]]:
+        """(route, column, level) of the levels that stand in the file and may set a setting, a model or a slot."""
+        return ()
+
+    def route(self, index: int) -> Route:
+        """Where the level number `index` stands in the file, from the axis on."""
+        return ()
+
+    def references(self, prompt: PromptSpec) -> list[Reference]:
+        """The names of the prompt that the axis uses. Raises Mistake."""
         return []
 
-    def apply(self, name: str, point: Point, draft: Draft, tokens: Tokens | None, spec: PromptSpec) -> None:
-        """Write one level into the draft of a cell. Raises Mistake."""
-
-    def claims(self, name: str, point: Point, prompt: Prompt) -> Prompt:
-        """The rendered prompt with what this level says about it."""
+    def with_claims(self, point: Point, prompt: Prompt) -> Prompt:
+        """The rendered prompt of a cell with what this level claims about it."""
         return prompt
 
     def family(self, point: Point) -> Point:
-        """What of a level makes up the prompt family, where this axis does."""
+        """What of a level makes up the prompt family, where the axis does."""
         return point
 
     def sources(self, point: Point) -> tuple[Source, ...]:
-        """Files of pictures made elsewhere from this level."""
+        """Files of images that others made from this level."""
         return ()
 
 
 class Filling(Axis):
-    """Columns that fill slots, set settings or name the model."""
+    """The base of kinds whose columns fill slots, set settings or name the model, level by level."""
 
     manipulates = False
 
     @override
-    def apply(self, name: str, point: Point, draft: Draft, tokens: Tokens | None, spec: PromptSpec) -> None:
+    def apply(self, point: Point, draft: Draft, prompt: PromptSpec, tokens: Tokens | None) -> None:
         draft.fills.update((column, level) for column, level in point if isinstance(level, str))
 
 
-class Values(RootModel[Annotated[tuple[Scalar, ...], Field(min_length=1, max_length=10_000)]], Filling):
-    """Plain values."""
+KINDS: dict[str, type[Axis]] = {}
+"""Every kind of axis by its name. `promptlab.study.axes` fills it from the files of its folder."""
 
-    model_config = ConfigDict(frozen=True)
-    kind: ClassVar[str] = "values"
-
-    @override
-    def count(self) -> int:
-        return len(self.root)
-
-    @override
-    def points(self, name: str) -> Iterator[Point]:
-        return (((name, settle(name, level)),) for level in self.root)
+_Kind = TypeVar("_Kind", bound=type[Axis])
 
 
-class Steps(Record):
-    """From `start` to `stop`, both included where the step meets it, by `step` or in `num` equal steps."""
-
-    start: Number
-    stop: Number
-    step: Number | None = None
-    num: Annotated[int, Field(strict=True, ge=2)] | None = None
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Steps:
-        if (self.step is None) == (self.num is None):
-            raise Mistake((), "a range needs either step or num; allowed: {start, stop, step} or {start, stop, num}")
-        if self.step is not None and (self.step == 0 or (self.stop - self.start) * self.step < 0):
-            raise Mistake(("step",), f"step {self.step} never leads from {self.start} to {self.stop}")
-        if self.num is not None and self.start == self.stop:
-            raise Mistake(("stop",), f"start and stop are both {self.start}; allowed: different ends")
-        return self
+def register(kind: _Kind) -> _Kind:
+    """Make a class a kind of axis that studies can use; a decorator. Raises ValueError for a name that is taken."""
+    if KINDS.setdefault(kind.kind, kind) is not kind:
+        raise ValueError(f"two kinds of axis are called {kind.kind!r}")
+    return kind
 
 
-class Range(Record, Filling):
-    """Evenly spaced numbers, exact in decimals."""
-
-    kind: ClassVar[str] = "range"
-    range: Steps
-
-    @override
-    def count(self) -> int:
-        r = self.range
-        if r.num is not None or r.step is None:
-            return r.num or 0
-        return math.floor((_exact(r.stop) - _exact(r.start)) / _exact(r.step)) + 1
-
-    @override
-    def points(self, name: str) -> Iterator[Point]:
-        r, start = self.range, _exact(self.range.start)
-        step = _exact(r.step) if r.step is not None else (_exact(r.stop) - start) / ((r.num or 2) - 1)
-        whole = isinstance(r.start, int) and step.denominator == 1
-        for i in range(self.count()):
-            value = start + i * step
-            yield ((name, settle(name, int(value) if whole else float(value))),)
+def filler_text(count: int, phrases: str, tokens: Tokens | None, route: Route) -> str:
+    """Neutral text of exactly `count` tokens, or words without `tokens`. Raises Mistake at `route`."""
+    text = tokens.filler(count, phrases) if tokens else filler_words(count, phrases)
+    if text is None:
+        unit = "token" if tokens else "word"
+        message = (
+            f"these phrases cannot make {count} {unit}s; allowed: phrases with commas between, some of 1 and 2 {unit}s"
+        )
+        raise Mistake(route, message)
+    return text
 
 
-def _exact(number: float) -> Fraction:
-    return Fraction(str(number))
-
-
-Row = Annotated[dict[Name, Scalar], Field(min_length=1, max_length=40)]
-Rows = Annotated[tuple[Row, ...], Field(min_length=1, max_length=10_000)]
-Levels = Annotated[tuple[Scalar, ...], Field(min_length=1, max_length=10_000)]
-Lists = Annotated[dict[Name, Levels], Field(min_length=1)]
-
-
-class Zip(Record, Filling):
-    """Several columns that vary together. The axis' own column joins their values: `cup, red, chair, blue`."""
-
-    kind: ClassVar[str] = "zip"
-    zip: Annotated[
-        Annotated[Rows, Tag("<rows>")] | Annotated[Lists, Tag("<lists>")],
-        Discriminator(lambda value: "<lists>" if isinstance(value, dict) else "<rows>"),
-    ]
-
-    @model_validator(mode="after")
-    def _even(self) -> Zip:
-        if isinstance(self.zip, dict):
-            first, *rest = self.zip
-            for name in rest:
-                given, wanted = len(self.zip[name]), len(self.zip[first])
-                if given != wanted:
-                    raise Mistake(("zip", name), f"{name!r} has {given} values; allowed: {wanted}, as {first!r} has")
-            return self
-        for i, row in enumerate(self.zip[1:], start=1):
-            for name in row:
-                if name not in self.zip[0]:
-                    message = f"{shown(name)} is not in the first row{allowed(name, self.zip[0])}"
-                    raise Mistake(("zip", i, name), message, key=True)
-            for name in self.zip[0]:
-                if name not in row:
-                    raise Mistake(("zip", i), f"the row lacks {name!r}, which the first row has")
-        return self
-
-    @override
-    def count(self) -> int:
-        return len(next(iter(self.zip.values()))) if isinstance(self.zip, dict) else len(self.zip)
-
-    def lists(self) -> dict[str, tuple[Level, ...]] | None:
-        """The values by column, where the file has them so; None where it has rows."""
-        return self.zip if isinstance(self.zip, dict) else None
-
-    def names(self) -> tuple[str, ...]:
-        """The columns that vary together."""
-        return tuple(self.zip if isinstance(self.zip, dict) else self.zip[0])
-
-    @override
-    def columns(self, name: str) -> tuple[str, ...]:
-        return (name, *self.names())
-
-    @override
-    def points(self, name: str) -> Iterator[Point]:
-        names = self.names()
-        if isinstance(self.zip, dict):
-            rows: Iterator[tuple[Level, ...]] = iter(tuple(zip(*self.zip.values(), strict=True)))
-        else:
-            rows = (tuple(row[column] for column in names) for row in self.zip)
-        for row in rows:
-            label = ", ".join(str(level) for level in row)
-            yield ((name, label), *((c, settle(c, level)) for c, level in zip(names, row, strict=True)))
+def require_tokens(tokens: Tokens | None, route: Route) -> Tokens:
+    """The tokenizer. Raises Mistake at `route` where there is none."""
+    if tokens is None:
+        raise Mistake(route, "this axis counts tokens, and the model's tokenizer is not at hand: fetch the model first")
+    return tokens

@@ -1,4 +1,4 @@
-"""Scoring beside making: the same scores to the last bit, whatever fails, stops or dies on the way."""
+"""Overlapped scoring: the same scores to the last bit, whatever fails, stops or dies on the way."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from promptlab.errors import ModelError
 from promptlab.generator.backends import ELSEWHERE, Job, Made, renderer
 from promptlab.progress import Silent
 from promptlab.records import Score
-from promptlab.run import Summary, run_study
-from promptlab.run.score import leisure
+from promptlab.run import RunOptions, Summary, run_study
+from promptlab.run.score import can_overlap
 from promptlab.store import Store
 from promptlab.study import parse_study
 from stores import fingerprint, troubles
@@ -39,9 +39,11 @@ class Told(Silent):
         self.stages.append((what, total))
 
 
-def run(home: Path, overlap: bool | None, seeds: int = 5, probes: str = PROBES, **options: Any) -> Summary:
+def run(
+    home: Path, overlap: bool | None, seeds: int = 5, probes: str = PROBES, progress: Silent | None = None
+) -> Summary:
     text = DRAWN.format(scales="[1, 5]", seeds=seeds, probes=probes, model="swap=0.4")
-    return run_study(parse_study(text), Store(home), passports_n=0, overlap=overlap, **options)
+    return run_study(parse_study(text), Store(home), RunOptions(passports_n=0, overlap=overlap), progress)
 
 
 def scores(home: Path) -> list[str]:
@@ -62,31 +64,33 @@ def gaps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_same_rows_both_ways(tmp_path: Path) -> None:
     told = Told()
-    beside = run(tmp_path / "beside", True, progress=told)
-    after = run(tmp_path / "after", False)
-    assert fingerprint(tmp_path / "beside") == fingerprint(tmp_path / "after")
-    assert beside.scores == after.scores and after.meanwhile == 0 and 0 < beside.meanwhile < beside.scores
+    early = run(tmp_path / "overlapped", True, progress=told)
+    late = run(tmp_path / "afterwards", False)
+    assert fingerprint(tmp_path / "overlapped") == fingerprint(tmp_path / "afterwards")
+    assert early.scores == late.scores and late.overlapped == 0 and 0 < early.overlapped < early.scores
     stages = [what for what, _ in told.stages]
     assert len(set(stages)) == len(stages), "one line a stage"
     assert ("probe diversity", 40) in told.stages, "what looks at whole families comes afterwards"
 
 
 def test_pictures_that_fail_and_twins_that_are_late(tmp_path: Path, gaps: None) -> None:
-    beside, after = run(tmp_path / "beside", True), run(tmp_path / "after", False)
-    assert beside.failed == after.failed == 8 and beside.meanwhile > 0
-    assert scores(tmp_path / "beside") == scores(tmp_path / "after") and beside.scores == after.scores
+    early, late = run(tmp_path / "overlapped", True), run(tmp_path / "afterwards", False)
+    assert early.failed == late.failed == 8 and early.overlapped > 0
+    assert scores(tmp_path / "overlapped") == scores(tmp_path / "afterwards") and early.scores == late.scores
 
 
 def test_what_is_there_is_not_asked_again(tmp_path: Path) -> None:
-    run(tmp_path / "beside", True, seeds=3)
-    more = run(tmp_path / "beside", True, seeds=7)
-    run(tmp_path / "after", False, seeds=3)
-    same = run(tmp_path / "after", False, seeds=7)
+    run(tmp_path / "overlapped", True, seeds=3)
+    more = run(tmp_path / "overlapped", True, seeds=7)
+    run(tmp_path / "afterwards", False, seeds=3)
+    same = run(tmp_path / "afterwards", False, seeds=7)
     assert (
-        more.scores == same.scores and more.meanwhile > 0 and scores(tmp_path / "beside") == scores(tmp_path / "after")
+        more.scores == same.scores
+        and more.overlapped > 0
+        and scores(tmp_path / "overlapped") == scores(tmp_path / "afterwards")
     )
-    again = run(tmp_path / "beside", True, seeds=7)
-    assert again.scores == again.meanwhile == 0
+    again = run(tmp_path / "overlapped", True, seeds=7)
+    assert again.scores == again.overlapped == 0
 
 
 def test_a_probe_that_cannot_work_ends_the_run_as_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,12 +118,12 @@ def test_a_probe_that_crashes_is_asked_once(tmp_path: Path, monkeypatch: pytest.
         yield from score(self, samples)
 
     monkeypatch.setattr(Exposure, "score", crash)
-    beside, after = (run(tmp_path / str(overlap), overlap, probes="exposure") for overlap in (True, False))
-    assert beside.scores == after.scores and beside.meanwhile > 0
+    early, late = (run(tmp_path / str(overlap), overlap, probes="exposure") for overlap in (True, False))
+    assert early.scores == late.scores and early.overlapped > 0
     assert scores(tmp_path / "True") == scores(tmp_path / "False")
 
 
-def test_where_there_is_leisure() -> None:
+def test_what_can_overlap() -> None:
     class Judge:
         accelerated = True
 
@@ -131,13 +135,13 @@ def test_where_there_is_leisure() -> None:
         ({"device": "cpu", "host": "another machine"}, (True, True)),
         ({"device": ELSEWHERE}, (True, True)),
     ):
-        assert (leisure(plain, provenance), leisure(judge, provenance)) == free, provenance  # type: ignore[arg-type]
+        assert (can_overlap(plain, provenance), can_overlap(judge, provenance)) == free, provenance  # type: ignore[arg-type]
 
 
 def test_on_a_plain_cpu_scoring_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run(tmp_path / "cpu", None, probes="exposure").meanwhile == 0
+    assert run(tmp_path / "cpu", None, probes="exposure").overlapped == 0
     monkeypatch.setattr(renderer.Renderer, "provenance", lambda self: {"device": "a GPU"})
-    assert run(tmp_path / "gpu", None, probes="exposure").meanwhile > 0
+    assert run(tmp_path / "gpu", None, probes="exposure").overlapped > 0
 
 
 STUDY = DRAWN.format(scales="[1, 5]", seeds=12, probes="exposure, binding", model="swap=0.4")

@@ -1,17 +1,21 @@
-"""Whether a design finds what it must: counted by hand, refused with advice that holds, silent where nobody asked."""
+"""Plans: what a design can find, refused with advice that holds; and a plan that a run takes over from its caller."""
 
 from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from promptlab.cli.app import app
-from promptlab.errors import StudyError
+from drawn_study import DRAWN
+from promptlab.cli import app
+from promptlab.errors import PromptlabError, StudyError
+from promptlab.run import RunOptions, run_study
 from promptlab.run.plan import families_of, plan_facts, plan_study, power_table
 from promptlab.stats.power import smallest_detectable
+from promptlab.store import Store
 from promptlab.study import Study, parse_study
 
 STUDY = """\
@@ -105,3 +109,45 @@ def test_simulate_shows_why_the_prompt_is_the_unit() -> None:
     assert many["over_pictures"] > 0.2 > many["over_prompts"] and one["seeds"] == 1
     assert many["over_prompts_low"] <= 0.05 <= many["over_prompts_high"]
     assert "over pictures" in CliRunner().invoke(app, [*command[:-1]]).stdout
+
+
+QUICK = RunOptions(passports_n=0)
+
+
+def drawn(seeds: int = 2, name: str = "drawn") -> Study:
+    text = DRAWN.format(scales="[1, 5]", seeds=seeds, probes="exposure", model="swap=0.0")
+    return parse_study(text.replace("name: drawn", f"name: {name}"))
+
+
+def test_a_run_takes_over_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, store = drawn(), Store(tmp_path)
+    plan = plan_study(study, store)
+    with monkeypatch.context() as patch:
+        patch.setattr("promptlab.run.plan_study", lambda *_, **__: pytest.fail("planned twice"))
+        assert run_study(study, store, QUICK, plan=plan).made == {"ok": 16}
+    assert set(store.images()) == set(plan.jobs) and plan.images == 16
+
+
+def test_what_was_made_since_the_plan_is_not_made_twice(tmp_path: Path) -> None:
+    study, store = drawn(seeds=3), Store(tmp_path)
+    plan = plan_study(study, store)
+    assert run_study(drawn(seeds=2, name="another"), Store(tmp_path), QUICK).made == {"ok": 16}
+    summary = run_study(study, store, QUICK, plan=plan)
+    assert summary.made == {"ok": 8} and (summary.plan.made, len(summary.plan.missing)) == (16, 8)
+    assert not run_study(study, store, QUICK, plan=plan).made
+    for file in tmp_path.glob("images/**/*.png"):
+        file.unlink()
+    assert run_study(study, store, QUICK, plan=plan).made == {"ok": 24}, "what is gone since is made again"
+
+
+def test_a_plan_of_something_else_is_refused(tmp_path: Path) -> None:
+    study, store = drawn(), Store(tmp_path / "here")
+    plan = plan_study(study, store)
+    for other, home, options, what in (
+        (drawn(seeds=3), store, QUICK, "study"),
+        (study, Store(tmp_path / "elsewhere"), QUICK, "store"),
+        (study, store, RunOptions(make=False), "make"),
+    ):
+        with pytest.raises(PromptlabError, match=f"plan is of another .*{what}"):
+            run_study(other, home, options, plan=plan)
+    assert not list(tmp_path.glob("*/runs/**/*.jsonl"))
