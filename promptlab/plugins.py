@@ -54,7 +54,7 @@ VARIABLE = "PROMPTLAB_PLUGINS"
 
 
 class Kind(NamedTuple):
-    """A kind of plugin: the package of those that ship, the function that makes a module one, and the entry points."""
+    """A kind of plugin: the package of those that ship, the function that makes a module one, its entry points."""
 
     package: str
     function: str
@@ -240,6 +240,7 @@ def _named(kind: str, named: Iterable[str], path: tuple[str, ...]) -> Iterator[P
 @lru_cache(maxsize=256)
 def _kind_of(name: str, path: tuple[str, ...]) -> str:
     """What a module says of its kind, read from its source without importing it. `path` is `sys.path`."""
+    allowed = [kind for kind, (_, _, group) in KINDS.items() if group]
     try:
         body = ast.parse(_source(name)).body
     except SyntaxError as error:
@@ -248,12 +249,12 @@ def _kind_of(name: str, path: tuple[str, ...]) -> str:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         value = getattr(node, "value", None)
         if any(isinstance(one, ast.Name) and one.id == "kind" for one in targets) and isinstance(value, ast.Constant):
-            if value.value in KINDS:
+            if value.value in allowed:
                 return str(value.value)
-            raise PromptlabError(f"--plugin {name}: its kind is {value.value!r}; allowed: {', '.join(KINDS)}")
+            raise PromptlabError(f"--plugin {name}: its kind is {value.value!r}; allowed: {', '.join(allowed)}")
     raise PromptlabError(
         f'--plugin {name}: the module does not say its kind: write kind = "probe" at its top level '
-        f"(allowed: {', '.join(KINDS)})"
+        f"(allowed: {', '.join(allowed)})"
     )
 
 
