@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from promptlab.bench.timing import Timing
     from promptlab.records import Passport
 
-__all__ = ["bench", "doctor", "miniature", "passport", "publish", "rebuild", "simulate"]
+__all__ = ["bench", "doctor", "miniature", "passport", "publish", "rebuild", "show_figure", "simulate"]
 
 
 def doctor(home: HomeOption = None) -> None:
@@ -267,6 +267,7 @@ def bench(
 
 
 def show_figure(figure: Figure) -> None:
+    """Print a figure beside its goal, and its detail."""
     goal = "no goal" if figure.goal is None else f"goal {'>=' if figure.at_least else '<='} {figure.goal:g}"
     met = {None: "", True: ", met", False: ", NOT met"}[figure.met]
     console.print(f"{figure.name}: {_short(figure.value)} {figure.unit} ({goal}{met})")

@@ -240,7 +240,8 @@ def test_plugins_are_the_files_of_their_folder() -> None:
         ("backend", "difusion", {}, "did you mean 'diffusion'"),
         ("backend", "guidance", {}, "no backend is called 'guidance'"),
         ("backend", "promptlab.generator.backends.renderer", {}, "is the path of a module"),
-        ("analysis", "json.decoder", {}, "no analysis is called 'json.decoder'"),
+        ("probe", "json.decoder", {}, "is the path of a module"),
+        ("analysis", "rarity", {}, "no kind of plugin is called 'analysis'"),
         ("backend", "diffusion", {"batchsize": 3}, "did you mean 'batch_size'"),
         ("backends", "diffusion", {}, "did you mean 'backend'"),
     ):

@@ -96,7 +96,7 @@ def test_an_installed_plugin_is_listed_with_its_source_and_not_imported(installe
         assert (one.name, one.module, one.source) == (name, f"striped.{module}", "promptlab-stripes 1.0")
         assert name in plugins.names(kind) and list(plugins.names(kind)) == sorted(plugins.names(kind))
     assert not any(name.startswith("striped") for name in sys.modules)
-    assert "sharp" not in plugins.names("backend") and "sharp" not in plugins.names("analysis")
+    assert "sharp" not in plugins.names("backend") and "sharp" not in plugins.names("finding")
 
 
 def test_an_installed_plugin_runs_and_stands_in_a_contrast(installed: Path, tmp_path: Path) -> None:
