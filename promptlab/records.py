@@ -100,10 +100,8 @@ OUTCOMES = ("correct", "swap", "leak", "other", "neglect", "fused")
 """The multinomial result of binding two attributes to two objects."""
 
 
-AxisKind = Literal[
-    "values", "range", "zip", "order", "position", "paraphrase", "ladder", "tokens", "swap", "alone", "prompts"
-]
-"""How an axis makes its levels; the key under its name in a study file."""
+AxisKind = str
+"""How an axis makes its levels, the key under its name in a study file: one of `promptlab.study.axes.KINDS`."""
 
 AxisRole = Literal["unit", "manipulation", "setting"]
 """What an axis does: it makes up the prompt family, changes the words within one, or changes a setting or the model."""

@@ -1,8 +1,8 @@
 """Passports: how well a probe does on images whose truth is known, before it may report a rate.
 
 A *question* to a probe is a measure, images of which the answer is yes, and images of which it is no. A measure of 1
-and 0 says yes above 0.5, the interaction contrast above 0. For other measures the cut with the highest Youden's J is chosen
-on images of their own, and judged on others. An answer of None is left out, and counted.
+and 0 says yes above 0.5, the interaction contrast above 0. For other measures the cut with the highest Youden's J is
+chosen on images of their own, and judged on others. An answer of None is left out, and counted.
 
     Se, Sp   shares of yes-images and no-images that are answered rightly, with Wilson intervals
     J        Se + Sp - 1, with Newcombe's interval; below 0.5 no rate is corrected

@@ -22,7 +22,7 @@ def list_(
     folder: Annotated[Path, typer.Option(help="Where study files lie.")] = Path("studies"),
     json_: JsonOption = False,
 ) -> None:
-    """List studies with their questions, and probes and backends."""
+    """List studies, probes, backends, findings or presets."""
     from promptlab.errors import PromptlabError, nearest
 
     if what not in KINDS:

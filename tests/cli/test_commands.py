@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from promptlab.cli import main, terminal
 from promptlab.exchange.export import TABLES, export, safe_text
@@ -136,7 +137,7 @@ WIDE = pd.DataFrame(
 
 def printed(frame: pd.DataFrame, width: int, capsys: pytest.CaptureFixture[str], wide: bool = False) -> str:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COLUMNS", str(width))
+        patch.setattr(terminal, "console", Console(width=width, highlight=False, markup=False, soft_wrap=True))
         terminal.print_frame(frame, wide)
     return capsys.readouterr().out
 

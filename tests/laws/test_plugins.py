@@ -108,7 +108,7 @@ def test_an_installed_plugin_runs_and_stands_in_a_contrast(installed: Path, tmp_
     results = load("brighter", store.home.path)
     assert results.effects()[["contrast", "measure"]].to_numpy().tolist() == [["more", "sharpness"]]
     assert results.curve("sharp.sharpness", "guidance_scale")["mean"].tolist() == pytest.approx([FIVE, ONE])
-    assert results.passports()["family"].tolist() == ["burn.sharpness"]
+    assert results.passports()["kind"].tolist() == ["burn.sharpness"]
     assert "sharp" in repr(results)
     findings(store, "brighter")
     scores = study_scores(store, "brighter").scores("sharp.sharpness", "guidance_scale")
@@ -256,7 +256,7 @@ def test_one_module_may_be_installed_and_named(installed: Path, monkeypatch: pyt
 def test_a_probe_brings_its_own_questions_or_has_no_passport(installed: Path) -> None:
     probe = plugins.load("probe", "sharp")
     (one,) = passports(probe, 20)
-    assert one.family == "burn.sharpness" and one.n == 40
+    assert one.kind == "burn.sharpness" and one.n == 40
     probe.questions = ()
     assert passports(probe, 20) == ()
 

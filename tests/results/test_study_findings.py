@@ -147,7 +147,7 @@ def test_what_is_cut_off_changes_no_pixel(home: Path) -> None:
 
 def test_an_axis_is_what_the_study_says_and_not_what_its_levels_look_like(tmp_path: Path) -> None:
     """Plain values that look like orders, places of a needle and arms of a ladder have none of those findings."""
-    run_study(parse_study(ALIKE), Store(tmp_path), passports_n=0)
+    run_study(parse_study(ALIKE), Store(tmp_path), RunOptions(passports_n=0))
     assert {column.kind for column in study_axes(Store(tmp_path), "alike")} == {"values"}
     assert set(findings(Store(tmp_path), "alike")["module"]) <= {"specificity"}
     assert set(findings(Store(tmp_path), "alike")["finding"]) == {"compounding"}

@@ -12,7 +12,7 @@ from places import FIRST_FORMAT, GOLDEN
 from promptlab.records import Binding, Cell, Phrase, Prompt, Settings, prompt_id
 from promptlab.results.contrasts import contrasts_of
 from promptlab.results.queries import study_axes
-from promptlab.run import run_study
+from promptlab.run import RunOptions, run_study
 from promptlab.store import Store
 from promptlab.store.journal import read_journal
 from promptlab.study import parse_study
@@ -85,7 +85,7 @@ def test_it_is_published_with_what_its_text_declares(home: Path) -> None:
 def test_a_run_goes_on_with_it_and_finds_the_same(home: Path) -> None:
     store = Store(home)
     before = written("effect")
-    summary = run_study(parse_study(str(written("run")[0]["text"])), store, passports_n=0)
+    summary = run_study(parse_study(str(written("run")[0]["text"])), store, RunOptions(passports_n=0))
     assert not summary.plan.missing and not summary.made and not summary.scores
     assert {image.id for image in store.images().values()} == {image["id"] for image in written("image")}
     for old, new in zip(before, store.effects("drawn"), strict=True):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from promptlab import Measure, Sample, Score
-from promptlab.analyzer.passports import Family
+from promptlab.analyzer.passports import Question
 from promptlab.analyzer.probes import probe_id
 
 kind = "probe"
@@ -22,7 +22,7 @@ class Sharp:
     version = 1
     measures = (Measure("sharpness", "largest difference of two neighbouring pixels", "share", 0, 1),)
     needs: frozenset[str] = frozenset()
-    questions = (Family("burn.sharpness", "sharpness", ("burnt",), ("plain",), None),)
+    questions = (Question("burn.sharpness", "sharpness", ("burnt",), ("plain",), None),)
 
     def __init__(self, channel: int) -> None:
         self.channel = channel
@@ -31,4 +31,4 @@ class Sharp:
     def score(self, samples: Sequence[Sample]) -> Iterator[Score]:
         for sample in samples:
             grey = sample.pixels[..., self.channel].astype(int)
-            yield Score(sample.image_id, self.id, "sharpness", value=float(np.abs(np.diff(grey)).max()) / 255)
+            yield sample.score(self, "sharpness", value=float(np.abs(np.diff(grey)).max()) / 255)
