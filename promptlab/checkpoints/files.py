@@ -35,7 +35,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from promptlab.checkpoints.families import Family, architecture_of
+from promptlab.checkpoints.architectures import Architecture, architecture_of
 from promptlab.errors import ModelError, nearest
 from promptlab.records import content_id
 
@@ -113,9 +113,9 @@ def components(folder: Path) -> dict[str, list[Any]]:
     return {name: entry for name, entry in index.items() if isinstance(entry, list) and entry != [None, None]}
 
 
-def check_folder(folder: Path) -> Family:
+def check_folder(folder: Path) -> Architecture:
     """Sample a pipeline folder over, loading nothing. Raises ModelError for anything partial or unsafe."""
-    family = architecture_of(pipeline_class(folder))
+    architecture = architecture_of(pipeline_class(folder))
     for component, entry in components(folder).items():
         if len(entry) != 2 or entry[0] not in _LIBRARIES:
             raise ModelError(f"{folder}: component {component!r} is {entry}, of no known library; nothing was loaded")
@@ -133,7 +133,7 @@ def check_folder(folder: Path) -> Family:
                 "use a model in safetensors, or convert it where it is trusted"
             )
         _shapes(part)  # raises for a damaged file
-    return family
+    return architecture
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from promptlab.checkpoints import files
-from promptlab.checkpoints.families import FAMILIES
+from promptlab.checkpoints.architectures import ARCHITECTURES
 from promptlab.checkpoints.files import MINIATURES, check_whole, components, pipeline_class, resolve, shards
 from promptlab.errors import ModelError
 
@@ -32,7 +32,7 @@ class LocalModel:
 
     name: str
     folder: Path
-    family: str
+    architecture: str
     commit: str | None
     bytes: int
     missing: tuple[str, ...]
@@ -85,7 +85,7 @@ def inspect_model(model: str) -> LocalModel:
         pipeline = pipeline_class(folder)
     except ModelError as error:
         problems.append(str(error))
-    if pipeline and pipeline not in FAMILIES:
+    if pipeline and pipeline not in ARCHITECTURES:
         problems.append(f"models of class {pipeline!r} cannot be run yet")
     whole = (folder / "model_index.json").is_file()
     parts = components(folder) if whole else {}
@@ -101,7 +101,7 @@ def inspect_model(model: str) -> LocalModel:
     return LocalModel(
         model,
         folder,
-        FAMILIES[pipeline].title if pipeline in FAMILIES else pipeline or "no pipeline",
+        ARCHITECTURES[pipeline].title if pipeline in ARCHITECTURES else pipeline or "no pipeline",
         folder.name if folder.parent.name == "snapshots" else None,
         sum(file.stat().st_size for file in weights),
         tuple(missing),

@@ -37,7 +37,7 @@ def models(
             console.print(f"{name}: {error}")
             bad += 1
     for stock in stocks:
-        console.print(f"{stock.name}: {stock.family}, {size(stock.bytes)}, {_state(stock)}")
+        console.print(f"{stock.name}: {stock.architecture}, {size(stock.bytes)}, {_state(stock)}")
         if stock.commit:
             console.print(f"  commit {stock.commit}")
         if stock.complete:
