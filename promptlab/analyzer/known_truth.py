@@ -74,18 +74,18 @@ def _sample(name: str, i: int, rng: np.random.Generator) -> Sample:
     if name in ("various", "alike"):
         return _cell(image, rng, alike=name == "alike")
     scene = scene_of_two(rng) if name in ("plain", "burnt") else sample_scene(rng, count=1, pairs="all")
-    asked = scene
+    requested = scene
     if name in ("plain", "burnt"):
         pixels = render(scene).image
-        return _shown(image, burn(pixels) if name == "burnt" else pixels, prompt_of(asked))
+        return _shown(image, burn(pixels) if name == "burnt" else pixels, prompt_of(requested))
     thing = scene.things[0]
     if name == "no_noun":
-        asked = _with(scene, replace(thing, noun=_other(NOUNS, thing.noun, rng), pose=None))
+        requested = _with(scene, replace(thing, noun=_other(NOUNS, thing.noun, rng), pose=None))
     elif name != "noun":
         colour = name.removeprefix("not_")
-        asked = _with(scene, replace(thing, colour=colour))
-        scene = asked if name == colour else _with(scene, replace(thing, colour=_other(COLOURS, colour, rng)))
-    return _shown(image, render(scene).image, prompt_of(asked))
+        requested = _with(scene, replace(thing, colour=colour))
+        scene = requested if name == colour else _with(scene, replace(thing, colour=_other(COLOURS, colour, rng)))
+    return _shown(image, render(scene).image, prompt_of(requested))
 
 
 def scene_of_two(rng: np.random.Generator) -> Scene:

@@ -17,7 +17,7 @@ these rates, each of a prompt of its own. The probe says the outcome of each; it
 confusion matrix on other images, is held against the rates. Faults that no outcome counts lie on top, as in
 calibration.
 
-    said        share of images that the probe calls so, with an interval over images: uncorrected
+    observed    share of images that the probe calls so, with an interval over images: uncorrected
     corrected   the rate behind it (`calibration.corrected_shares`), with an interval over images and calibration
     covered     whether the interval holds the true rate: at 95 %, 19 of 20 are expected, and 18 or more come with
                 chance 0.92
@@ -135,31 +135,31 @@ def passports(probe: Probe, n: int = 400, seed: int = 0, progress: Progress | No
     twice = {name for question in questions if question.cut is None for name in (*question.yes, *question.no)}
     names = dict.fromkeys(name for question in questions for name in (*question.yes, *question.no))
     sizes = {name: 2 * n if name in twice else n for name in names}
-    told, _ = progress or Silent(), probe.id  # a probe whose judge is missing says so before a stage begins
+    reporter, _ = progress or Silent(), probe.id  # a probe whose judge is missing says so before a stage begins
     if sizes:
-        told.stage(f"passport of {probe.name}", sum(sizes.values()))
-    answers = {name: list(_answers(probe, name, size, seed, told)) for name, size in sizes.items()}
+        reporter.stage(f"passport of {probe.name}", sum(sizes.values()))
+    answers = {name: list(_answers(probe, name, size, seed, reporter)) for name, size in sizes.items()}
     return tuple(_passport(probe, question, answers, n) for question in questions)
 
 
 _Answers = dict[str, Score]
 
 
-def _answers(probe: Probe, name: str, n: int, seed: int, told: Progress) -> Iterator[_Answers]:
+def _answers(probe: Probe, name: str, n: int, seed: int, reporter: Progress) -> Iterator[_Answers]:
     """For each picture of a set, the probe's score by measure (the first, where there are several targets)."""
     samples = samples_of(name, n, seed)
     while batch := list(islice(samples, BATCH)):
         found: dict[str, _Answers] = {sample.image_id: {} for sample in batch}
         for score in probe.score(batch):
             found[score.image].setdefault(score.measure, score)
-        told.step(len(batch))
+        reporter.step(len(batch))
         yield from found.values()
 
 
 def _values(answers: dict[str, list[_Answers]], question: Question, part: slice) -> tuple[list[float], list[int], int]:
     """Values that were measured, their truth, and how many were not measured."""
-    values, truth, dropped = [], [], 0
-    for so, names in ((1, question.yes), (0, question.no)):
+    values, labels, dropped = [], [], 0
+    for label, names in ((1, question.yes), (0, question.no)):
         for name in names:
             for answer in answers[name][part]:
                 score = answer.get(question.measure)
@@ -167,19 +167,19 @@ def _values(answers: dict[str, list[_Answers]], question: Question, part: slice)
                     dropped += 1
                     continue
                 values.append(score.value)
-                truth.append(so)
-    return values, truth, dropped
+                labels.append(label)
+    return values, labels, dropped
 
 
-def _best_cut(values: list[float], truth: list[int]) -> float:
+def _best_cut(values: list[float], labels: list[int]) -> float:
     """The cut with the highest J, halfway between two values; half the mean where one truth has no value."""
-    x, so = np.asarray(values), np.asarray(truth, bool)
+    x, is_yes = np.asarray(values), np.asarray(labels, bool)
     levels = np.unique(x)
-    if so.all() or not so.any() or len(levels) < 2:
+    if is_yes.all() or not is_yes.any() or len(levels) < 2:
         return float(x.mean()) if len(x) else 0.0
     cuts = (levels[1:] + levels[:-1]) / 2
-    above = 1 - np.searchsorted(np.sort(x[so]), cuts, side="right") / so.sum()
-    below = np.searchsorted(np.sort(x[~so]), cuts, side="right") / (~so).sum()
+    above = 1 - np.searchsorted(np.sort(x[is_yes]), cuts, side="right") / is_yes.sum()
+    below = np.searchsorted(np.sort(x[~is_yes]), cuts, side="right") / (~is_yes).sum()
     return float(cuts[int(np.argmax(above + below))])
 
 
@@ -187,9 +187,9 @@ def _passport(probe: Probe, question: Question, answers: dict[str, list[_Answers
     cut = question.cut
     judged = slice(0, n)
     if cut is None:
-        values, truth, _ = _values(answers, question, slice(n, None))
-        cut = _best_cut(values, truth)
-    values, truth, dropped = _values(answers, question, judged)
+        values, labels, _ = _values(answers, question, slice(n, None))
+        cut = _best_cut(values, labels)
+    values, labels, dropped = _values(answers, question, judged)
     detail: dict[str, Any] = {
         "measure": question.measure,
         "yes": list(question.yes),
@@ -201,12 +201,12 @@ def _passport(probe: Probe, question: Question, answers: dict[str, list[_Answers
     }
     if question.name == "binding":
         detail |= _confusion(answers, n)
-    if len(set(truth)) < 2:
+    if len(set(labels)) < 2:
         detail["reason"] = "one of the two truths was never measured"
         return Passport(probe.name, probe.id, question.name, len(values), 0, 0, 1, 0, 0, 1, -1, None, detail)
-    found = sensitivity_specificity([float(value > cut) for value in values], truth)
-    area = auc(values, truth)
-    detail["auc_interval"] = list(auc_interval(values, truth))
+    found = sensitivity_specificity([float(value > cut) for value in values], labels)
+    area = auc(values, labels)
+    detail["auc_interval"] = list(auc_interval(values, labels))
     bounds = (found.sensitivity_low, found.sensitivity_high), (found.specificity_low, found.specificity_high)
     detail["youden_interval"] = list(youden_interval(found.sensitivity, found.specificity, *bounds))
     detail["counts"] = [found.true_positives, found.false_negatives, found.true_negatives, found.false_positives]
@@ -232,7 +232,9 @@ def confusion_of(probe: Probe, n: int, seed: int = 0, progress: Progress | None 
 
     `progress` is told of steps, one a picture.
     """
-    answers = {truth: list(_answers(probe, truth, n, seed, progress or Silent())) for truth in OUTCOMES}
+    answers = {
+        true_outcome: list(_answers(probe, true_outcome, n, seed, progress or Silent())) for true_outcome in OUTCOMES
+    }
     counts: list[list[int]] = _confusion(answers, n)["confusion"]
     return counts
 
@@ -240,8 +242,8 @@ def confusion_of(probe: Probe, n: int, seed: int = 0, progress: Progress | None 
 def _confusion(answers: dict[str, list[_Answers]], n: int) -> dict[str, Any]:
     """Counts of outcomes said (columns) for each true one (rows), for `calibration.corrected_shares`."""
     counts = [[0] * len(OUTCOMES) for _ in OUTCOMES]
-    for row, truth in zip(counts, OUTCOMES, strict=True):
-        for answer in answers[truth][:n]:
+    for row, true_outcome in zip(counts, OUTCOMES, strict=True):
+        for answer in answers[true_outcome][:n]:
             label = answer["correct"].label
             if label is not None:
                 row[OUTCOMES.index(label)] += 1
@@ -268,15 +270,15 @@ def accuracy_of(passport: Passport) -> Accuracy:
     )
 
 
-def corrected_rate(said: Values, groups: Groups, passport: Passport, *, rng: np.random.Generator) -> Interval:
-    """The rate behind what a probe `said` (0, 1 or None) of pictures of the prompts `groups`, by Rogan and Gladen.
+def corrected_rate(answers: Values, groups: Groups, passport: Passport, *, rng: np.random.Generator) -> Interval:
+    """The true rate, by Rogan and Gladen, from a probe's `answers` (0, 1 or None) about images of the prompts `groups`.
 
-    Prompts and calibration pictures are both resampled. Below J = 0.5 the estimate is None, with the reason.
+    Prompts and calibration images are both resampled. Below J = 0.5 the estimate is None, with the reason.
     """
     if "counts" not in passport.detail:
         reason = f"the passport {passport.kind!r} of {passport.probe} measured nothing"
-        return Interval(None, None, None, 0, 0, len(said), "none", 0.95, reason)
-    return corrected(said, groups, accuracy_of(passport), rng=rng)
+        return Interval(None, None, None, 0, 0, len(answers), "none", 0.95, reason)
+    return corrected(answers, groups, accuracy_of(passport), rng=rng)
 
 
 FAULTS = ("swap", "leak", "neglect")
@@ -294,18 +296,18 @@ class Recovered:
     fault: str
     rate: float
     n: int
-    said: float
-    said_low: float
-    said_high: float
+    observed: float
+    observed_low: float
+    observed_high: float
     corrected: float | None
     low: float | None
     high: float | None
     reason: str | None = None
 
     @property
-    def said_covers(self) -> bool:
+    def observed_covers(self) -> bool:
         """Whether the uncorrected interval holds the true rate."""
-        return self.said_low <= self.rate <= self.said_high
+        return self.observed_low <= self.rate <= self.observed_high
 
     @property
     def covers(self) -> bool | None:
@@ -341,14 +343,14 @@ def recover(
         raise ValueError(f"{probe.name} tells no outcome of binding: there is no rate to recover")
     if trials < 1 or pictures < 20:
         raise ValueError(f"{trials} trials of {pictures} pictures: at least 1 of 20 are needed")
-    told = progress or Silent()
-    told.stage(f"{probe.name}, hidden rates", len(OUTCOMES) * calibration + trials * pictures)
-    counts = np.array(confusion_of(probe, calibration, seed, told))
+    reporter = progress or Silent()
+    reporter.stage(f"{probe.name}, hidden rates", len(OUTCOMES) * calibration + trials * pictures)
+    counts = np.array(confusion_of(probe, calibration, seed, reporter))
     for trial in range(trials):
         rng = np.random.default_rng([seed, 7, trial])
         rates = hidden_rates(rng)
-        labels = list(_said(probe, rates, pictures, rng))
-        told.step(pictures)
+        labels = list(_reported_outcomes(probe, rates, pictures, rng))
+        reporter.step(pictures)
         groups = list(range(len(labels)))
         shares = corrected_shares(labels, groups, counts, OUTCOMES, rng=rng, resamples=resamples)
         for fault, rate in rates.items():
@@ -365,7 +367,7 @@ def recover(
             )
 
 
-def _said(probe: Probe, rates: dict[str, float], n: int, rng: np.random.Generator) -> Iterator[str | None]:
+def _reported_outcomes(probe: Probe, rates: dict[str, float], n: int, rng: np.random.Generator) -> Iterator[str | None]:
     """The outcome that the probe says of each of `n` pictures with faults at these rates; it sees pictures alone."""
     samples = []
     for i in range(n):
@@ -375,5 +377,5 @@ def _said(probe: Probe, rates: dict[str, float], n: int, rng: np.random.Generato
         samples.append(Sample(f"hidden-{i}", pixels, prompt_of(scene), Settings(height=height, width=width), 0))
     for start in range(0, n, BATCH):
         batch = samples[start : start + BATCH]
-        said = {score.image: score.label for score in probe.score(batch) if score.measure == "correct"}
-        yield from (said.get(sample.image_id) for sample in batch)
+        label_of = {score.image: score.label for score in probe.score(batch) if score.measure == "correct"}
+        yield from (label_of.get(sample.image_id) for sample in batch)

@@ -205,8 +205,8 @@ def is_hub_name(model: str) -> bool:
 
 def cache_folder() -> Path:
     """Where the cache lies: HF_HUB_CACHE, else HF_HOME/hub, else ~/.cache/huggingface/hub."""
-    if given := os.environ.get("HF_HUB_CACHE"):
-        return Path(given).expanduser()
+    if configured := os.environ.get("HF_HUB_CACHE"):
+        return Path(configured).expanduser()
     above = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     return Path(os.environ.get("HF_HOME", f"{above}/huggingface")).expanduser() / "hub"
 

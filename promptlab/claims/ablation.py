@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from promptlab.claims.analyses import Finding
+from promptlab.claims.analyses import UnitValues
 from promptlab.miniature.parser import Found, load_parser, parse
 from promptlab.resources import shipped_folder
 
@@ -84,7 +84,7 @@ def without_word(states: Any, ids: list[int], word_ids: list[int], start: int) -
     return changed
 
 
-def measured() -> Finding:
+def measured() -> UnitValues:
     """The finding of the miniature."""
     import torch
     from diffusers import StableDiffusionPipeline
@@ -111,7 +111,7 @@ def measured() -> Finding:
     means = {prompt: float(np.mean(found)) for prompt, found in values.items()}
     detail = {"pictures": 3 * len(PAIRS) * len(SEEDS), "without_both_objects": unseen}
     measure = "change inside the word's own object, less the other's (of 255)"
-    return Finding(measure, means, "prompt", None, detail, tier="T1")
+    return UnitValues(measure, means, "prompt", None, detail, tier="T1")
 
 
 def _states(pipe: Any, prompt: str, things: tuple[str, str]) -> Any:

@@ -44,11 +44,11 @@ from promptlab.resources import shipped_folder
 if TYPE_CHECKING:
     from promptlab.store import Store
 
-__all__ = ["ANALYSES", "Analysis", "Finding", "analysis_named", "explained", "hash_of"]
+__all__ = ["ANALYSES", "Analysis", "UnitValues", "analysis_named", "explained", "hash_of"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class UnitValues:
     """What an analysis measured: one number a unit of inference.
 
     `values` by unit; of an exact claim the only value is the difference from what is claimed, 0 where it holds.
@@ -68,7 +68,7 @@ class Finding:
 class Analysis:
     """From a store, which some read scores from, to a finding; `rests_on` gives a hash of what decides its values."""
 
-    measure: Callable[[Store], Finding]
+    measure: Callable[[Store], UnitValues]
     rests_on: Callable[[], str] | None = None
 
 
@@ -100,26 +100,26 @@ def _config(part: str) -> dict[str, Any]:
     return config
 
 
-def _latent_size(_: Store) -> Finding:
+def _latent_size(_: Store) -> UnitValues:
     config = _config("vae")
     factor = 2 ** (len(config["block_out_channels"]) - 1)
     ratio = 3 * factor**2 / config["latent_channels"]
     detail = {"ratio": ratio, "factor": factor, "latent_channels": config["latent_channels"], "claimed": CLAIMED_RATIO}
     measure = f"numbers of the picture for one of the latent, less {CLAIMED_RATIO}"
-    return Finding(measure, {"vae": ratio - CLAIMED_RATIO}, "model", None, detail, tier="T1")
+    return UnitValues(measure, {"vae": ratio - CLAIMED_RATIO}, "model", None, detail, tier="T1")
 
 
-def _text_width(_: Store) -> Finding:
+def _text_width(_: Store) -> UnitValues:
     width = _config("text_encoder")["hidden_size"]
     reason = f"the miniature's text encoder is {width} wide; the claim speaks of ViT-L/14 in Stable Diffusion 1"
     detail = {"width": width, "claimed": CLAIMED_WIDTH}
-    return Finding("width of the text states", {}, "model", reason, detail, tier="T1")
+    return UnitValues("width of the text states", {}, "model", reason, detail, tier="T1")
 
 
 RARITY_STUDY = "rarity"
 
 
-def _rarity(store: Store) -> Finding:
+def _rarity(store: Store) -> UnitValues:
     from scipy.stats import linregress
 
     from promptlab.results.findings.rarity import pair_counts
@@ -149,7 +149,7 @@ def _rarity(store: Store) -> Finding:
         "never_seen": round(float(unseen["share"].mean()), 4) if len(unseen) else None,
         "pictures": int(rows["n"].sum()),
     }
-    return Finding("rise of the share right for ten times as many examples", values, "noun", None, detail, tier="T1")
+    return UnitValues("rise of the share right for ten times as many examples", values, "noun", None, detail, tier="T1")
 
 
 VERBS = ("standing", "running", "sleeping")
@@ -177,7 +177,7 @@ def explained(states: np.ndarray) -> float:
     return between / total if total > 1e-20 * float((states**2).sum()) else 0.0
 
 
-def _verb_geometry(_: Store) -> Finding:
+def _verb_geometry(_: Store) -> UnitValues:
     from promptlab.analyzer.judges.clip import load_clip
     from promptlab.miniature.world import COLOURS
 
@@ -192,7 +192,7 @@ def _verb_geometry(_: Store) -> Finding:
         raw.append(explained(states))
         values[colour] = raw[-1] - float(chance)
     detail = {"r2": round(float(np.mean(raw)), 4), "frames": len(FRAMES), "verbs": list(VERBS)}
-    return Finding("variance of the text states by verb, above chance", values, "colour", None, detail, tier="T1")
+    return UnitValues("variance of the text states by verb, above chance", values, "colour", None, detail, tier="T1")
 
 
 def _shuffled(states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -203,17 +203,17 @@ FINE, COARSE = 2, 8
 """Widths of bars in pixels."""
 
 
-def _vae_detail(_: Store) -> Finding:
+def _vae_detail(_: Store) -> UnitValues:
     from promptlab.results.model_parts import round_trip
 
     units, curve = round_trip()
     values = {unit: fine - coarse for unit, fine, coarse in zip(units, curve[FINE], curve[COARSE], strict=True)}
     detail = {"kept_by_bar_width": {str(width): round(float(np.mean(k)), 4) for width, k in curve.items()}}
     measure = f"contrast kept of bars {FINE} pixels wide, less that of {COARSE}"
-    return Finding(measure, values, "colour pair", None, detail, tier="T1")
+    return UnitValues(measure, values, "colour pair", None, detail, tier="T1")
 
 
-def _ablation(_: Store) -> Finding:
+def _ablation(_: Store) -> UnitValues:
     from promptlab.claims.ablation import measured
 
     return measured()

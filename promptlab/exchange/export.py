@@ -74,18 +74,18 @@ class Winner:
         """In one line: what leads, by how much, whether that is shown, n and tier."""
         row = self.place
         over = "seeds of this prompt" if self.axis is None else "prompts"
-        said = f"{row['level']!r} leads: {self.measure} {row['mean']:.3g}"
-        said += "" if row["low"] is None else f" [{row['low']:.3g}, {row['high']:.3g}] over {over}"
-        said += f", n {row['n']}, tier {row['tier']}"
+        sentence = f"{row['level']!r} leads: {self.measure} {row['mean']:.3g}"
+        sentence += "" if row["low"] is None else f" [{row['low']:.3g}, {row['high']:.3g}] over {over}"
+        sentence += f", n {row['n']}, tier {row['tier']}"
         if self.lead is None:
-            return f"{said}; nothing was compared with it"
+            return f"{sentence}; nothing was compared with it"
         gap, low, high = self.lead
         if gap == 0:
-            return f"{said}; level with the next"
+            return f"{sentence}; level with the next"
         if low is None or high is None:
-            return f"{said}; ahead of the next by {gap:.3g}, without an interval"
+            return f"{sentence}; ahead of the next by {gap:.3g}, without an interval"
         shown = "ahead" if low > 0 or high < 0 else "not shown to be ahead"
-        return f"{said}; {shown} of the next: {gap:.3g} [{low:.3g}, {high:.3g}], paired"
+        return f"{sentence}; {shown} of the next: {gap:.3g} [{low:.3g}, {high:.3g}], paired"
 
 
 def winner(
@@ -105,16 +105,18 @@ def winner(
         known = {name.partition(".")[2] for name in found.measures()["measure"]}
         chosen = next((name for name in ("accuracy", "correct") if name in known), None)
         if chosen is None:
-            there = f"it has {', '.join(sorted(known))}" if known else "nothing was measured; promptlab score measures"
-            raise PromptlabError(f"say by which --measure {found.study} is ranked: {there}")
+            available = (
+                f"it has {', '.join(sorted(known))}" if known else "nothing was measured; promptlab score measures"
+            )
+            raise PromptlabError(f"say by which --measure {found.study} is ranked: {available}")
     rows = found.ranking(chosen, axis, group, most=2) if ranked is None else ranked
     if not len(rows):
         raise PromptlabError(f"{found.study} has no value of {chosen} to rank by")
     place = {str(name): value if value == value else None for name, value in rows.iloc[0].to_dict().items()}
     best = found.sql("SELECT recipe, run FROM image WHERE id = ?", [place["best_image"]])
     recipe: dict[str, Any] = json.loads(best["recipe"].iloc[0])
-    told = found.sql("SELECT name, value FROM fact WHERE run = ?", [best["run"].iloc[0]])
-    facts: dict[str, str] = dict(zip(told["name"], told["value"], strict=True))
+    recorded = found.sql("SELECT name, value FROM fact WHERE run = ?", [best["run"].iloc[0]])
+    facts: dict[str, str] = dict(zip(recorded["name"], recorded["value"], strict=True))
     sampler = _sampler(facts, recipe.get("scheduler"))
     return Winner(str(found.study), chosen, axis, place, _lead(rows), recipe, facts.get("diffusion.pipeline"), sampler)
 
@@ -150,17 +152,20 @@ def _lead(rows: pd.DataFrame) -> tuple[float, float | None, float | None] | None
     return gap, None if low != low else low, None if high != high else high
 
 
-def _sampler(facts: dict[str, str], asked: str | None) -> Sampler:
+def _sampler(facts: dict[str, str], requested: str | None) -> Sampler:
     """By what the run that made the picture recorded of its schedulers."""
-    head = f"diffusion.schedulers.{asked or 'default'}."
+    head = f"diffusion.schedulers.{requested or 'default'}."
     config = {name.removeprefix(f"{head}config."): value for name, value in facts.items() if name.startswith(head)}
-    return named_elsewhere(facts.get(f"{head}class", asked), config)
+    return named_elsewhere(facts.get(f"{head}class", requested), config)
 
 
 def _family(found: Results, recipe: dict[str, Any]) -> list[str]:
     """The prompts of the winner's family, its own first."""
-    own = str(recipe.get("prompt"))
-    return [own, *(text for text in found.sql(_FAMILY, [found.study, found.study, own])["prompt"] if text != own)]
+    prompt = str(recipe.get("prompt"))
+    return [
+        prompt,
+        *(text for text in found.sql(_FAMILY, [found.study, found.study, prompt])["prompt"] if text != prompt),
+    ]
 
 
 _SEEDS = """
@@ -247,14 +252,14 @@ def export_winner(
     Raises PromptlabError where there is no winner or the program cannot draw it, DiskError.
     """
     won = winner(found, measure, axis)
-    said = written(found, won, program)
+    exported = written(found, won, program)
     path = folder / f"{won.study}.winner.{PROGRAMS[program]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{said.text}\n", encoding="utf-8", newline="\n")
+        path.write_text(f"{exported.text}\n", encoding="utf-8", newline="\n")
     except OSError as error:
         raise disk_error(folder, error) from error
-    return path, won, said.unsaid
+    return path, won, exported.unsaid
 
 
 def _axes_apart(frame: pd.DataFrame) -> pd.DataFrame:

@@ -24,14 +24,14 @@ from scipy import ndimage
 from promptlab.miniature.shapes import BODY, DEEP, DETAILS, LIGHT, RIM, SHADE, TONES, template
 from promptlab.miniature.world import CANVAS, COLOURS, SETTINGS, STYLES, Scene, Thing
 
-__all__ = ["HORIZON", "VARIANTS", "Picture", "Truth", "apply_style", "background", "render"]
+__all__ = ["HORIZON", "VARIANTS", "DrawnThing", "Picture", "apply_style", "background", "render"]
 
 _SHINY = tuple(tone - 1 for tone in (BODY, SHADE, DEEP, LIGHT))
 """Channels of a template that a highlight may cover."""
 
 
 @dataclass(frozen=True, eq=False)
-class Truth:
+class DrawnThing:
     """One thing as drawn: tight box (left, top, right, bottom; pixels) of its visible pixels `mask`, bool (128, 128).
 
     A thing that nothing shows of has an empty mask and the box (0, 0, 0, 0).
@@ -48,7 +48,7 @@ class Picture:
     """A drawn scene: sRGB uint8 (128, 128, 3), and the truth of every thing in the scene's order."""
 
     image: np.ndarray
-    truth: tuple[Truth, ...]
+    ground_truth: tuple[DrawnThing, ...]
 
 
 @lru_cache(maxsize=256)
@@ -152,16 +152,16 @@ def render(scene: Scene) -> Picture:
         owner[rows, columns][cover[r, c, 0] > 0.5] = k
     canvas = apply_style(canvas, scene.style, owner >= 0)
     image = np.clip(canvas + np.float32(0.5), 0, 255).astype(np.uint8)
-    truth = tuple(_truth(thing, owner == k) for k, thing in enumerate(scene.things))
-    return Picture(image, truth)
+    ground_truth = tuple(_drawn_thing(thing, owner == k) for k, thing in enumerate(scene.things))
+    return Picture(image, ground_truth)
 
 
-def _truth(thing: Thing, mask: np.ndarray) -> Truth:
+def _drawn_thing(thing: Thing, mask: np.ndarray) -> DrawnThing:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not rows.size:
-        return Truth(thing.noun, thing.colour, (0.0, 0.0, 0.0, 0.0), mask)
+        return DrawnThing(thing.noun, thing.colour, (0.0, 0.0, 0.0, 0.0), mask)
     box = (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
-    return Truth(thing.noun, thing.colour, box, mask)
+    return DrawnThing(thing.noun, thing.colour, box, mask)
 
 
 VARIANTS = 24

@@ -53,8 +53,8 @@ class FaultRates:
                 raise ValueError(f"the rate of {name!r} must lie between 0 and 1, given {rate!r}")
         total = sum(self.binding())
         if total > 1 + 1e-9:
-            given = ", ".join(f"{n}={r:g}" for n, r in zip(BINDING_FAULTS, self.binding(), strict=True) if r)
-            raise ValueError(f"the rates of faults that exclude one another sum to {total:g} > 1: {given}")
+            rates = ", ".join(f"{n}={r:g}" for n, r in zip(BINDING_FAULTS, self.binding(), strict=True) if r)
+            raise ValueError(f"the rates of faults that exclude one another sum to {total:g} > 1: {rates}")
 
     def binding(self) -> tuple[float, ...]:
         """The rates of `BINDING_FAULTS`, in that order."""
@@ -116,9 +116,9 @@ def _bind(scene: Scene, outcome: str, rng: np.random.Generator) -> tuple[Scene, 
     return replace(scene, things=(a, b, *rest)), outcome
 
 
-def _with_extra(scene: Scene, asked: set[str], rng: np.random.Generator) -> Scene:
-    """The scene with one more thing, of a noun not in `asked`, where it covers least of the others."""
-    noun = str(rng.choice([n for n in NOUNS if n not in asked]))
+def _with_extra(scene: Scene, requested: set[str], rng: np.random.Generator) -> Scene:
+    """The scene with one more thing, of a noun not in `requested`, where it covers least of the others."""
+    noun = str(rng.choice([n for n in NOUNS if n not in requested]))
     pose = str(rng.choice(POSES)) if noun == "dog" else None
     side = float(rng.uniform(0.24, 0.30))
     places = rng.uniform(side / 2 + 0.02, 0.98 - side / 2, (60, 2))

@@ -64,31 +64,31 @@ def krippendorff_alpha(
     kept = [i for i, values in enumerate(rated) if len(values) > 1]
     names, index = positions_of([i if groups is None else groups[i] for i in kept])
     place = {value: k for k, value in enumerate(dict.fromkeys(v for i in kept for v in rated[i]))}
-    agreeing, totals = np.zeros(len(names)), np.zeros((len(names), len(place)))
+    agreeing, counts_by_value = np.zeros(len(names)), np.zeros((len(names), len(place)))
     for group, i in zip(index, kept, strict=True):
         counts = np.bincount([place[value] for value in rated[i]], minlength=len(place))
         agreeing[group] += (counts * (counts - 1)).sum() / (len(rated[i]) - 1)
-        totals[group] += counts
-    n = int(totals.sum())
+        counts_by_value[group] += counts
+    n = int(counts_by_value.sum())
     if not n:
         return Agreement(None, None, None, None, 0, 0, 0, "no unit has two ratings")
     observed = float(agreeing.sum() / n)
     if len(place) < 2:
         why = "all ratings are the same: what chance would give is not known"
         return Agreement(None, None, None, observed, len(kept), n, len(names), why)
-    alpha = float(_alphas(agreeing[None].sum(axis=1), totals.sum(axis=0)[None])[0])
+    alpha = float(_alphas(agreeing[None].sum(axis=1), counts_by_value.sum(axis=0)[None])[0])
     if len(names) < 2:
         why = "one group: an interval needs at least 2"
         return Agreement(alpha, None, None, observed, len(kept), n, len(names), why)
-    drawn = [_alphas(rows @ agreeing, rows @ totals) for rows in bootstrap_counts(len(names), resamples, rng)]
+    drawn = [_alphas(rows @ agreeing, rows @ counts_by_value) for rows in bootstrap_counts(len(names), resamples, rng)]
     tail = (1 - confidence) / 2
     low, high = np.nanquantile(np.concatenate(drawn), [tail, 1 - tail])
     return Agreement(alpha, float(low), float(high), observed, len(kept), n, len(names))
 
 
-def _alphas(agreeing: np.ndarray, totals: np.ndarray) -> np.ndarray:
+def _alphas(agreeing: np.ndarray, counts_by_value: np.ndarray) -> np.ndarray:
     """Alpha of each row: agreeing coincidences (rows,), ratings by value (rows, values). NaN where all are the same."""
-    n = totals.sum(axis=1)
-    expected = (n**2 - (totals**2).sum(axis=1)) / (n * (n - 1))
+    n = counts_by_value.sum(axis=1)
+    expected = (n**2 - (counts_by_value**2).sum(axis=1)) / (n * (n - 1))
     result: np.ndarray = 1 - (1 - agreeing / n) / np.where(expected > 0, expected, np.nan)
     return result

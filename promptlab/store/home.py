@@ -115,10 +115,10 @@ class Home:
         return free
 
 
-def find_home(given: str | Path | None = None, env: Mapping[str, str] | None = None) -> Home:
+def find_home(path: str | Path | None = None, env: Mapping[str, str] | None = None) -> Home:
     """The home to use: `given`, else PROMPTLAB_HOME, else `data/` of a clone, else the user's data folder."""
     env = os.environ if env is None else env
-    chosen = given or env.get("PROMPTLAB_HOME")
+    chosen = path or env.get("PROMPTLAB_HOME")
     if chosen:
         return Home(Path(chosen).expanduser().absolute())
     clone = _clone(Path(__file__).resolve().parents[2])
@@ -140,9 +140,9 @@ def _user_data(env: Mapping[str, str], platform: str) -> Path:
         return Path(env.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     if platform == "darwin":
         return Path.home() / "Library" / "Application Support"
-    given = env.get("XDG_DATA_HOME", "")
+    configured = env.get("XDG_DATA_HOME", "")
     # The XDG rules say that a relative path is to be ignored.
-    return Path(given) if os.path.isabs(given) else Path.home() / ".local" / "share"
+    return Path(configured) if os.path.isabs(configured) else Path.home() / ".local" / "share"
 
 
 def disk_error(path: Path, error: OSError) -> DiskError:

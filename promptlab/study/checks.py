@@ -360,9 +360,9 @@ def check_probes(probes: Sequence[ProbeUse], contrasts: Sequence[Contrast], publ
         if use.name in names[:i]:
             raise Mistake(("probes", i), f"probe {use.name!r} stands twice")
         measures[use.name] = _measures(use, ("probes", i))
-    asked: list[tuple[Route, str]] = [(("contrasts", i), one.measure) for i, one in enumerate(contrasts)]
-    asked += [(("published", i), one.measure) for i, one in enumerate(published) if one.measure is not None]
-    for route, what in asked:
+    measured: list[tuple[Route, str]] = [(("contrasts", i), one.measure) for i, one in enumerate(contrasts)]
+    measured += [(("published", i), one.measure) for i, one in enumerate(published) if one.measure is not None]
+    for route, what in measured:
         probe, measure = what.split(".", 1)
         if probe not in names:
             message = f"the study does not use the probe {probe!r}{allowed(probe, names)}"

@@ -168,7 +168,7 @@ def test_the_rule_is_exact_where_the_blocks_are(name: str, extra: float) -> None
         rates = FaultRates(extra=extra, **({} if name == "correct" else {name: 1.0}))
         drawn, truth, _ = render_with_faults(scene, rates, rng)
         # Of a thing in two colours the left one stands here; what it is called does not matter to what is fused.
-        things = tuple(replace(one, colour=one.colour.split("+")[0]) for one in drawn.truth)
+        things = tuple(replace(one, colour=one.colour.split("+")[0]) for one in drawn.ground_truth)
         nouns, colours = label_map((), things)
         blocks = group_blocks(np.eye(16)[nouns].transpose(2, 0, 1), np.eye(11)[colours].transpose(2, 0, 1)[1:])
         assert outcome(claims(prompt_of(scene)), blocks) == truth == name

@@ -88,31 +88,37 @@ class Judgement:
     fit: int | None
 
 
-def outcome_seen(asked: Sequence[RequestedObject], seen: Sequence[Seen]) -> str | None:
+def outcome_seen(requested: Sequence[RequestedObject], seen: Sequence[Seen]) -> str | None:
     """The outcome by the rule above, or None where an answer is missing that decides it."""
     if any(one.count is None for one in seen):
         return None
     if any(one.count == 0 for one in seen):
         return "neglect"
-    if any(thing.colour and not one.colours for thing, one in zip(asked, seen, strict=True)):
+    if any(thing.colour and not one.colours for thing, one in zip(requested, seen, strict=True)):
         return None
-    own = [thing.colour is None or thing.colour in one.colours for thing, one in zip(asked, seen, strict=True)]
-    if all(own):
+    has_its_colour = [
+        thing.colour is None or thing.colour in one.colours for thing, one in zip(requested, seen, strict=True)
+    ]
+    if all(has_its_colour):
         return "correct"
-    foreign = [
-        any(other.colour in one.colours for k, other in enumerate(asked) if k != i and other.colour != asked[i].colour)
+    has_other_colour = [
+        any(
+            other.colour in one.colours
+            for k, other in enumerate(requested)
+            if k != i and other.colour != requested[i].colour
+        )
         for i, one in enumerate(seen)
     ]
-    if len(asked) == 2 and all(foreign) and not any(own):
+    if len(requested) == 2 and all(has_other_colour) and not any(has_its_colour):
         return "swap"
-    return "leak" if any(foreign) else "other"
+    return "leak" if any(has_other_colour) else "other"
 
 
 def majority(answers: Sequence[str | bool | None]) -> str | bool | None:
     """What more than half of those who answered say, or None."""
-    given = [answer for answer in answers if answer is not None]
-    best = Counter(given).most_common(1)
-    return best[0][0] if best and 2 * best[0][1] > len(given) else None
+    answered = [answer for answer in answers if answer is not None]
+    best = Counter(answered).most_common(1)
+    return best[0][0] if best and 2 * best[0][1] > len(answered) else None
 
 
 _NEEDED = (

@@ -141,9 +141,10 @@ def questions(prompt: Prompt) -> tuple[Question, ...]:
         text = phrases[binding.object]
         other = both[1 - i] if len(both) == 2 else None
         swapped = foreign = None
-        own, its = binding.attribute, other.attribute if other is not None and other.kind == binding.kind else None
-        if own and its and own.lower() != its.lower():
-            swapped, foreign = _exchanged(text, own, its), its
+        attribute = binding.attribute
+        other_attribute = other.attribute if other is not None and other.kind == binding.kind else None
+        if attribute and other_attribute and attribute.lower() != other_attribute.lower():
+            swapped, foreign = _exchanged(text, attribute, other_attribute), other_attribute
         bare = f"{article(binding.noun)} {binding.noun}"
         found.append(
             Question(binding.object, binding.noun, binding.attribute, text, bare, swapped, foreign if swapped else None)
@@ -151,9 +152,9 @@ def questions(prompt: Prompt) -> tuple[Question, ...]:
     return tuple(found)
 
 
-def _exchanged(text: str, own: str, other: str) -> str | None:
+def _exchanged(text: str, attribute: str, other: str) -> str | None:
     """The phrase with the other attribute, its article mended; None where it does not hold its own as a word."""
-    changed, n = re.subn(rf"\b{re.escape(own)}\b", lambda _: other, text, count=1, flags=re.IGNORECASE)
+    changed, n = re.subn(rf"\b{re.escape(attribute)}\b", lambda _: other, text, count=1, flags=re.IGNORECASE)
     if not n:
         return None
     start = re.match(r"(an?)\s+(.*)", changed, re.IGNORECASE | re.DOTALL)
@@ -161,16 +162,16 @@ def _exchanged(text: str, own: str, other: str) -> str | None:
 
 
 def outcome_of(
-    asked: Sequence[Question], bare: Sequence[float], own: Sequence[float], foreign: Sequence[float | None]
+    requested: Sequence[Question], nouns: Sequence[float], phrases: Sequence[float], swapped: Sequence[float | None]
 ) -> str | None:
-    """The outcome of binding behind the answers, each in [0, 1], one an object; `foreign` None: it was not asked."""
+    """The outcome of binding behind the answers, each in [0, 1], one an object; `swapped` None: it was not asked."""
     things, seen = [], []
-    for question, there, right, wrong in zip(asked, bare, own, foreign, strict=True):
-        colours = {question.attribute} if question.attribute and right > 0.5 else set()
-        if question.foreign and wrong is not None and wrong > 0.5:
+    for question, noun_yes, phrase_yes, swapped_yes in zip(requested, nouns, phrases, swapped, strict=True):
+        colours = {question.attribute} if question.attribute and phrase_yes > 0.5 else set()
+        if question.foreign and swapped_yes is not None and swapped_yes > 0.5:
             colours.add(question.foreign)
         things.append(RequestedObject(question.noun, question.attribute))
-        seen.append(Seen(int(there > 0.5), frozenset(str(one) for one in colours) or frozenset({NEITHER})))
+        seen.append(Seen(int(noun_yes > 0.5), frozenset(str(one) for one in colours) or frozenset({NEITHER})))
     return outcome_seen(things, seen)
 
 

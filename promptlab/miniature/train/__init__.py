@@ -332,8 +332,8 @@ def _ship_vision(source: Path, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     tensors = load_file(source / "open_clip_model.safetensors")
-    own = {k: v for k, v in tensors.items() if k.startswith("visual.") or k in ("logit_scale", "text_projection")}
-    save_tensors(own, folder / "vision.safetensors")
+    vision = {k: v for k, v in tensors.items() if k.startswith("visual.") or k in ("logit_scale", "text_projection")}
+    save_tensors(vision, folder / "vision.safetensors")
     for name in ("open_clip_config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copy(source / name, folder / name)
 

@@ -89,13 +89,13 @@ def parser_scene(seed: int, i: int) -> Scene:
     return drawn
 
 
-def label_map(things: tuple[Thing, ...], truth: tuple) -> np.ndarray:  # type: ignore[type-arg]
+def label_map(things: tuple[Thing, ...], ground_truth: tuple) -> np.ndarray:  # type: ignore[type-arg]
     """Nouns and colours of blocks, shape (2, 32, 32): a block belongs to what covers most of it, 0 if half is bare."""
     block = CANVAS // CELLS
     names, colours = {n: i + 1 for i, n in enumerate(LABELS)}, {c: i + 1 for i, c in enumerate(COLOURS)}
     out = np.zeros((2, CELLS, CELLS), np.uint8)
     best = np.full((CELLS, CELLS), 0.5)
-    for t in truth:
+    for t in ground_truth:
         share = t.mask.reshape(CELLS, block, CELLS, block).mean((1, 3))
         wins = share >= best
         out[0][wins] = names.get(t.noun, names["unknown"])
@@ -114,7 +114,7 @@ def _render_chunk(folder: str, kind: str, seed: int, start: int, stop: int) -> i
         drawn = draw(seed, i)
         picture = render(drawn)
         pixels[i] = picture.image
-        labels[i] = label_map(drawn.things, picture.truth)
+        labels[i] = label_map(drawn.things, picture.ground_truth)
     return stop
 
 
