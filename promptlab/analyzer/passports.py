@@ -1,24 +1,37 @@
 """Passports: how well a probe does on images whose truth is known, before it may report a rate.
 
-A *question* to a probe is a measure, images of which the answer is yes, and images of which it is no. A measure of 1
-and 0 says yes above 0.5, the interaction contrast above 0. For other measures the cut with the highest Youden's J is
-chosen on images of their own, and judged on others. An answer of None is left out, and counted.
+The renderer draws these images to order (tier T0). A set of images is named by what is true of them; the prompt asks
+for what the set called *correct* would show.
 
-    Se, Sp   shares of yes-images and no-images that are answered rightly, with Wilson intervals
+    correct, swap, leak, other, neglect, fused    two objects of different colours, with that outcome of binding
+    noun, no_noun                                 one object as requested; another noun in its place
+    red, not_red, ...                             one object of that colour; requested in it, but drawn in another
+    pair, swapped_pair                            an image and its twin, each of its own prompt; each of the other's
+    various, alike                                cells of four seeds: four scenes; one scene in four textures
+    plain, burnt                                  the same scenes; with too much saturation and contrast
+
+Two-object images also have faults that the outcome does not count, at the rates `ON_TOP`. All pairs of noun and colour
+are equally likely, those that training never showed included; settings and styles are those of the world.
+
+A *question* to a probe is a measure, sets where the answer is yes, and sets where it is no. A measure of 1 and 0 says
+yes above 0.5, the interaction contrast above 0. For other measures promptlab chooses the cut with the highest Youden's
+J on separate images, and judges it on others. It leaves out answers of None, and counts them.
+
+    Se, Sp   shares of yes-images and no-images that the probe answers rightly, with Wilson intervals
     J        Se + Sp - 1, with Newcombe's interval; below 0.5 no rate is corrected
     AUC      chance that a yes-image has the higher value, with DeLong's interval
 
-The question `binding` of a probe that tells outcomes carries the confusion matrix, rows of truth, in its detail.
-A passport holds for the renderer's images and for what resembles them. It does not carry over to photographs.
+The question `binding` of a probe that reports outcomes carries the confusion matrix, a row for each true outcome, in
+its detail. A passport holds for the renderer's images and for what resembles them. It does not carry over to
+photographs.
 
-`recover` is the proof of a passport: does correction recover rates that the probe was not told? For each trial, rates
-of swap, leak and neglect are drawn (uniform over all triples that sum to at most `MOST`), then images with faults at
-these rates, each of a prompt of its own. The probe says the outcome of each; its word, corrected by its
-confusion matrix on other images, is held against the rates. Faults that no outcome counts lie on top, as in
-calibration.
+`recover` puts a passport to the test: does correction recover rates that the probe does not know? Each trial draws
+rates of swap, leak and neglect (uniform over all triples that sum to at most `MOST`), then images with faults at these
+rates, each of a prompt of its own. promptlab corrects the probe's outcomes by its confusion matrix on other images, and
+compares them with the rates.
 
     observed    share of images that the probe calls so, with an interval over images: uncorrected
-    corrected   the rate behind it (`calibration.corrected_shares`), with an interval over images and calibration
+    corrected   the true rate that follows (`calibration.corrected_shares`); its interval covers calibration too
     covered     whether the interval holds the true rate: at 95 %, 19 of 20 are expected, and 18 or more come with
                 chance 0.92
 
@@ -30,19 +43,20 @@ References:
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from promptlab.analyzer.known_truth import ON_TOP, prompt_of, samples_of, scene_of_two
 from promptlab.analyzer.probes import Probe, Sample
-from promptlab.miniature.faults import FaultRates, render_with_faults
-from promptlab.miniature.world import COLOURS
+from promptlab.miniature.drawing import render
+from promptlab.miniature.faults import BINDING_FAULTS, FaultRates, burn, render_with_faults
+from promptlab.miniature.world import COLOURS, NOUNS, POSES, Scene, Thing, sample_scene, swap_colours
 from promptlab.progress import Progress, Silent
-from promptlab.records import OUTCOMES, Passport, Score, Settings
+from promptlab.records import OUTCOMES, Passport, Prompt, Score, Settings
 from promptlab.stats.calibration import (
     Accuracy,
     auc,
@@ -54,10 +68,14 @@ from promptlab.stats.calibration import (
 from promptlab.stats.calibration import corrected_rate as corrected
 from promptlab.stats.paired import Interval, mean_interval
 from promptlab.stats.resampling import Groups, Values
+from promptlab.study.prompts import ObjectSpec, PromptSpec
+from promptlab.study.prompts import render as word
 
 __all__ = [
     "FAULTS",
+    "ON_TOP",
     "QUESTIONS",
+    "SETS",
     "Question",
     "Recovered",
     "accuracy_of",
@@ -65,8 +83,111 @@ __all__ = [
     "corrected_rate",
     "hidden_rates",
     "passports",
+    "prompt_of",
     "recover",
+    "samples_of",
+    "scene_of_two",
 ]
+
+ON_TOP = {"extra": 0.1, "burn": 0.1, "blur": 0.1}
+CELL = 4
+"""Seeds of a cell in the sets various and alike."""
+
+OUTCOME_SETS = ("correct", *BINDING_FAULTS)
+SETS = (
+    *OUTCOME_SETS,
+    *("noun", "no_noun", "pair", "swapped_pair", "various", "alike", "plain", "burnt"),
+    *(prefix + colour for colour in COLOURS for prefix in ("", "not_")),
+)
+_NAMES = ("first", "second", "third")
+
+
+def prompt_of(scene: Scene) -> Prompt:
+    """What asks for a scene's things: "a red cup and a blue chair". Its objects are called first, second and third."""
+    names = _NAMES[: len(scene.things)]
+    objects = {
+        name: ObjectSpec.model_validate({"noun": thing.noun, "colour": thing.colour})
+        for name, thing in zip(names, scene.things, strict=True)
+    }
+    return word(PromptSpec(template=" and ".join(f"{{{name}}}" for name in names), objects=objects))
+
+
+def samples_of(name: str, n: int, seed: int = 0) -> Iterator[Sample]:
+    """`n` looks of a set; picture i is the same whatever `n`. Raises ValueError for a name not in `SETS`."""
+    if name not in SETS:
+        raise ValueError(f"no set of known truth is called {name!r}; allowed: {', '.join(SETS)}")
+    # Burnt pictures are the plain ones, so both draw from one stream.
+    stream = zlib.crc32(name.replace("burnt", "plain").encode())
+    return (_sample(name, i, np.random.default_rng([seed, stream, i])) for i in range(n))
+
+
+def _sample(name: str, i: int, rng: np.random.Generator) -> Sample:
+    image = f"{name}-{i}"
+    if name in OUTCOME_SETS:
+        scene = scene_of_two(rng)
+        rates = FaultRates(**ON_TOP, **({} if name == "correct" else {name: 1.0}))
+        return _shown(image, render_with_faults(scene, rates, rng)[0].image, prompt_of(scene))
+    if name in ("pair", "swapped_pair"):
+        return _pair(image, scene_of_two(rng), swapped=name == "swapped_pair")
+    if name in ("various", "alike"):
+        return _cell(image, rng, alike=name == "alike")
+    scene = scene_of_two(rng) if name in ("plain", "burnt") else sample_scene(rng, count=1, pairs="all")
+    requested = scene
+    if name in ("plain", "burnt"):
+        pixels = render(scene).image
+        return _shown(image, burn(pixels) if name == "burnt" else pixels, prompt_of(requested))
+    thing = scene.things[0]
+    if name == "no_noun":
+        requested = _with(scene, replace(thing, noun=_other(NOUNS, thing.noun, rng), pose=None))
+    elif name != "noun":
+        colour = name.removeprefix("not_")
+        requested = _with(scene, replace(thing, colour=colour))
+        scene = requested if name == colour else _with(scene, replace(thing, colour=_other(COLOURS, colour, rng)))
+    return _shown(image, render(scene).image, prompt_of(requested))
+
+
+def scene_of_two(rng: np.random.Generator) -> Scene:
+    """A scene of two things of different colours."""
+    while True:
+        scene = sample_scene(rng, count=2, pairs="all")
+        if scene.things[0].colour != scene.things[1].colour:
+            return scene
+
+
+def _shown(image: str, pixels: np.ndarray, prompt: Prompt, seed: int = 0) -> Sample:
+    height, width = pixels.shape[:2]
+    return Sample(image, pixels, prompt, Settings(height=height, width=width), seed)
+
+
+def _pair(image: str, scene: Scene, *, swapped: bool) -> Sample:
+    twin = swap_colours(scene)
+    shown, twin_shown = (twin, scene) if swapped else (scene, twin)
+    other = _shown(f"{image}-twin", render(twin_shown).image, prompt_of(twin))
+    return replace(_shown(image, render(shown).image, prompt_of(scene)), twin=other)
+
+
+def _cell(image: str, rng: np.random.Generator, *, alike: bool) -> Sample:
+    """The first seed of a cell. Every picture shows the noun asked; no colour is asked, so that colours may vary."""
+    scene = sample_scene(rng, count=1, pairs="all")
+    prompt = word(PromptSpec(template="{first}", objects={"first": ObjectSpec(noun=scene.things[0].noun)}))
+    samples = []
+    for k in range(CELL):
+        one = replace(scene, seed=int(rng.integers(2**31)))
+        if not alike:
+            free = sample_scene(rng, count=1, pairs="all")
+            pose = str(rng.choice(POSES)) if scene.things[0].noun == "dog" else None
+            one = _with(free, replace(free.things[0], noun=scene.things[0].noun, pose=pose))
+        samples.append(_shown(f"{image}-{k}", render(one).image, prompt, k))
+    return replace(samples[0], siblings=tuple(samples[1:]))
+
+
+def _with(scene: Scene, thing: Thing) -> Scene:
+    return replace(scene, things=(thing, *scene.things[1:]))
+
+
+def _other(words: tuple[str, ...] | dict[str, tuple[int, int, int]], but: str, rng: np.random.Generator) -> str:
+    return str(rng.choice([word for word in words if word != but]))
+
 
 BATCH = 64
 

@@ -270,7 +270,7 @@ def _ratio(name: str, what: str, rates: list[tuple[float, float]], goal: float, 
 
 def _score(repeats: int) -> list[Measured]:
     from promptlab.analyzer import BATCH as PROBE_BATCH
-    from promptlab.analyzer.known_truth import samples_of
+    from promptlab.analyzer.passports import samples_of
     from promptlab.analyzer.probes.clip_similarity import load
 
     reference, probe = score_loop(), load("miniature")

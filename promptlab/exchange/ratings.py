@@ -44,7 +44,7 @@ from promptlab.analyzer.probes.binding import MEASURES
 from promptlab.errors import PromptlabError
 from promptlab.records import OUTCOMES, Cell, Image, Measure, Score, Settings, Source, content_id
 from promptlab.run.plan import tier_of
-from promptlab.stats.agreement import Agreement, krippendorff_alpha
+from promptlab.stats.calibration import Agreement, krippendorff_alpha
 from promptlab.stats.paired import wilson
 from promptlab.store import Store
 from promptlab.store.home import Home

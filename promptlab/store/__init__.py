@@ -31,9 +31,9 @@ from typing import TYPE_CHECKING, Any
 from promptlab import __version__
 from promptlab.errors import PromptlabError
 from promptlab.records import Cell, ContrastEffect, Image, Measure, Passport, Score, content_id, hashed_spelling
-from promptlab.store.declaration import declaration
 from promptlab.store.home import Home, find_home, hold, safe_name
 from promptlab.store.journal import Journal, JournalIndex, ScoreKey
+from promptlab.study.grid import declaration
 
 if TYPE_CHECKING:
     import duckdb

@@ -41,8 +41,8 @@ from typing import Any, NamedTuple, Self
 from promptlab.errors import StoreError
 from promptlab.records import Image
 from promptlab.store._fault_points import crash_point, torn
-from promptlab.store.declaration import declaration_of_text
 from promptlab.store.home import Home, disk_error, make_folder, redact, secrets, sync_folder
+from promptlab.study.grid import declaration_of_text
 
 __all__ = [
     "FORMAT",

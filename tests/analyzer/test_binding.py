@@ -11,7 +11,7 @@ import pytest
 
 from judges import shipped, thing
 from promptlab.analyzer.judges.scene_parser import Scenes
-from promptlab.analyzer.known_truth import prompt_of, samples_of
+from promptlab.analyzer.passports import prompt_of, samples_of
 from promptlab.analyzer.probes import Sample
 from promptlab.analyzer.probes.binding import BindingOutcome, claims, match, outcome
 from promptlab.miniature.faults import FaultRates, render_with_faults

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from promptlab.checkpoints import files
-from promptlab.checkpoints.files import fingerprint, header, parameters, resolve
-from promptlab.checkpoints.inventory import inspect_model, models_here, verify
+from promptlab.checkpoints.files import fingerprint, header, inspect_model, models_here, parameters, resolve, verify
 from promptlab.cli import app
 from promptlab.cli.terminal import console
 from promptlab.errors import ModelError
