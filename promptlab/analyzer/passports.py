@@ -52,8 +52,7 @@ from typing import Any
 import numpy as np
 
 from promptlab.analyzer.probes import Probe, Sample
-from promptlab.miniature.drawing import render
-from promptlab.miniature.faults import BINDING_FAULTS, FaultRates, burn, render_with_faults
+from promptlab.miniature.drawing import BINDING_FAULTS, FaultRates, burn, render, render_with_faults
 from promptlab.miniature.world import COLOURS, NOUNS, POSES, Scene, Thing, sample_scene, swap_colours
 from promptlab.progress import Progress, Silent
 from promptlab.records import OUTCOMES, Passport, Prompt, Score, Settings

@@ -14,7 +14,7 @@ from promptlab.analyzer.probes import Sample
 from promptlab.analyzer.probes.binding import BindingOutcome
 from promptlab.analyzer.probes.clip_contrast import ClipContrast
 from promptlab.analyzer.probes.exposure import Exposure
-from promptlab.miniature.faults import burn
+from promptlab.miniature.drawing import burn
 from promptlab.miniature.world import COLOURS
 from promptlab.records import OUTCOMES, Passport
 from promptlab.stats.calibration import corrected_shares

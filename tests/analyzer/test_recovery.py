@@ -23,7 +23,7 @@ from promptlab.store import Store
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hidden pictures are one pixel that carries the outcome: how faults look is not what is tested here."""
-    from promptlab.miniature.faults import inject
+    from promptlab.miniature.drawing import inject
 
     def render_with_faults(scene: Any, rates: Any, rng: np.random.Generator) -> Any:
         _, outcome, _ = inject(scene, rates, rng)

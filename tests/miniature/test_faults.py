@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from promptlab.miniature.drawing import render
-from promptlab.miniature.faults import BINDING_FAULTS, FaultRates, blob, blur, burn, inject, render_with_faults
+from promptlab.miniature.drawing import BINDING_FAULTS, FaultRates, blob, blur, burn, inject, render, render_with_faults
 from promptlab.miniature.world import COLOURS, Scene, Thing, sample_scene
 from promptlab.records import OUTCOMES
 
