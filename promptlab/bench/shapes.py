@@ -1,11 +1,10 @@
-"""Models of a bench's shapes, of random weights, built straight on the device.
+"""Models of real shapes with random weights, built straight on the device.
 
-BenchShape --configuration in a folder--> capability
-           --modules------------------->  pipeline --> Diffusion, whose text states are random too
+    BenchShape --configuration in a folder--> capability
+               --modules------------------->  pipeline --> Diffusion, whose text states are random too
 
-Real shapes of models, of random weights: speed does not depend on weights, so nothing has to be downloaded.
-
-The configurations are those that the models are published with; DRY holds the same architectures at a size for tests.
+Speed does not depend on the weights, so nothing has to be downloaded. The configurations are those that the models are
+published with; DRY holds the same architectures at a size for tests.
 
 References:
     Rombach et al. 2022 (arXiv 2112.10752), Podell et al. 2023 (arXiv 2307.01952), Esser et al. 2024 (arXiv 2403.03206),

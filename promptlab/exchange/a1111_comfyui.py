@@ -1,33 +1,29 @@
-"""A picture's recipe in the words of other programs: A1111's text with an X/Y/Z plot, and ComfyUI's graph.
+"""An image's recipe for other programs: A1111's text with an X/Y/Z plot, ComfyUI's graph, and their names of samplers.
 
-    A1111     what its own pictures carry: prompt, `Negative prompt:`, facts. Pasted into the prompt field and taken
+    A1111     what its own images carry: prompt, `Negative prompt:`, facts. Pasted into the prompt field and taken
               over with the arrow button it fills the form, the script X/Y/Z plot included.
     ComfyUI   the "API format": nodes by number, {class_type, inputs}, where an input [number, k] is output k of
               another node. One checkpoint file, so Stable Diffusion 1, 2 and XL alone.
 
-To both programs ( and ) weigh words, and to A1111 [ and ] do, which promptlab and diffusers draw as they stand: they
-are escaped by a backslash. What could not be said in a program's words is in `Written.unsaid`; a seed is handed over,
-but its noise is made differently, so no picture will be the same. `promptlab.exchange.image_metadata` reads both back.
+In both programs ( and ) weigh words, and in A1111 [ and ] do too; promptlab and diffusers read them as plain text. So a
+backslash escapes them. `Written.unsaid` lists what the program has no words for. The seed is handed over, but the
+program makes its noise differently, so no image will be the same. `promptlab.exchange.image_metadata` reads both back.
+
+Two things make a sampler: the rule that takes a step (Euler, DPM++ 2M), and the spacing of the steps. diffusers keeps
+both in one class and its configuration; the others name the second "schedule type" (A1111) or "scheduler" (ComfyUI).
+
+    rule      class, `algorithm_type`, `solver_order`, `solver_type`
+    spacing   `use_karras_sigmas`, `use_exponential_sigmas`, `use_beta_sigmas`, else `timestep_spacing`:
+              linspace (both ends), trailing (from the noisiest on), leading (from the cleanest on)
+
+A1111 gives DDIM, PLMS and UniPC a fixed spacing, always leading.
 
 References:
-    AUTOMATIC1111/stable-diffusion-webui, modules/infotext_utils.py, modules/prompt_parser.py, scripts/xyz_grid.py.
-    Comfy-Org/ComfyUI, nodes.py, comfy/sd1_clip.py (escape_important), script_examples/basic_api_example.py.
-
-What a scheduler of diffusers is called in A1111 and ComfyUI, and what has no name there.
-
-Two things make a sampler: the rule that takes a step (Euler, DPM++ 2M), and where the steps lie. diffusers keeps both
-in one class and its configuration; the other programs name the second "schedule type" (A1111) or "scheduler" (ComfyUI).
-
-    rule     class, `algorithm_type`, `solver_order`, `solver_type`
-    places   `use_karras_sigmas`, `use_exponential_sigmas`, `use_beta_sigmas`, else `timestep_spacing`:
-             linspace (both ends), trailing (from the noisiest on), leading (from the cleanest on)
-
-A1111 gives DDIM, PLMS and UniPC places of its own, always leading.
-
-References:
+    AUTOMATIC1111/stable-diffusion-webui, modules/infotext_utils.py, modules/prompt_parser.py, scripts/xyz_grid.py,
+    modules/sd_schedulers.py, modules/sd_samplers_timesteps.py.
+    Comfy-Org/ComfyUI, nodes.py, comfy/sd1_clip.py (escape_important), script_examples/basic_api_example.py,
+    comfy/samplers.py (KSAMPLER_NAMES; simple_scheduler, ddim_scheduler, normal_scheduler).
     diffusers, docs/source/en/api/schedulers/overview.md (the table of names in A1111 and k-diffusion).
-    Comfy-Org/ComfyUI, comfy/samplers.py (KSAMPLER_NAMES; simple_scheduler, ddim_scheduler, normal_scheduler).
-    AUTOMATIC1111/stable-diffusion-webui, modules/sd_schedulers.py, modules/sd_samplers_timesteps.py.
 """
 
 from __future__ import annotations

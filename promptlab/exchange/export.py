@@ -1,19 +1,15 @@
-"""The wording that wins a study, as something to take along: its best picture's recipe, for A1111 or ComfyUI.
+"""A study as files for other programs: its tables, or the recipe of the wording that wins.
 
-Which one wins says `Results.ranking`: the level of an axis, or the whole prompt, with the best mean of a measure. The
-recipe is that of its best picture (ties: the first of the plan), so the seed is picked by its result: other seeds do as
-the mean says. A lead whose interval holds 0 is no proof, and `Winner.says` says so.
+The tables are Parquet, or CSV that no spreadsheet takes for formulas. Files: scored (one row a score), outcomes (one
+row an image), effect, completeness, passport. Columns are those of schema.sql and views.sql; each axis has a column of
+its own, `axis.<name>`. In CSV a text that begins with = + - @ or a control character gets an apostrophe in front, since
+a spreadsheet would run it (OWASP, CSV Injection); full-width signs and those after blanks count too. Parquet keeps
+every text as it is.
 
-A study as files for other programs: its tables, or its winner.
-
-Parquet, or CSV that no spreadsheet takes for formulas. Files: scored (one row a score), outcomes (one row a picture),
-effect, completeness, passport. Columns are those of schema.sql and views.sql; axes stand in columns of their own,
-`axis.<name>`.
-
-In CSV a text that begins with = + - @ or a control character gets an apostrophe in front, since a spreadsheet would
-run it (OWASP, CSV Injection); full-width signs and those behind blanks count too. Parquet keeps every text as it is.
-
-The winner (`promptlab.exchange.export`) is one file: `a1111` a text with an X/Y/Z plot, `comfyui` a graph.
+`Results.ranking` says which wording wins: the level of an axis, or the whole prompt, with the best mean of a measure.
+The recipe is that of its best image (ties: the first of the plan). So its result picked the seed: expect the mean of
+other seeds. A lead whose interval holds 0 is no proof, and `Winner.says` says so. The winner is one file: `a1111` is a
+text with an X/Y/Z plot, `comfyui` a graph.
 """
 
 from __future__ import annotations

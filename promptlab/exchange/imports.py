@@ -1,37 +1,35 @@
-"""A folder of pictures that were made elsewhere: which file shows which prompt.
+"""From images and prompts of others to a study file that `promptlab run` takes.
 
-    manifest       a table of the user, CSV or JSONL (`promptlab.exchange.imports`); for the contact sheets that
-    Midjourney
-                   exports with row and col
+    import_pictures   a folder of images  ->  NAME.yaml and NAME.pictures.jsonl (every file with its hash)
+    import_prompts    a list of prompts   ->  NAME.yaml, which reads the list where it is
+
+Importing copies and decodes nothing: the run opens the files, and a bad one becomes `invalid_image`. A second import
+takes the folder as it is then; a file that has changed is a new image, the others stay what they were.
+
+Layouts say which file shows which prompt:
+
+    manifest       a table of the user, CSV or JSONL; also for the contact sheets that Midjourney exports, with row and
+                   col
     geneval        <index>/metadata.jsonl beside <index>/samples/00000.png, as GenEval's scripts write them; the number
-                   of the sample is taken for its seed, so that ratings of the same pictures find them
+                   of the sample becomes its seed, so that ratings of the same images find them
     t2i_compbench  <prompt>_<six digits>.png; the number runs through all prompts, so repeats are counted anew
     notes          PNG files with the notes of A1111, ComfyUI, InvokeAI or promptlab
-    (`promptlab.exchange.image_metadata`)
+                   (`promptlab.exchange.image_metadata`)
 
-Objects and colours are declared: by GenEval's metadata, the manifest, or a published list in which the prompt stands;
-else by the colour grammar where it matches. Other files of the folder are left out, and counted.
+GenEval's metadata, the manifest, or a published list that holds the prompt declare objects and colours; else the
+colour grammar does, where it matches. promptlab leaves out other files of the folder, and counts them. It keeps the
+seeds where every image brings one and they fit a study, so that images of one seed pair; else it numbers the images of
+each cell.
 
-Seeds: where every picture brings its seed, and the seeds fit a study, they are kept, so that pictures of one seed
-pair; else the pictures of a cell are numbered.
+A manifest has these columns, of which file and prompt are required:
 
-From pictures and prompts of others to a study file that `promptlab run` takes.
-
-    import_pictures   a folder of pictures  ->  NAME.yaml and NAME.pictures.jsonl (every file with its hash)
-    import_prompts    a list of prompts     ->  NAME.yaml, which reads the list where it lies
-
-Nothing is copied and nothing is decoded here: the run opens the files, and a bad one becomes `invalid_image`. Importing
-again takes the folder as it is then; a file that has changed is a new picture, the others stay what they were.
-
-Tables of pictures: what a person writes about pictures made elsewhere, and what a study reads of them.
-
-    file      path inside the folder of the pictures
+    file      path inside the folder of the images
     prompt    the text that it was made from
     seed, model, guidance_scale, num_inference_steps, scheduler, negative_prompt, tag       as far as they are known
     row, col  place in a contact sheet, from 1; `grid` says of how many rows and columns, 2x2 if it does not
     objects   in JSONL: what the prompt asks for, a list of {noun, colour}
 
-A person's table is CSV or JSONL. What cannot be used is an error with its line, and so is a column that nobody knows.
+A line that cannot be used is an error with its number, and so is an unknown column.
 """
 
 from __future__ import annotations

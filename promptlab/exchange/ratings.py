@@ -1,27 +1,27 @@
-"""Human ratings in the store, beside what probes say: the same measures, so that the same tables and views serve both.
+"""Ratings by people: imported as scores of the probe `human`, or made blind in the dashboard.
 
-The ratings of a picture become scores of the probe `human`, its id `human-1-<hash of the file>`:
+Imported ratings have the same measures as probes, so that the same tables and views serve both. The probe's id is
+`human-1-<hash of the file>`:
 
-    correct, swap, leak, other, neglect, both_present, accuracy      of the whole picture, as `binding` gives them: what
-                          more than half of the raters say; NULL, with the votes as reason, where no outcome has that
+    correct, swap, leak, other, neglect, both_present, accuracy      of the whole image, as `binding` gives them: the
+                          answer of more than half of the raters; NULL, with the votes as reason, where there is none
     fused                 NULL: nobody was asked
-    noun, colour          of each object: there; in its colour, given that it is there (label: the colours chosen most)
+    noun, colour          of each object: present; in its colour, given that it is (label: the colours chosen most)
     judgement             of each rater (target "rater 1", ...): 1 if the outcome is correct; its detail holds the
                           outcome and the answers
     caption_fit           mean of the raters' 1 to 4
 
-Pictures that are rated but are not here get a record without a file. With a study of the pictures themselves, as
+Rated images that are not on this disk get a record without a file. With a study of the images themselves, as
 `promptlab import` writes it, the ratings go to those. How far the raters agree is a fact of the run (table `fact`,
 `agreement.<tag>.alpha` and so on).
 
-Blind rating: which of two pictures at one seed fits the prompt better, prompt settings and scores hidden.
+Blind rating asks which of two images at one seed fits the prompt better, with settings and scores hidden. Choices go to
+a journal of their own, `ratings/blind.jsonl` of the home: one line a choice, fsynced, never rewritten.
+`agreement_with_measures` compares them with what a measure says of the same two images:
 
-Choices go to a journal of their own, `ratings/blind.jsonl` of the home: one line a choice, fsynced, never rewritten. A
-person's choice is set against what a measure says of the same two pictures:
+    agree = share of choices in which the measure prefers the same image; pairs that either calls equal are left out
 
-    agree = share of choices in which the measure prefers the same picture; pairs that either calls equal are left out
-
-Half is chance. The interval is Wilson's over choices: it speaks of these raters and these pictures.
+Half is chance. The interval is Wilson's over choices: it speaks of these raters and these images.
 """
 
 from __future__ import annotations

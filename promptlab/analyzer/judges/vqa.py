@@ -1,29 +1,24 @@
-"""Arithmetic of judges that answer questions about a picture: no model here, only their numbers.
+"""Judges that answer questions about an image: the models, and the arithmetic of their answers.
+
+A judge is a transformers model: a folder, or OWNER/NAME[@REVISION] in the cache of the hub, with config.json,
+safetensors and what its processor needs. promptlab fetches nothing, runs no code of the model and opens no pickle. On a
+GPU the judge runs in the precision of its checkpoint, else in float32.
 
     yes(a, b)     e^a / (e^a + e^b): the share of "yes" among yes and no, a and b being the logits of the first answer
                   token
     BLIP-VQA      product over the prompt's noun phrases of yes("<phrase>?"), at most 8 phrases; 1 for a phrase that is
-                  not there; a model's score is the mean over pictures
-    contrast      the smallest yes among the phrases asked for minus the largest among those with attributes exchanged
+                  missing; a model's score is the mean over images
+    contrast      the smallest yes among the requested phrases minus the largest among those with attributes exchanged
     VQAScore      geometric mean of the probabilities of the tokens of "Yes" after the question, exp(-cross-entropy)
 
-From yes and no per phrase to an outcome of binding: a noun is there if yes("a cup?") exceeds 1/2, a thing has each
-colour whose question exceeds 1/2, and `promptlab.analyzer.judges.outcomes.outcome_seen` says the rest, as for a
-human rater who may tick several colours. *fused* cannot be told: nobody asked.
+An outcome of binding follows from yes and no for each phrase. A noun is present if yes("a cup?") exceeds 1/2, and a
+thing has each colour whose question exceeds 1/2. `promptlab.analyzer.judges.outcomes.outcome_seen` decides the rest, as
+for a human rater who may tick several colours. The judge cannot report *fused*, since nobody asks it.
 
 References:
     Huang et al. 2023, T2I-CompBench (arXiv 2307.06350): BLIP-VQA. Lin et al. 2024, Evaluating Text-to-Visual Generation
     with Image-to-Text Generation (arXiv 2404.01291): VQAScore. Cho et al. 2024, Davidsonian Scene Graph (arXiv
-    2310.18235): a question about an attribute counts only where the thing is there.
-
-Judges of photographs: transformers models that answer questions about pictures or find things in them.
-
-A judge is a folder, or OWNER/NAME[@REVISION] in the cache of the hub, with config.json, safetensors and what its
-processor needs. Nothing is fetched, no code of a model's own runs, no pickle is opened. On a GPU the judge runs in the
-precision of its checkpoint, else in float32.
-
-References:
-    `promptlab.checkpoints.files` for the cache.
+    2310.18235): a question about an attribute counts only where the thing is present.
 """
 
 from __future__ import annotations
