@@ -70,7 +70,7 @@ class StoreError(PromptlabError):
     """A journal or database that cannot be trusted."""
 
 
-def nearest(given: str, allowed: Iterable[str]) -> str:
+def nearest(name: str, allowed: Iterable[str]) -> str:
     """A hint for messages: ``"; did you mean 'steps'?"`` or the empty string."""
-    match = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.6)
+    match = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.6)
     return f"; did you mean {match[0]!r}?" if match else ""

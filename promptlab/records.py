@@ -240,10 +240,10 @@ class Cell:
         """Hash of the study's name and levels: stable while the study keeps its axes."""
         return content_id({"study": self.study, "levels": [list(pair) for pair in self.levels]})
 
-    def seeds(self, asked: Iterable[int]) -> tuple[int, ...]:
+    def seeds(self, requested: Iterable[int]) -> tuple[int, ...]:
         """Those of the seeds asked for at which this cell has a picture: all, unless it was made elsewhere."""
-        there = {source.seed for source in self.sources}
-        return tuple(seed for seed in asked if seed in there or not self.sources)
+        available = {source.seed for source in self.sources}
+        return tuple(seed for seed in requested if seed in available or not self.sources)
 
     def source(self, seed: int) -> Source | None:
         """The file of the picture at `seed`, or None for a picture that is made here."""

@@ -58,7 +58,7 @@ def _made(cell: Cell, text: str) -> _Made:
     return cell.backend, cell.model, text, cell.settings
 
 
-class Family:
+class Relatives:
     """All shots by key, and who is related to whom; a picture that several cells ask the same about counts once."""
 
     def __init__(self, planned_images: Iterable[PlannedImage]) -> None:
@@ -79,8 +79,9 @@ class Family:
 
     def siblings(self, key: Key) -> list[Key]:
         """The other seeds, in order."""
-        cell, own = self.planned_images[key]
-        return [other for seed, other in sorted(self._seeds[_made(cell, cell.prompt.text)].items()) if seed != own]
+        cell, this_seed = self.planned_images[key]
+        by_seed = self._seeds[_made(cell, cell.prompt.text)]
+        return [other for seed, other in sorted(by_seed.items()) if seed != this_seed]
 
     def needed(self, probe: Probe, key: Key) -> tuple[list[Key], list[Key]]:
         """Twin and siblings, as far as the probe asks for them."""
@@ -106,8 +107,8 @@ def missing(
     settled: Container[Key] = frozenset(),
 ) -> list[PlannedImage]:
     """The shots that `analyze` would have the probe judge; each key once."""
-    family = Family(planned_images)
-    return [family.planned_images[key] for key in family.missing(probe, done) if key not in settled]
+    relatives = Relatives(planned_images)
+    return [relatives.planned_images[key] for key in relatives.missing(probe, done) if key not in settled]
 
 
 def evenly(planned_images: Sequence[PlannedImage], n: int) -> list[PlannedImage]:
@@ -120,9 +121,9 @@ def evenly(planned_images: Sequence[PlannedImage], n: int) -> list[PlannedImage]
         cells[planned.cell.id].append(planned)
     chosen: list[PlannedImage] = []
     for turn in range(max(map(len, cells.values()), default=0)):
-        there = [own[turn] for own in cells.values() if turn < len(own)]
-        left = min(n - len(chosen), len(there))
-        chosen += [there[(2 * i + 1) * len(there) // (2 * left)] for i in range(left)]
+        available = [images[turn] for images in cells.values() if turn < len(images)]
+        left = min(n - len(chosen), len(available))
+        chosen += [available[(2 * i + 1) * len(available) // (2 * left)] for i in range(left)]
     return chosen
 
 
@@ -148,16 +149,16 @@ def analyze(
     Raises:
         PromptlabError: the probe cannot work at all.
     """
-    family = Family(planned_images)
-    todo = [key for key in family.missing(probe, done) if key not in settled]
+    relatives = Relatives(planned_images)
+    todo = [key for key in relatives.missing(probe, done) if key not in settled]
     shelf = Shelf(load)
     for keys in distinct_batches(todo, batch):
-        yield from judge(probe, family, keys, shelf, model)
+        yield from judge(probe, relatives, keys, shelf, model)
 
 
 def judge(
     probe: Probe,
-    family: Family,
+    relatives: Relatives,
     keys: Sequence[Key],
     shelf: Shelf,
     model: Callable[[PlannedImage], Model | None] | None = None,
@@ -166,13 +167,14 @@ def judge(
     samples: list[Sample] = []
     for key in keys:
         try:
-            samples.append(_sample(probe, family, key, shelf))
+            samples.append(_sample(probe, relatives, key, shelf))
         except Exception as error:
             crashed = _crashed(probe, key[0], "its picture cannot be read", error)
             yield [replace(score, prompt=key[1]) for score in crashed]
     if model is not None and "model" in probe.needs:
         samples = [
-            replace(sample, model=model(family.planned_images[sample.image_id, sample.prompt.id])) for sample in samples
+            replace(sample, model=model(relatives.planned_images[sample.image_id, sample.prompt.id]))
+            for sample in samples
         ]
     scores = _judged(probe, samples)
     for sample in samples:
@@ -191,12 +193,12 @@ def distinct_batches(keys: Sequence[Key], size: int) -> Iterator[list[Key]]:
         yield list(batch.values())
 
 
-def _sample(probe: Probe, family: Family, key: Key, shelf: Shelf) -> Sample:
+def _sample(probe: Probe, relatives: Relatives, key: Key, shelf: Shelf) -> Sample:
     def bare(one: Key) -> Sample:
-        cell, seed = family.planned_images[one]
+        cell, seed = relatives.planned_images[one]
         return Sample(one[0], shelf[one[0]], cell.prompt, cell.settings, seed)
 
-    twins, siblings = family.needed(probe, key)
+    twins, siblings = relatives.needed(probe, key)
     return replace(bare(key), twin=bare(twins[0]) if twins else None, siblings=tuple(bare(other) for other in siblings))
 
 

@@ -1,24 +1,37 @@
 """Passports: how well a probe does on images whose truth is known, before it may report a rate.
 
-A *question* to a probe is a measure, images of which the answer is yes, and images of which it is no. A measure of 1
-and 0 says yes above 0.5, the interaction contrast above 0. For other measures the cut with the highest Youden's J is
-chosen on images of their own, and judged on others. An answer of None is left out, and counted.
+The renderer draws these images to order (tier T0). A set of images is named by what is true of them; the prompt asks
+for what the set called *correct* would show.
 
-    Se, Sp   shares of yes-images and no-images that are answered rightly, with Wilson intervals
+    correct, swap, leak, other, neglect, fused    two objects of different colours, with that outcome of binding
+    noun, no_noun                                 one object as requested; another noun in its place
+    red, not_red, ...                             one object of that colour; requested in it, but drawn in another
+    pair, swapped_pair                            an image and its twin, each of its own prompt; each of the other's
+    various, alike                                cells of four seeds: four scenes; one scene in four textures
+    plain, burnt                                  the same scenes; with too much saturation and contrast
+
+Two-object images also have faults that the outcome does not count, at the rates `ON_TOP`. All pairs of noun and colour
+are equally likely, those that training never showed included; settings and styles are those of the world.
+
+A *question* to a probe is a measure, sets where the answer is yes, and sets where it is no. A measure of 1 and 0 says
+yes above 0.5, the interaction contrast above 0. For other measures promptlab chooses the cut with the highest Youden's
+J on separate images, and judges it on others. It leaves out answers of None, and counts them.
+
+    Se, Sp   shares of yes-images and no-images that the probe answers rightly, with Wilson intervals
     J        Se + Sp - 1, with Newcombe's interval; below 0.5 no rate is corrected
     AUC      chance that a yes-image has the higher value, with DeLong's interval
 
-The question `binding` of a probe that tells outcomes carries the confusion matrix, rows of truth, in its detail.
-A passport holds for the renderer's images and for what resembles them. It does not carry over to photographs.
+The question `binding` of a probe that reports outcomes carries the confusion matrix, a row for each true outcome, in
+its detail. A passport holds for the renderer's images and for what resembles them. It does not carry over to
+photographs.
 
-`recover` is the proof of a passport: does correction recover rates that the probe was not told? For each trial, rates
-of swap, leak and neglect are drawn (uniform over all triples that sum to at most `MOST`), then images with faults at
-these rates, each of a prompt of its own. The probe says the outcome of each; its word, corrected by its
-confusion matrix on other images, is held against the rates. Faults that no outcome counts lie on top, as in
-calibration.
+`recover` puts a passport to the test: does correction recover rates that the probe does not know? Each trial draws
+rates of swap, leak and neglect (uniform over all triples that sum to at most `MOST`), then images with faults at these
+rates, each of a prompt of its own. promptlab corrects the probe's outcomes by its confusion matrix on other images, and
+compares them with the rates.
 
-    said        share of images that the probe calls so, with an interval over images: uncorrected
-    corrected   the rate behind it (`calibration.corrected_shares`), with an interval over images and calibration
+    observed    share of images that the probe calls so, with an interval over images: uncorrected
+    corrected   the true rate that follows (`calibration.corrected_shares`); its interval covers calibration too
     covered     whether the interval holds the true rate: at 95 %, 19 of 20 are expected, and 18 or more come with
                 chance 0.92
 
@@ -30,19 +43,19 @@ References:
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from promptlab.analyzer.known_truth import ON_TOP, prompt_of, samples_of, scene_of_two
 from promptlab.analyzer.probes import Probe, Sample
-from promptlab.miniature.faults import FaultRates, render_with_faults
-from promptlab.miniature.world import COLOURS
+from promptlab.miniature.drawing import BINDING_FAULTS, FaultRates, burn, render, render_with_faults
+from promptlab.miniature.world import COLOURS, NOUNS, POSES, Scene, Thing, sample_scene, swap_colours
 from promptlab.progress import Progress, Silent
-from promptlab.records import OUTCOMES, Passport, Score, Settings
+from promptlab.records import OUTCOMES, Passport, Prompt, Score, Settings
 from promptlab.stats.calibration import (
     Accuracy,
     auc,
@@ -54,10 +67,14 @@ from promptlab.stats.calibration import (
 from promptlab.stats.calibration import corrected_rate as corrected
 from promptlab.stats.paired import Interval, mean_interval
 from promptlab.stats.resampling import Groups, Values
+from promptlab.study.prompts import ObjectSpec, PromptSpec
+from promptlab.study.prompts import render as word
 
 __all__ = [
     "FAULTS",
+    "ON_TOP",
     "QUESTIONS",
+    "SETS",
     "Question",
     "Recovered",
     "accuracy_of",
@@ -65,8 +82,111 @@ __all__ = [
     "corrected_rate",
     "hidden_rates",
     "passports",
+    "prompt_of",
     "recover",
+    "samples_of",
+    "scene_of_two",
 ]
+
+ON_TOP = {"extra": 0.1, "burn": 0.1, "blur": 0.1}
+CELL = 4
+"""Seeds of a cell in the sets various and alike."""
+
+OUTCOME_SETS = ("correct", *BINDING_FAULTS)
+SETS = (
+    *OUTCOME_SETS,
+    *("noun", "no_noun", "pair", "swapped_pair", "various", "alike", "plain", "burnt"),
+    *(prefix + colour for colour in COLOURS for prefix in ("", "not_")),
+)
+_NAMES = ("first", "second", "third")
+
+
+def prompt_of(scene: Scene) -> Prompt:
+    """What asks for a scene's things: "a red cup and a blue chair". Its objects are called first, second and third."""
+    names = _NAMES[: len(scene.things)]
+    objects = {
+        name: ObjectSpec.model_validate({"noun": thing.noun, "colour": thing.colour})
+        for name, thing in zip(names, scene.things, strict=True)
+    }
+    return word(PromptSpec(template=" and ".join(f"{{{name}}}" for name in names), objects=objects))
+
+
+def samples_of(name: str, n: int, seed: int = 0) -> Iterator[Sample]:
+    """`n` looks of a set; picture i is the same whatever `n`. Raises ValueError for a name not in `SETS`."""
+    if name not in SETS:
+        raise ValueError(f"no set of known truth is called {name!r}; allowed: {', '.join(SETS)}")
+    # Burnt pictures are the plain ones, so both draw from one stream.
+    stream = zlib.crc32(name.replace("burnt", "plain").encode())
+    return (_sample(name, i, np.random.default_rng([seed, stream, i])) for i in range(n))
+
+
+def _sample(name: str, i: int, rng: np.random.Generator) -> Sample:
+    image = f"{name}-{i}"
+    if name in OUTCOME_SETS:
+        scene = scene_of_two(rng)
+        rates = FaultRates(**ON_TOP, **({} if name == "correct" else {name: 1.0}))
+        return _shown(image, render_with_faults(scene, rates, rng)[0].image, prompt_of(scene))
+    if name in ("pair", "swapped_pair"):
+        return _pair(image, scene_of_two(rng), swapped=name == "swapped_pair")
+    if name in ("various", "alike"):
+        return _cell(image, rng, alike=name == "alike")
+    scene = scene_of_two(rng) if name in ("plain", "burnt") else sample_scene(rng, count=1, pairs="all")
+    requested = scene
+    if name in ("plain", "burnt"):
+        pixels = render(scene).image
+        return _shown(image, burn(pixels) if name == "burnt" else pixels, prompt_of(requested))
+    thing = scene.things[0]
+    if name == "no_noun":
+        requested = _with(scene, replace(thing, noun=_other(NOUNS, thing.noun, rng), pose=None))
+    elif name != "noun":
+        colour = name.removeprefix("not_")
+        requested = _with(scene, replace(thing, colour=colour))
+        scene = requested if name == colour else _with(scene, replace(thing, colour=_other(COLOURS, colour, rng)))
+    return _shown(image, render(scene).image, prompt_of(requested))
+
+
+def scene_of_two(rng: np.random.Generator) -> Scene:
+    """A scene of two things of different colours."""
+    while True:
+        scene = sample_scene(rng, count=2, pairs="all")
+        if scene.things[0].colour != scene.things[1].colour:
+            return scene
+
+
+def _shown(image: str, pixels: np.ndarray, prompt: Prompt, seed: int = 0) -> Sample:
+    height, width = pixels.shape[:2]
+    return Sample(image, pixels, prompt, Settings(height=height, width=width), seed)
+
+
+def _pair(image: str, scene: Scene, *, swapped: bool) -> Sample:
+    twin = swap_colours(scene)
+    shown, twin_shown = (twin, scene) if swapped else (scene, twin)
+    other = _shown(f"{image}-twin", render(twin_shown).image, prompt_of(twin))
+    return replace(_shown(image, render(shown).image, prompt_of(scene)), twin=other)
+
+
+def _cell(image: str, rng: np.random.Generator, *, alike: bool) -> Sample:
+    """The first seed of a cell. Every picture shows the noun asked; no colour is asked, so that colours may vary."""
+    scene = sample_scene(rng, count=1, pairs="all")
+    prompt = word(PromptSpec(template="{first}", objects={"first": ObjectSpec(noun=scene.things[0].noun)}))
+    samples = []
+    for k in range(CELL):
+        one = replace(scene, seed=int(rng.integers(2**31)))
+        if not alike:
+            free = sample_scene(rng, count=1, pairs="all")
+            pose = str(rng.choice(POSES)) if scene.things[0].noun == "dog" else None
+            one = _with(free, replace(free.things[0], noun=scene.things[0].noun, pose=pose))
+        samples.append(_shown(f"{image}-{k}", render(one).image, prompt, k))
+    return replace(samples[0], siblings=tuple(samples[1:]))
+
+
+def _with(scene: Scene, thing: Thing) -> Scene:
+    return replace(scene, things=(thing, *scene.things[1:]))
+
+
+def _other(words: tuple[str, ...] | dict[str, tuple[int, int, int]], but: str, rng: np.random.Generator) -> str:
+    return str(rng.choice([word for word in words if word != but]))
+
 
 BATCH = 64
 
@@ -135,31 +255,31 @@ def passports(probe: Probe, n: int = 400, seed: int = 0, progress: Progress | No
     twice = {name for question in questions if question.cut is None for name in (*question.yes, *question.no)}
     names = dict.fromkeys(name for question in questions for name in (*question.yes, *question.no))
     sizes = {name: 2 * n if name in twice else n for name in names}
-    told, _ = progress or Silent(), probe.id  # a probe whose judge is missing says so before a stage begins
+    reporter, _ = progress or Silent(), probe.id  # a probe whose judge is missing says so before a stage begins
     if sizes:
-        told.stage(f"passport of {probe.name}", sum(sizes.values()))
-    answers = {name: list(_answers(probe, name, size, seed, told)) for name, size in sizes.items()}
+        reporter.stage(f"passport of {probe.name}", sum(sizes.values()))
+    answers = {name: list(_answers(probe, name, size, seed, reporter)) for name, size in sizes.items()}
     return tuple(_passport(probe, question, answers, n) for question in questions)
 
 
 _Answers = dict[str, Score]
 
 
-def _answers(probe: Probe, name: str, n: int, seed: int, told: Progress) -> Iterator[_Answers]:
+def _answers(probe: Probe, name: str, n: int, seed: int, reporter: Progress) -> Iterator[_Answers]:
     """For each picture of a set, the probe's score by measure (the first, where there are several targets)."""
     samples = samples_of(name, n, seed)
     while batch := list(islice(samples, BATCH)):
         found: dict[str, _Answers] = {sample.image_id: {} for sample in batch}
         for score in probe.score(batch):
             found[score.image].setdefault(score.measure, score)
-        told.step(len(batch))
+        reporter.step(len(batch))
         yield from found.values()
 
 
 def _values(answers: dict[str, list[_Answers]], question: Question, part: slice) -> tuple[list[float], list[int], int]:
     """Values that were measured, their truth, and how many were not measured."""
-    values, truth, dropped = [], [], 0
-    for so, names in ((1, question.yes), (0, question.no)):
+    values, labels, dropped = [], [], 0
+    for label, names in ((1, question.yes), (0, question.no)):
         for name in names:
             for answer in answers[name][part]:
                 score = answer.get(question.measure)
@@ -167,19 +287,19 @@ def _values(answers: dict[str, list[_Answers]], question: Question, part: slice)
                     dropped += 1
                     continue
                 values.append(score.value)
-                truth.append(so)
-    return values, truth, dropped
+                labels.append(label)
+    return values, labels, dropped
 
 
-def _best_cut(values: list[float], truth: list[int]) -> float:
+def _best_cut(values: list[float], labels: list[int]) -> float:
     """The cut with the highest J, halfway between two values; half the mean where one truth has no value."""
-    x, so = np.asarray(values), np.asarray(truth, bool)
+    x, is_yes = np.asarray(values), np.asarray(labels, bool)
     levels = np.unique(x)
-    if so.all() or not so.any() or len(levels) < 2:
+    if is_yes.all() or not is_yes.any() or len(levels) < 2:
         return float(x.mean()) if len(x) else 0.0
     cuts = (levels[1:] + levels[:-1]) / 2
-    above = 1 - np.searchsorted(np.sort(x[so]), cuts, side="right") / so.sum()
-    below = np.searchsorted(np.sort(x[~so]), cuts, side="right") / (~so).sum()
+    above = 1 - np.searchsorted(np.sort(x[is_yes]), cuts, side="right") / is_yes.sum()
+    below = np.searchsorted(np.sort(x[~is_yes]), cuts, side="right") / (~is_yes).sum()
     return float(cuts[int(np.argmax(above + below))])
 
 
@@ -187,9 +307,9 @@ def _passport(probe: Probe, question: Question, answers: dict[str, list[_Answers
     cut = question.cut
     judged = slice(0, n)
     if cut is None:
-        values, truth, _ = _values(answers, question, slice(n, None))
-        cut = _best_cut(values, truth)
-    values, truth, dropped = _values(answers, question, judged)
+        values, labels, _ = _values(answers, question, slice(n, None))
+        cut = _best_cut(values, labels)
+    values, labels, dropped = _values(answers, question, judged)
     detail: dict[str, Any] = {
         "measure": question.measure,
         "yes": list(question.yes),
@@ -201,12 +321,12 @@ def _passport(probe: Probe, question: Question, answers: dict[str, list[_Answers
     }
     if question.name == "binding":
         detail |= _confusion(answers, n)
-    if len(set(truth)) < 2:
+    if len(set(labels)) < 2:
         detail["reason"] = "one of the two truths was never measured"
         return Passport(probe.name, probe.id, question.name, len(values), 0, 0, 1, 0, 0, 1, -1, None, detail)
-    found = sensitivity_specificity([float(value > cut) for value in values], truth)
-    area = auc(values, truth)
-    detail["auc_interval"] = list(auc_interval(values, truth))
+    found = sensitivity_specificity([float(value > cut) for value in values], labels)
+    area = auc(values, labels)
+    detail["auc_interval"] = list(auc_interval(values, labels))
     bounds = (found.sensitivity_low, found.sensitivity_high), (found.specificity_low, found.specificity_high)
     detail["youden_interval"] = list(youden_interval(found.sensitivity, found.specificity, *bounds))
     detail["counts"] = [found.true_positives, found.false_negatives, found.true_negatives, found.false_positives]
@@ -232,7 +352,9 @@ def confusion_of(probe: Probe, n: int, seed: int = 0, progress: Progress | None 
 
     `progress` is told of steps, one a picture.
     """
-    answers = {truth: list(_answers(probe, truth, n, seed, progress or Silent())) for truth in OUTCOMES}
+    answers = {
+        true_outcome: list(_answers(probe, true_outcome, n, seed, progress or Silent())) for true_outcome in OUTCOMES
+    }
     counts: list[list[int]] = _confusion(answers, n)["confusion"]
     return counts
 
@@ -240,8 +362,8 @@ def confusion_of(probe: Probe, n: int, seed: int = 0, progress: Progress | None 
 def _confusion(answers: dict[str, list[_Answers]], n: int) -> dict[str, Any]:
     """Counts of outcomes said (columns) for each true one (rows), for `calibration.corrected_shares`."""
     counts = [[0] * len(OUTCOMES) for _ in OUTCOMES]
-    for row, truth in zip(counts, OUTCOMES, strict=True):
-        for answer in answers[truth][:n]:
+    for row, true_outcome in zip(counts, OUTCOMES, strict=True):
+        for answer in answers[true_outcome][:n]:
             label = answer["correct"].label
             if label is not None:
                 row[OUTCOMES.index(label)] += 1
@@ -268,15 +390,15 @@ def accuracy_of(passport: Passport) -> Accuracy:
     )
 
 
-def corrected_rate(said: Values, groups: Groups, passport: Passport, *, rng: np.random.Generator) -> Interval:
-    """The rate behind what a probe `said` (0, 1 or None) of pictures of the prompts `groups`, by Rogan and Gladen.
+def corrected_rate(answers: Values, groups: Groups, passport: Passport, *, rng: np.random.Generator) -> Interval:
+    """The true rate, by Rogan and Gladen, from a probe's `answers` (0, 1 or None) about images of the prompts `groups`.
 
-    Prompts and calibration pictures are both resampled. Below J = 0.5 the estimate is None, with the reason.
+    Prompts and calibration images are both resampled. Below J = 0.5 the estimate is None, with the reason.
     """
     if "counts" not in passport.detail:
         reason = f"the passport {passport.kind!r} of {passport.probe} measured nothing"
-        return Interval(None, None, None, 0, 0, len(said), "none", 0.95, reason)
-    return corrected(said, groups, accuracy_of(passport), rng=rng)
+        return Interval(None, None, None, 0, 0, len(answers), "none", 0.95, reason)
+    return corrected(answers, groups, accuracy_of(passport), rng=rng)
 
 
 FAULTS = ("swap", "leak", "neglect")
@@ -294,18 +416,18 @@ class Recovered:
     fault: str
     rate: float
     n: int
-    said: float
-    said_low: float
-    said_high: float
+    observed: float
+    observed_low: float
+    observed_high: float
     corrected: float | None
     low: float | None
     high: float | None
     reason: str | None = None
 
     @property
-    def said_covers(self) -> bool:
+    def observed_covers(self) -> bool:
         """Whether the uncorrected interval holds the true rate."""
-        return self.said_low <= self.rate <= self.said_high
+        return self.observed_low <= self.rate <= self.observed_high
 
     @property
     def covers(self) -> bool | None:
@@ -341,14 +463,14 @@ def recover(
         raise ValueError(f"{probe.name} tells no outcome of binding: there is no rate to recover")
     if trials < 1 or pictures < 20:
         raise ValueError(f"{trials} trials of {pictures} pictures: at least 1 of 20 are needed")
-    told = progress or Silent()
-    told.stage(f"{probe.name}, hidden rates", len(OUTCOMES) * calibration + trials * pictures)
-    counts = np.array(confusion_of(probe, calibration, seed, told))
+    reporter = progress or Silent()
+    reporter.stage(f"{probe.name}, hidden rates", len(OUTCOMES) * calibration + trials * pictures)
+    counts = np.array(confusion_of(probe, calibration, seed, reporter))
     for trial in range(trials):
         rng = np.random.default_rng([seed, 7, trial])
         rates = hidden_rates(rng)
-        labels = list(_said(probe, rates, pictures, rng))
-        told.step(pictures)
+        labels = list(_reported_outcomes(probe, rates, pictures, rng))
+        reporter.step(pictures)
         groups = list(range(len(labels)))
         shares = corrected_shares(labels, groups, counts, OUTCOMES, rng=rng, resamples=resamples)
         for fault, rate in rates.items():
@@ -365,7 +487,7 @@ def recover(
             )
 
 
-def _said(probe: Probe, rates: dict[str, float], n: int, rng: np.random.Generator) -> Iterator[str | None]:
+def _reported_outcomes(probe: Probe, rates: dict[str, float], n: int, rng: np.random.Generator) -> Iterator[str | None]:
     """The outcome that the probe says of each of `n` pictures with faults at these rates; it sees pictures alone."""
     samples = []
     for i in range(n):
@@ -375,5 +497,5 @@ def _said(probe: Probe, rates: dict[str, float], n: int, rng: np.random.Generato
         samples.append(Sample(f"hidden-{i}", pixels, prompt_of(scene), Settings(height=height, width=width), 0))
     for start in range(0, n, BATCH):
         batch = samples[start : start + BATCH]
-        said = {score.image: score.label for score in probe.score(batch) if score.measure == "correct"}
-        yield from (said.get(sample.image_id) for sample in batch)
+        label_of = {score.image: score.label for score in probe.score(batch) if score.measure == "correct"}
+        yield from (label_of.get(sample.image_id) for sample in batch)

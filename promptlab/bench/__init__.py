@@ -40,11 +40,11 @@ from promptlab.generator.workers import Order, ProcessSeat, Seat, usable_cores
 from promptlab.records import Cell, Image, Prompt, Settings, content_id
 from promptlab.store import Store
 
-__all__ = ["BENCHES", "Figure", "bench", "machine", "picture_loop", "score_loop", "worker_rates"]
+__all__ = ["BENCHES", "Measured", "bench", "machine", "picture_loop", "score_loop", "worker_rates"]
 
 
 @dataclass(frozen=True)
-class Figure:
+class Measured:
     """One measured number: what it should be, if anything, and whether it is."""
 
     name: str
@@ -163,14 +163,14 @@ def worker_rates(jobs: Sequence[Job], batch_size: int, repeats: int) -> list[tup
 def _rate(seats: Sequence[Seat], batches: Sequence[list[Job]]) -> float:
     """Pictures a second; whoever is free takes the next batch."""
     began, made, queue = time.perf_counter(), 0, list(reversed(batches))
-    asked: dict[Future[Any], Seat] = {}
+    pending: dict[Future[Any], Seat] = {}
     free = list(seats)
-    while queue or asked:
+    while queue or pending:
         while queue and free:
             seat = free.pop()
-            asked[seat.ask("make", queue.pop())] = seat
-        for future in wait(asked, return_when=FIRST_COMPLETED).done:
-            free.append(asked.pop(future))
+            pending[seat.ask("make", queue.pop())] = seat
+        for future in wait(pending, return_when=FIRST_COMPLETED).done:
+            free.append(pending.pop(future))
             made += len(future.result().images)
     return made / (time.perf_counter() - began)
 
@@ -202,7 +202,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def bench(name: str, repeats: int) -> list[Figure]:
+def bench(name: str, repeats: int) -> list[Measured]:
     """Run one benchmark. Raises PromptlabError for an unknown name."""
     if name == "dashboard":
         raise PromptlabError("the dashboard is measured in a clone: uv run python tests/bench/dashboard.py")
@@ -232,14 +232,14 @@ def _grid() -> list[tuple[Cell, int]]:
     return [(cell, seed) for cell in cells for seed in seeds]
 
 
-def _generate(repeats: int) -> list[Figure]:
+def _generate(repeats: int) -> list[Measured]:
     from promptlab.generator.backends import Job
     from promptlab.generator.backends.diffusion import load
 
-    by_hand, ours = picture_loop(), load("miniature", BATCH)
-    jobs = {job.image_id: job for job in (Job.of(*asked) for asked in _grid())}
+    reference, ours = picture_loop(), load("miniature", BATCH)
+    jobs = {job.image_id: job for job in (Job.of(*cell_and_seed) for cell_and_seed in _grid())}
     warm = next(iter(jobs.values()))
-    by_hand(warm.prompt, warm.settings, warm.seed)
+    reference(warm.prompt, warm.settings, warm.seed)
     list(ours.generate([warm]))
     rates: list[tuple[float, float]] = []
     apart: list[float] = []
@@ -248,9 +248,13 @@ def _generate(repeats: int) -> list[Figure]:
         coming = ours.generate(list(jobs.values()))
         while some := list(islice(coming, BATCH)):
             seconds[0] += watch()
-            plain = [by_hand(job.prompt, job.settings, job.seed) for job in (jobs[made.image_id] for made in some)]
+            references = [
+                reference(job.prompt, job.settings, job.seed) for job in (jobs[made.image_id] for made in some)
+            ]
             seconds[1] += watch()
-            apart += [float(np.abs(a - np.float32(made.pixels)).mean()) for a, made in zip(plain, some, strict=True)]
+            apart += [
+                float(np.abs(a - np.float32(made.pixels)).mean()) for a, made in zip(references, some, strict=True)
+            ]
             watch()
         rates.append((len(jobs) / seconds[0], len(jobs) / seconds[1]))
     # that both made the same pictures
@@ -258,18 +262,18 @@ def _generate(repeats: int) -> list[Figure]:
     return [_ratio("generate", "pictures", rates, 2.5, detail)]
 
 
-def _ratio(name: str, what: str, rates: list[tuple[float, float]], goal: float, detail: dict[str, Any]) -> Figure:
+def _ratio(name: str, what: str, rates: list[tuple[float, float]], goal: float, detail: dict[str, Any]) -> Measured:
     ours, theirs = (median(side) for side in zip(*rates, strict=True))
     speeds = {f"{what}_a_second": ours, f"{what}_a_second_by_hand": theirs}
-    return Figure(name, median(a / b for a, b in rates), "times as fast", goal, True, speeds | detail)
+    return Measured(name, median(a / b for a, b in rates), "times as fast", goal, True, speeds | detail)
 
 
-def _score(repeats: int) -> list[Figure]:
-    from promptlab.analyzer import BATCH as LOOKS
-    from promptlab.analyzer.known_truth import samples_of
+def _score(repeats: int) -> list[Measured]:
+    from promptlab.analyzer import BATCH as PROBE_BATCH
+    from promptlab.analyzer.passports import samples_of
     from promptlab.analyzer.probes.clip_similarity import load
 
-    by_hand, probe = score_loop(), load("miniature")
+    reference, probe = score_loop(), load("miniature")
     sides = 4
     rates: list[tuple[float, float]] = []
     for repeat in range(repeats + 1):  # the first warms both up
@@ -278,18 +282,18 @@ def _score(repeats: int) -> list[Figure]:
         samples = list(samples_of("correct", SCORED, repeat))
         samples = [replace(sample, prompt=firsts[i // sides]) for i, sample in enumerate(samples)]
         seconds = [0.0, 0.0]
-        for start in range(0, SCORED, LOOKS):
-            some, watch = samples[start : start + LOOKS], _Watch()
+        for start in range(0, SCORED, PROBE_BATCH):
+            some, watch = samples[start : start + PROBE_BATCH], _Watch()
             list(probe.score(some))
             seconds[0] += watch()
             for sample in some:
-                by_hand(sample.pixels, sample.prompt.text)
+                reference(sample.pixels, sample.prompt.text)
             seconds[1] += watch()
         rates.append((SCORED / seconds[0], SCORED / seconds[1]))
     return [_ratio("score", "scores", rates[1:], 3.0, {"pictures": SCORED, "pictures_a_prompt": sides})]
 
 
-def _overhead(repeats: int) -> list[Figure]:
+def _overhead(repeats: int) -> list[Measured]:
     from promptlab.generator.backends.diffusion import load
     from promptlab.run import RunOptions, run_study
     from promptlab.study import parse_study
@@ -313,7 +317,7 @@ def _overhead(repeats: int) -> list[Figure]:
         details.append((wall, made, stages["generate"] - made, stages["score"], rest))
     names = ("seconds", "pictures", "loading_and_writing", "probes", "plan_statistics_publish")
     detail = {name: median(column) for name, column in zip(names, zip(*details, strict=True), strict=True)}
-    return [Figure("overhead", median(shares), "of wall time", 0.1, False, {**detail, "made": summary.plan.images})]
+    return [Measured("overhead", median(shares), "of wall time", 0.1, False, {**detail, "made": summary.plan.images})]
 
 
 _STUDY = """
@@ -340,7 +344,7 @@ axes:
 """
 
 
-def _plan(repeats: int) -> list[Figure]:
+def _plan(repeats: int) -> list[Measured]:
     from promptlab.run.plan import plan_study
     from promptlab.study import parse_study
 
@@ -353,7 +357,7 @@ def _plan(repeats: int) -> list[Figure]:
             plan = plan_study(study, Store(folder), CELLS)
             seconds.append(watch())
     detail: dict[str, float | str] = {"cells": len(plan.cells), "pictures": plan.images}
-    return [Figure("plan", median(seconds), "s", 5.0, False, detail)]
+    return [Measured("plan", median(seconds), "s", 5.0, False, detail)]
 
 
 def _images(count: int) -> Iterator[Image]:
@@ -364,7 +368,7 @@ def _images(count: int) -> Iterator[Image]:
         yield Image(content_id(recipe), recipe, "ok", None, digest, digest, 128, 128, 0.3, 0.01, BATCH)
 
 
-def _store(repeats: int) -> list[Figure]:
+def _store(repeats: int) -> list[Measured]:
     seconds: dict[str, list[float]] = {"journal": [], "scan": [], "publish": []}
     for _ in range(repeats):
         with TemporaryDirectory() as folder:
@@ -384,28 +388,30 @@ def _store(repeats: int) -> list[Figure]:
             seconds["scan"].append(watch())
             later.publish()
             seconds["publish"].append(watch())
-    return [Figure(f"store: {name}", median(times), "s", detail={"pictures": found}) for name, times in seconds.items()]
+    return [
+        Measured(f"store: {name}", median(times), "s", detail={"pictures": found}) for name, times in seconds.items()
+    ]
 
 
-def _start(repeats: int) -> list[Figure]:
+def _start(repeats: int) -> list[Measured]:
     seconds = []
     for _ in range(max(3, repeats)):
         watch = _Watch()
         subprocess.run([sys.executable, "-m", "promptlab", "--help"], check=True, capture_output=True)
         seconds.append(watch())
-    return [Figure("start: --help", median(seconds), "s", 0.5)]
+    return [Measured("start: --help", median(seconds), "s", 0.5)]
 
 
-def _workers(repeats: int) -> list[Figure]:
+def _workers(repeats: int) -> list[Measured]:
     from promptlab.generator.backends import Job
 
-    rates = worker_rates([Job.of(*asked) for asked in _grid()], BATCH, repeats)
+    rates = worker_rates([Job.of(*cell_and_seed) for cell_and_seed in _grid()], BATCH, repeats)
     two, one = (median(side) for side in zip(*rates, strict=True))
     detail: dict[str, float | str] = {"pictures_a_second": two, "pictures_a_second_of_one": one}
-    return [Figure("workers", median(a / b for a, b in rates), "times as fast", detail=detail)]
+    return [Measured("workers", median(a / b for a, b in rates), "times as fast", detail=detail)]
 
 
-BENCHES: dict[str, Callable[[int], list[Figure]]] = {
+BENCHES: dict[str, Callable[[int], list[Measured]]] = {
     "generate": _generate,
     "score": _score,
     "overhead": _overhead,

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from promptlab.bench import Figure
+from promptlab.bench import Measured
 from promptlab.bench.shapes import DRY, REAL, BenchShape, write_pipeline
 from promptlab.bench.timing import Bench, Timing, grid, release, resized, seconds_of, speed
 from promptlab.errors import PromptlabError, nearest
@@ -51,22 +51,22 @@ MIXED = (0.0, 1.0, 1.5, 4.0, 9.0)
 PICTURES, DRY_PICTURES = 2000, 8
 """Of a study end to end."""
 
-Parts = Iterator[Figure | Timing]
+Parts = Iterator[Measured | Timing]
 
 
-def _plain(backend: Diffusion, job: Job) -> Any:
+def _stock_image(backend: Diffusion, job: Job) -> Any:
     """One picture by the stock pipeline: uint8 (height, width, 3)."""
     import torch
 
     able, s, device = backend.able, job.settings, backend.pipe.device
-    told = arguments(able, backend.texts.rows([job.prompt]), "", device)
+    conditioning = arguments(able, backend.texts.rows([job.prompt]), "", device)
     scale = s.distilled_guidance_scale
     if scale is None:
         scale = s.guidance_scale
         if not single_pass(scale):
-            told |= arguments(able, backend.texts.rows([None if able.zeros else ""]), "negative_", device)
+            conditioning |= arguments(able, backend.texts.rows([None if able.zeros else ""]), "negative_", device)
     made = backend.pipe(
-        **told,
+        **conditioning,
         **{able.guidance: scale},
         height=s.height,
         width=s.width,
@@ -88,9 +88,9 @@ def loop(bench: Bench, shape: BenchShape) -> Parts:
     with TemporaryDirectory() as folder:
         backend = bench.build(shape, folder, batch)
         with quiet():
-            _plain(backend, jobs[0])
+            _stock_image(backend, jobs[0])
             began = time.perf_counter()
-            plain = [_plain(backend, job) for job in jobs]
+            plain = [_stock_image(backend, job) for job in jobs]
             theirs = len(jobs) / (time.perf_counter() - began)
         for wish in (Wish(pictures=len(jobs)), Wish(compile="on")):
             backend.speed = equip(backend.pipe, backend.able, wish, bench.compiler)
@@ -113,7 +113,7 @@ def loop(bench: Bench, shape: BenchShape) -> Parts:
                 **{name: str(value) for name, value in backend.speed.facts().items()},
             }
             name = f"{shape.name}: grid against the plain loop{', compiled' * compiled}"
-            yield Figure(name, ours / theirs, "times as fast", goal, True, detail)
+            yield Measured(name, ours / theirs, "times as fast", goal, True, detail)
         backend.close()
         torch.compiler.reset()
 
@@ -150,9 +150,9 @@ def guidance(bench: Bench, shape: BenchShape) -> Parts:
         single = [_latents(alone, [job])[0] for job in mixed]
         apart = [float((a - b).abs().max() / b.std()) for a, b in zip(together, single, strict=True)]
         detail: dict[str, float | str] = {f"w_{scale:g}": value for scale, value in zip(MIXED, apart, strict=True)}
-        yield Figure(f"{shape.name}: mixed guidance against single calls", max(apart), "sd of latents", detail=detail)
+        yield Measured(f"{shape.name}: mixed guidance against single calls", max(apart), "sd of latents", detail=detail)
         same = bool((together[-1] == moved).all())
-        yield Figure(f"{shape.name}: same bits beside other neighbours", float(same), "of 1", 1.0, True)
+        yield Measured(f"{shape.name}: same bits beside other neighbours", float(same), "of 1", 1.0, True)
         backend.close()
 
 
@@ -215,11 +215,11 @@ def study(bench: Bench, shape: BenchShape) -> Parts:
         "device_busy_inside": busy,
         "peak_memory_GB": _peak(cuda) / 1e9,
     }
-    yield Figure(f"{shape.name}: study end to end", len(images) / wall, "pictures a second", detail=detail)
+    yield Measured(f"{shape.name}: study end to end", len(images) / wall, "pictures a second", detail=detail)
     name = "the device waits" if cuda else "time not in the model"
     goal = None if bench.dry else 0.05
-    yield Figure(f"{shape.name}: {name}, making pictures", 1 - busy * inside / generating, "of wall time", goal)
-    yield Figure(f"{shape.name}: {name}, whole study", 1 - busy * inside / wall, "of wall time")
+    yield Measured(f"{shape.name}: {name}, making pictures", 1 - busy * inside / generating, "of wall time", goal)
+    yield Measured(f"{shape.name}: {name}, whole study", 1 - busy * inside / wall, "of wall time")
 
 
 def _busy(work: Callable[[], Any], device: Any) -> float:
@@ -275,8 +275,8 @@ def memory(bench: Bench, shape: BenchShape) -> Parts:
         halvings = (full // backend.batch_size).bit_length() - 1
         detail = {"asked": len(jobs), "came": len(whole), "batch_before": full, "batch_after": backend.batch_size}
         lost = len(jobs) - len(whole)
-        yield Figure(f"{shape.name}: pictures lost where memory runs out", lost, "pictures", 0.0, detail={**detail})
-        yield Figure(f"{shape.name}: the batch was halved once", float(halvings == 1), "of 1", 1.0, True)
+        yield Measured(f"{shape.name}: pictures lost where memory runs out", lost, "pictures", 0.0, detail={**detail})
+        yield Measured(f"{shape.name}: the batch was halved once", float(halvings == 1), "of 1", 1.0, True)
         backend.close()
 
 
@@ -287,8 +287,8 @@ def _scripted(backend: Diffusion, full: int) -> Callable[[], None]:
     passes = 2 if backend.able.guidance_kind == "true" else 1
 
     def short(_: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        given = args[0] if args else kwargs["hidden_states"]
-        if len(given) > passes * full // 2:
+        hidden = args[0] if args else kwargs["hidden_states"]
+        if len(hidden) > passes * full // 2:
             raise torch.OutOfMemoryError("CUDA out of memory (scripted)")
 
     return backend.denoiser.register_forward_pre_hook(short, with_kwargs=True).remove  # type: ignore[no-any-return]
@@ -314,7 +314,7 @@ def _cuda_limit(backend: Diffusion, jobs: Sequence[Job], full: int) -> Callable[
 
 DRY_RUN = "dry run, cpu: says nothing about a GPU"
 
-PARTS: dict[str, Callable[[Bench, BenchShape], Iterator[Figure | Timing]]] = {
+PARTS: dict[str, Callable[[Bench, BenchShape], Iterator[Measured | Timing]]] = {
     "speed": speed,
     "loop": loop,
     "guidance": guidance,
@@ -324,7 +324,7 @@ PARTS: dict[str, Callable[[Bench, BenchShape], Iterator[Figure | Timing]]] = {
 """Parts by name, in order."""
 
 
-def bench_gpu(asked: Sequence[str] = (), dry: bool = False) -> Iterator[Figure | Timing]:
+def bench_gpu(requested: Sequence[str] = (), dry: bool = False) -> Iterator[Measured | Timing]:
     """Figures and timings, as they are measured. Without CUDA it is a dry run.
 
     Args:
@@ -336,19 +336,19 @@ def bench_gpu(asked: Sequence[str] = (), dry: bool = False) -> Iterator[Figure |
 
     dry = dry or not torch.cuda.is_available()
     shapes = {shape.name: shape for shape in (DRY if dry else REAL)}
-    for word in asked:
+    for word in requested:
         if word not in (*PARTS, *shapes):
             known = (*PARTS, *shapes)
             raise PromptlabError(f"no part or shape {word!r}: choose from {', '.join(known)}{nearest(word, known)}")
-    parts = [part for part in PARTS if part in asked] or list(PARTS)
-    chosen = [shape for name, shape in shapes.items() if name in asked] or list(shapes.values())
+    parts = [part for part in PARTS if part in requested] or list(PARTS)
+    chosen = [shape for name, shape in shapes.items() if name in requested] or list(shapes.values())
     device, dtype = (torch.device("cpu"), torch.float32) if dry else (torch.device("cuda"), torch.bfloat16)
     side = 256 if dry else 8192
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if dry else threads)  # several threads would wait for each other at such sizes
     try:
         bench = Bench(device, dtype, dry, _product(device, dtype, side))
-        yield Figure("matrix product", bench.ceiling / 1e12, "TFLOP/s", detail={"side": side, "dtype": str(dtype)})
+        yield Measured("matrix product", bench.ceiling / 1e12, "TFLOP/s", detail={"side": side, "dtype": str(dtype)})
         for part in parts:
             for shape in chosen:
                 yield from PARTS[part](bench, shape)

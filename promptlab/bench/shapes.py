@@ -1,11 +1,10 @@
-"""Models of a bench's shapes, of random weights, built straight on the device.
+"""Models of real shapes with random weights, built straight on the device.
 
-BenchShape --configuration in a folder--> capability
-           --modules------------------->  pipeline --> Diffusion, whose text states are random too
+    BenchShape --configuration in a folder--> capability
+               --modules------------------->  pipeline --> Diffusion, whose text states are random too
 
-Real shapes of models, of random weights: speed does not depend on weights, so nothing has to be downloaded.
-
-The configurations are those that the models are published with; DRY holds the same families at a size for tests.
+Speed does not depend on the weights, so nothing has to be downloaded. The configurations are those that the models are
+published with; DRY holds the same architectures at a size for tests.
 
 References:
     Rombach et al. 2022 (arXiv 2112.10752), Podell et al. 2023 (arXiv 2307.01952), Esser et al. 2024 (arXiv 2403.03206),
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from promptlab.checkpoints.families import FAMILIES
+from promptlab.checkpoints.architectures import ARCHITECTURES
 from promptlab.generator.models.capabilities import capability
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def random_parts(shape: BenchShape, device: Any, dtype: Any) -> dict[str, Any]:
     import diffusers
     import torch
 
-    family = FAMILIES[shape.pipeline]
+    architecture = ARCHITECTURES[shape.pipeline]
     kinds = {"StableDiffusion3Pipeline": "SD3Transformer2DModel", "FluxPipeline": "FluxTransformer2DModel"}
     torch.manual_seed(0)
     with _built_on(device, dtype):
@@ -62,7 +61,7 @@ def random_parts(shape: BenchShape, device: Any, dtype: Any) -> dict[str, Any]:
         scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
     else:
         scheduler = diffusers.EulerDiscreteScheduler(beta_schedule="scaled_linear", steps_offset=1)
-    return {family.denoiser: denoiser, "vae": vae, "scheduler": scheduler}
+    return {architecture.denoiser: denoiser, "vae": vae, "scheduler": scheduler}
 
 
 def _pipeline(shape: BenchShape, parts: dict[str, Any]) -> Any:
@@ -91,7 +90,7 @@ def backend_of(shape: BenchShape, device: Any, dtype: Any, folder: Path, batch_s
 
     with quiet():
         pipe = _pipeline(shape, random_parts(shape, device, dtype))
-        for name in (FAMILIES[shape.pipeline].denoiser, "vae"):
+        for name in (ARCHITECTURES[shape.pipeline].denoiser, "vae"):
             getattr(pipe, name).save_config(folder / name)
         (folder / "model_index.json").write_text(json.dumps({"_class_name": shape.pipeline}), encoding="utf-8")
 
@@ -155,7 +154,7 @@ class BenchShape:
     @property
     def flow(self) -> bool:
         """Whether the model is a transformer of flow matching, not a U-Net."""
-        return FAMILIES[self.pipeline].denoiser == "transformer"
+        return ARCHITECTURES[self.pipeline].denoiser == "transformer"
 
 
 def _vae(widths: Sequence[int], channels: int, groups: int, **more: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from promptlab.bench import Figure
+from promptlab.bench import Measured
 from promptlab.bench.shapes import BenchShape, backend_of
 from promptlab.generator.backends import Job
 from promptlab.generator.models.speed import KERNELS, Wish, at_work, equip, fastest, kernels
@@ -127,9 +127,9 @@ def resized(backend: Diffusion, batch: int) -> Diffusion:
     """The same model with another batch size."""
     from promptlab.generator.backends.diffusion import Diffusion
 
-    own = Diffusion(backend.pipe, backend.able, backend.encoders, backend.model, backend.folders, batch, backend.speed)
-    own.texts = backend.texts
-    return own
+    copy = Diffusion(backend.pipe, backend.able, backend.encoders, backend.model, backend.folders, batch, backend.speed)
+    copy.texts = backend.texts
+    return copy
 
 
 @contextmanager
@@ -149,19 +149,19 @@ def decoding(pipe: Any) -> Iterator[list[Any]]:
         del pipe.vae.decode
 
 
-def _given(backend: Diffusion, shape: BenchShape, batch: int) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+def _denoiser_inputs(backend: Diffusion, shape: BenchShape, batch: int) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
     """What the denoiser is given for a batch, arguments and keywords, and the latents to decode."""
-    own = resized(backend, batch)
+    copy = resized(backend, batch)
     caught: list[Any] = []
     handle = backend.denoiser.register_forward_pre_hook(
         lambda _, args, kwargs: caught.append((args, kwargs)), with_kwargs=True
     )
     try:
         with decoding(backend.pipe) as latents:
-            made = list(own.generate(_full(shape, batch)))
+            made = list(copy.generate(_full(shape, batch)))
     finally:
         handle.remove()
-    if own.batch_size != batch or {one.status for one in made} - {"ok", "nan"}:
+    if copy.batch_size != batch or {one.status for one in made} - {"ok", "nan"}:
         raise MemoryError(next((one.reason for one in made if one.status != "ok"), None) or "memory ran out")
     return *caught[0], latents[-1]
 
@@ -171,7 +171,7 @@ def _counted(backend: Diffusion, shape: BenchShape) -> tuple[float, float]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    args, kwargs, latents = _given(backend, shape, 1)
+    args, kwargs, latents = _denoiser_inputs(backend, shape, 1)
     counts = []
     works: tuple[Callable[[], Any], ...] = (
         lambda: backend.denoiser(*args, **kwargs),
@@ -186,14 +186,14 @@ def _counted(backend: Diffusion, shape: BenchShape) -> tuple[float, float]:
     return counts[0], counts[1]
 
 
-def speed(bench: Bench, shape: BenchShape) -> Iterator[Figure | Timing]:
+def speed(bench: Bench, shape: BenchShape) -> Iterator[Measured | Timing]:
     """A denoiser's step at several batch sizes: eager, each kernel of attention, channels_last, compiled."""
     import torch
 
     with TemporaryDirectory() as folder:
         backend = bench.build(shape, folder, 1)
         counted = _counted(backend, shape)
-        yield Figure(f"{shape.name}: work", counted[0] / 1e12, "TFLOP a step", detail={"decoding": counted[1] / 1e12})
+        yield Measured(f"{shape.name}: work", counted[0] / 1e12, "TFLOP a step", detail={"decoding": counted[1] / 1e12})
         found: list[Timing] = []
 
         def timed(batch: int, way: str, kernel: str | None = None) -> Timing:
@@ -217,7 +217,7 @@ def speed(bench: Bench, shape: BenchShape) -> Iterator[Figure | Timing]:
             yield timed(batch, f"compiled ({backend.speed.compile}, {bench.compiler})")
         best = max((timing.pictures for timing in found if timing.pictures), default=0.0)
         goal = None if bench.dry else GOALS.get(shape.name)
-        yield Figure(f"{shape.name}: best", best, "pictures a second", goal, True)
+        yield Measured(f"{shape.name}: best", best, "pictures a second", goal, True)
         backend.close()
         torch.compiler.reset()
 
@@ -237,7 +237,7 @@ def _timing(
     cuda = bench.device.type == "cuda"
     try:
         began = time.perf_counter()
-        args, kwargs, latents = _given(backend, shape, batch)
+        args, kwargs, latents = _denoiser_inputs(backend, shape, batch)
         first = time.perf_counter() - began  # a call of one step, in which it compiles
         if cuda:
             torch.cuda.reset_peak_memory_stats()

@@ -1,1 +1,1 @@
-"""Model files: the families that promptlab knows, and what lies on this disk."""
+"""Model files: the architectures that promptlab knows, and what lies on this disk."""

@@ -1,20 +1,23 @@
-"""Model folders and files, read with distrust: diffusers' format, safetensors only, no code, nothing missing.
+"""Models on this disk, read with distrust: diffusers' format, safetensors only, no code, nothing missing.
 
-A folder is looked over before anything of it is loaded: pickle files can run code when they are opened, and so can the
-Python files that a configuration may name. Once loaded, every tensor of the model must have come from a file, since
+promptlab looks a folder over before it loads anything of it: pickle files can run code when they are opened, and so can
+the Python files that a configuration may name. Once loaded, every tensor of the model must have come from a file, since
 libraries fill what is missing with random numbers and only log it.
 
-A model on the hub is named `OWNER/NAME`, or `OWNER/NAME@REVISION` to pin a branch, a tag or a commit. It is looked up
-in the Hugging Face cache of this machine. Nothing here ever asks the network; files come by the command that `pull`
-writes, and by nothing else.
+A model on the hub is named `OWNER/NAME`, or `OWNER/NAME@REVISION` to pin a branch, a tag or a commit. promptlab looks
+for it in the Hugging Face cache of this machine, and never asks the network: a person runs the command of `pull`.
 
     <cache>/models--OWNER--NAME/refs/<revision>         holds the commit that a branch or tag stood for
                                /snapshots/<commit>/...  the files, as links to
                                /blobs/<hash>            SHA-256 of large files, git's SHA-1 of small ones
 
-Safetensors files are read by their headers, which tell parameters, precision and whether the file is all there:
+The headers of safetensors files tell parameters, precision and whether the file is complete:
 
     file = 8 bytes, the length n (little-endian) | n bytes of JSON | tensors, at `data_offsets` from there
+
+`inspect_model` lists what a model lacks: a pipeline is complete if every component that its model_index.json names has
+its configuration and all its weight files at full length. `verify` hashes every file, and compares with the hash that
+the cache knows it by.
 
 References:
     CVE-2025-32434: code execution by torch.load, even with weights_only.
@@ -32,16 +35,19 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from promptlab.checkpoints.families import Family, architecture_of
+from promptlab.checkpoints.architectures import ARCHITECTURES, Architecture, architecture_of
 from promptlab.errors import ModelError, nearest
 from promptlab.records import content_id
 
 __all__ = [
     "MINIATURES",
     "PIPELINE_FILES",
+    "LocalModel",
+    "Verified",
     "blob_of",
     "cache_folder",
     "cached",
@@ -52,7 +58,9 @@ __all__ = [
     "components",
     "fingerprint",
     "header",
+    "inspect_model",
     "is_hub_name",
+    "models_here",
     "parameters",
     "pinned",
     "pipeline_class",
@@ -63,6 +71,7 @@ __all__ = [
     "shards",
     "snapshot",
     "tokenizer_of",
+    "verify",
 ]
 
 MINIATURES = {"miniature": False, "miniature-bag": True}
@@ -113,9 +122,9 @@ def components(folder: Path) -> dict[str, list[Any]]:
     return {name: entry for name, entry in index.items() if isinstance(entry, list) and entry != [None, None]}
 
 
-def check_folder(folder: Path) -> Family:
+def check_folder(folder: Path) -> Architecture:
     """Sample a pipeline folder over, loading nothing. Raises ModelError for anything partial or unsafe."""
-    family = architecture_of(pipeline_class(folder))
+    architecture = architecture_of(pipeline_class(folder))
     for component, entry in components(folder).items():
         if len(entry) != 2 or entry[0] not in _LIBRARIES:
             raise ModelError(f"{folder}: component {component!r} is {entry}, of no known library; nothing was loaded")
@@ -133,7 +142,7 @@ def check_folder(folder: Path) -> Family:
                 "use a model in safetensors, or convert it where it is trusted"
             )
         _shapes(part)  # raises for a damaged file
-    return family
+    return architecture
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -205,8 +214,8 @@ def is_hub_name(model: str) -> bool:
 
 def cache_folder() -> Path:
     """Where the cache lies: HF_HUB_CACHE, else HF_HOME/hub, else ~/.cache/huggingface/hub."""
-    if given := os.environ.get("HF_HUB_CACHE"):
-        return Path(given).expanduser()
+    if configured := os.environ.get("HF_HUB_CACHE"):
+        return Path(configured).expanduser()
     above = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     return Path(os.environ.get("HF_HOME", f"{above}/huggingface")).expanduser() / "hub"
 
@@ -369,3 +378,144 @@ def quiet() -> Iterator[None]:
             lib.set_verbosity(verbosity)
             if bars:
                 lib.enable_progress_bar()
+
+
+_CONFIGS = {"scheduler": "scheduler_config.json", "tokenizer": "tokenizer_config.json"}
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle")
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """One model on this disk. `missing` are files or patterns of files, `problems` what else keeps it from running.
+
+    `pickles` are weight files that are never opened; they do no harm where safetensors lie beside them.
+    """
+
+    name: str
+    folder: Path
+    architecture: str
+    commit: str | None
+    bytes: int
+    missing: tuple[str, ...]
+    problems: tuple[str, ...]
+    pickles: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether it can be run offline."""
+        return not self.missing and not self.problems
+
+    @property
+    def pull(self) -> str | None:
+        """The command that gets what is missing, or None."""
+        if not self.missing:
+            return None
+        if is_hub_name(self.name) and not Path(self.name).is_dir():
+            return pull(self.name if self.commit is None else _pinned(self.name, self.commit), self.missing)
+        return pull("OWNER/NAME", self.missing, self.folder)
+
+
+def _pinned(name: str, commit: str) -> str:
+    return name if "@" in name else f"{name}@{commit}"
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What became of a check of all files: how many agree with a known hash, and which do not, or have none."""
+
+    agree: int
+    differ: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+def models_here() -> Iterator[LocalModel]:
+    """The miniatures, and every pipeline in the cache of the hub."""
+    for name in MINIATURES:
+        yield inspect_model(name)
+    for name, _ in cached():
+        yield inspect_model(name)
+
+
+def inspect_model(model: str) -> LocalModel:
+    """One model by folder or name, nothing of it loaded. Raises ModelError where there is nothing at all."""
+    folder = resolve(model)[0]
+    missing: list[str] = []
+    problems: list[str] = []
+    pipeline = ""
+    try:
+        pipeline = pipeline_class(folder)
+    except ModelError as error:
+        problems.append(str(error))
+    if pipeline and pipeline not in ARCHITECTURES:
+        problems.append(f"models of class {pipeline!r} cannot be run yet")
+    whole = (folder / "model_index.json").is_file()
+    parts = components(folder) if whole else {}
+    missing += () if whole else PIPELINE_FILES
+    for name in parts:
+        missing += _lacking(folder, name)
+        try:
+            check_whole(folder / name)
+        except ModelError as error:
+            if not any(part.startswith(f"{name}/") for part in missing):
+                problems.append(str(error))
+    weights = [file for name in parts for file in (folder / name).rglob("*") if file.is_file()]
+    return LocalModel(
+        model,
+        folder,
+        ARCHITECTURES[pipeline].title if pipeline in ARCHITECTURES else pipeline or "no pipeline",
+        folder.name if folder.parent.name == "snapshots" else None,
+        sum(file.stat().st_size for file in weights),
+        tuple(missing),
+        tuple(problems),
+        tuple(str(file.relative_to(folder)) for file in weights if file.suffix in _PICKLES),
+    )
+
+
+def _lacking(folder: Path, name: str) -> list[str]:
+    """Files that a component needs and that are not there, or patterns of them."""
+    part = folder / name
+    kind = name.rstrip("_0123456789")
+    if kind in ("feature_extractor", "image_processor"):
+        return [] if any(part.glob("*.json")) else [f"{name}/*.json"]
+    config = _CONFIGS.get(kind, "config.json")
+    lacking = [] if (part / config).is_file() else [f"{name}/{config}"]
+    if kind == "scheduler":
+        return lacking
+    if kind == "tokenizer":
+        pair = (part / "vocab.json").is_file() and (part / "merges.txt").is_file()
+        return lacking if pair or (part / "tokenizer.json").is_file() else [*lacking, f"{name}/*"]
+    try:
+        weights = shards(part)
+    except ModelError:
+        return [*lacking, f"{name}/*.safetensors.index.json"]
+    if not weights:
+        return [*lacking, f"{name}/*.safetensors", *([f"{name}/*.json"] if not lacking else [])]
+    return lacking + [f"{name}/{file.name}" for file in weights if not file.is_file()]
+
+
+def verify(folder: Path) -> Verified:
+    """Hash every file of a pipeline and hold it against what the cache of the hub knows it by."""
+    agree, differ, unknown = 0, [], []
+    for file in sorted(file for file in folder.rglob("*") if file.is_file() or file.is_symlink()):
+        where = file.relative_to(folder)
+        if where.parts[0].startswith("."):
+            continue
+        known = blob_of(file)
+        if known is None:
+            unknown.append(str(where))
+        elif file.is_file() and _digest(file, len(known)) == known:
+            agree += 1
+        else:
+            differ.append(str(where))
+    return Verified(agree, tuple(differ), tuple(unknown))
+
+
+def _digest(file: Path, digits: int) -> str:
+    """SHA-256 for 64 digits, git's SHA-1 of the blob for 40."""
+    with file.open("rb") as stream:
+        if digits == 64:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+        found = hashlib.sha1(f"blob {file.stat().st_size}\0".encode(), usedforsecurity=False)
+        while block := stream.read(1 << 20):
+            found.update(block)
+        return found.hexdigest()

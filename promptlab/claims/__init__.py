@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from promptlab.claims.analyses import Finding, analysis_named
+from promptlab.claims.analyses import UnitValues, analysis_named
 from promptlab.errors import PromptlabError, nearest
 from promptlab.records import ContrastEffect, Measure
 from promptlab.resources import claims_folder
@@ -161,13 +161,13 @@ def run_claims(
     from promptlab.run import RunOptions, run_study
     from promptlab.run.plan import tier_of
 
-    told = progress or Silent()
+    reporter = progress or Silent()
     before = {effect.contrast: effect for effect in store.effects(STUDY)}
     effects: dict[tuple[str, str], ContrastEffect] = {}
     studies: dict[str, Study] = {c.study: load_study(c.study) for c in claims if c.study is not None}
     for path, study in studies.items():
-        told.say(f"study {study.name}: {study.question}")
-        summary = run_study(study, store, RunOptions(passports_n=0, batch_size=batch_size), told)
+        reporter.say(f"study {study.name}: {study.question}")
+        summary = run_study(study, store, RunOptions(passports_n=0, batch_size=batch_size), reporter)
         tier = ", ".join(sorted({tier_of(cell) for cell in summary.plan.cells}))
         for effect in summary.effects:
             known = {"tier": tier, "span": _span(summary.measures.get(effect.measure))}
@@ -180,7 +180,7 @@ def run_claims(
                 raise PromptlabError(f"{claim.id}: no contrast {claim.contrast!r}{nearest(claim.contrast, names)}")
             found.append(effects[claim.study, claim.contrast])
         else:
-            found.append(_analysed(claim, store, before.get(claim.id), told))
+            found.append(_analysed(claim, store, before.get(claim.id), reporter))
     others = [claim for claim in family if claim.id not in {c.id for c in claims}]
     kept = [(claim, before[claim.id]) for claim in others if _same_endpoint(claim, before.get(claim.id))]
     unknown = sum(claim.expects in DIRECTED for claim in others) - sum(c.expects in DIRECTED for c, _ in kept)
@@ -202,19 +202,19 @@ def _same_endpoint(claim: Claim, effect: ContrastEffect | None) -> bool:
     """Whether a verdict that is kept answers what the file asks now."""
     if effect is None:
         return False
-    asked = _written(claim)
-    return all(effect.detail.get(name) == asked[name] for name in ("study", "contrast", "analysis"))
+    written = _written(claim)
+    return all(effect.detail.get(name) == written[name] for name in ("study", "contrast", "analysis"))
 
 
-def _analysed(claim: Claim, store: Store, before: ContrastEffect | None, told: Progress) -> ContrastEffect:
+def _analysed(claim: Claim, store: Store, before: ContrastEffect | None, reporter: Progress) -> ContrastEffect:
     """What the claim's analysis finds, or found when all that it rests on was the same."""
     name = claim.analysis or ""
     analysis = analysis_named(name)
     key = analysis.rests_on() if analysis.rests_on else None
     if key and before is not None and before.detail.get("rests_on") == key and _same_endpoint(claim, before):
-        told.say(f"analysis {name}: there")
+        reporter.say(f"analysis {name}: unchanged, kept")
         return before
-    told.say(f"analysis {name}")
+    reporter.say(f"analysis {name}")
     effect = _measured(analysis.measure(store))
     return replace(effect, detail={**effect.detail, "rests_on": key}) if key else effect
 
@@ -224,7 +224,7 @@ def _written(claim: Claim) -> dict[str, Any]:
     return claim.model_dump(mode="json") | ({"study": Path(claim.study).name} if claim.study else {})
 
 
-def _measured(finding: Finding) -> ContrastEffect:
+def _measured(finding: UnitValues) -> ContrastEffect:
     """The mean over units with a bootstrap interval and a sign-flip p, as of a contrast over prompts."""
     from promptlab.stats.paired import paired_effect
 
@@ -250,10 +250,10 @@ def settle(claims: Sequence[Claim], found: Sequence[ContrastEffect], *, unknown:
         adjusted = dict(zip(tested, map(float, p), strict=False))
     out = []
     for i, (claim, effect) in enumerate(zip(claims, map(_with_width, claims, found), strict=True)):
-        said = verdict(claim.expects, claim.margin, effect.estimate, effect.low, effect.high, adjusted.get(i))
-        told = {name: value for name, value in _written(claim).items() if name != "id"}
-        kept = replace(effect, study=STUDY, contrast=claim.id, p_adjusted=adjusted.get(i), verdict=said)
-        out.append(Settled(claim, replace(kept, detail={**effect.detail, **told})))
+        outcome = verdict(claim.expects, claim.margin, effect.estimate, effect.low, effect.high, adjusted.get(i))
+        written = {name: value for name, value in _written(claim).items() if name != "id"}
+        kept = replace(effect, study=STUDY, contrast=claim.id, p_adjusted=adjusted.get(i), verdict=outcome)
+        out.append(Settled(claim, replace(kept, detail={**effect.detail, **written})))
     return tuple(out)
 
 

@@ -46,7 +46,7 @@ def import_(
     done = import_pictures(
         folder, name, into, layout=layout, manifest=manifest, prompts=prompts, model=model, probes=chosen, again=again
     )
-    seeds = "with their own seeds" if done.own_seeds else "pictures of one prompt numbered"
+    seeds = "with their own seeds" if done.seeds_kept else "pictures of one prompt numbered"
     console.print(f"{done.pictures} pictures of {done.prompts} prompts, layout {done.layout}, {seeds}")
     for file, why in done.skipped[:5]:
         console.print(f"  left out: {file}: {why}")

@@ -14,7 +14,7 @@ from promptlab.cli.terminal import HomeOption, JsonOption, Terminal, console, pr
 if TYPE_CHECKING:
     import pandas as pd
 
-    from promptlab.bench import Figure
+    from promptlab.bench import Measured
     from promptlab.bench.timing import Timing
     from promptlab.records import Passport
 
@@ -133,29 +133,34 @@ def _recover(probes: Sequence[str], trials: int, pictures: int, calibration: int
                 rows = list(recover(probe, **counts, progress=progress))
         except ValueError as error:
             raise PromptlabError(str(error)) from None
-        shown = [
-            {
-                "trial": row.trial + 1,
-                "fault": row.fault,
-                "hidden rate": f"{row.rate:.3f}",
-                "said": f"{row.said:.3f} [{row.said_low:.3f}, {row.said_high:.3f}]{'' if row.said_covers else ' *'}",
-                "corrected": row.reason
-                if row.corrected is None or row.low is None or row.high is None
-                else f"{row.corrected:.3f} [{row.low:.3f}, {row.high:.3f}]{'' if row.covers else ' *'}",
-            }
-            for row in rows
-        ]
+        shown = []
+        for row in rows:
+            observed = f"{row.observed:.3f} [{row.observed_low:.3f}, {row.observed_high:.3f}]"
+            corrected = row.reason
+            if not (row.corrected is None or row.low is None or row.high is None):
+                corrected = f"{row.corrected:.3f} [{row.low:.3f}, {row.high:.3f}]{'' if row.covers else ' *'}"
+            shown.append(
+                {
+                    "trial": row.trial + 1,
+                    "fault": row.fault,
+                    "hidden rate": f"{row.rate:.3f}",
+                    "said": observed + ("" if row.observed_covers else " *"),
+                    "corrected": corrected,
+                }
+            )
         print_frame(pd.DataFrame(shown))
         for fault in FAULTS:
             same = [row for row in rows if row.fault == fault]
-            raw, corrected = (sum(bool(getattr(row, what)) for row in same) for what in ("said_covers", "covers"))
+            n_observed, n_corrected = (
+                sum(bool(getattr(row, what)) for row in same) for what in ("observed_covers", "covers")
+            )
             off = [
                 sum(abs(value - row.rate) for row in same if (value := getattr(row, what)) is not None) / len(same)
-                for what in ("said", "corrected")
+                for what in ("observed", "corrected")
             ]
             console.print(
-                f"{name}, {fault}: the corrected interval holds the hidden rate in {corrected} of {len(same)} trials "
-                f"(mean distance {off[1]:.3f}), the uncorrected one in {raw} ({off[0]:.3f})"
+                f"{name}, {fault}: the corrected interval holds the hidden rate in {n_corrected} of {len(same)} trials "
+                f"(mean distance {off[1]:.3f}), the uncorrected one in {n_observed} ({off[0]:.3f})"
             )
     console.print(
         f"* does not hold the hidden rate. {pictures} pictures a trial, {calibration} an outcome to calibrate."
@@ -266,7 +271,7 @@ def bench(
         console.print("machine: " + _in_line(machine()))
 
 
-def show_figure(figure: Figure) -> None:
+def show_figure(figure: Measured) -> None:
     """Print a figure beside its goal, and its detail."""
     goal = "no goal" if figure.goal is None else f"goal {'>=' if figure.at_least else '<='} {figure.goal:g}"
     met = {None: "", True: ", met", False: ", NOT met"}[figure.met]
@@ -286,20 +291,20 @@ def _bench_gpu(parts: Sequence[str], dry: bool, json_: bool) -> None:
 
     import torch
 
-    from promptlab.bench import Figure, machine
+    from promptlab.bench import Measured, machine
     from promptlab.bench.gpu import DRY_RUN, bench_gpu
 
     dry = dry or not torch.cuda.is_available()
-    found: Iterable[Figure | Timing] = bench_gpu(parts, dry)
+    found: Iterable[Measured | Timing] = bench_gpu(parts, dry)
     if json_:
-        rows = [{**asdict(one), **({"met": one.met} if isinstance(one, Figure) else {})} for one in found]
+        rows = [{**asdict(one), **({"met": one.met} if isinstance(one, Measured) else {})} for one in found]
         console.print(json.dumps({"machine": machine(), "dry_run": dry, "rows": rows}, indent=1))
         return
     if dry:
         console.print(DRY_RUN)
     headed = False
     for one in found:
-        if isinstance(one, Figure):
+        if isinstance(one, Measured):
             show_figure(one)
             headed = False
             continue

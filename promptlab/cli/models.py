@@ -11,7 +11,7 @@ from rich.table import Table
 from promptlab.cli.terminal import HomeOption, JsonOption, console, print_json, size
 
 if TYPE_CHECKING:
-    from promptlab.checkpoints.inventory import LocalModel
+    from promptlab.checkpoints.files import LocalModel
     from promptlab.results.model_parts import Geometry
 
 __all__ = ["geometry", "lint", "models"]
@@ -25,7 +25,7 @@ def models(
     verify: Annotated[bool, typer.Option("--verify", help="Compare the hash of every file with the hub's.")] = False,
 ) -> None:
     """List the models on this disk, and what is missing of them."""
-    from promptlab.checkpoints.inventory import inspect_model, models_here
+    from promptlab.checkpoints.files import inspect_model, models_here
     from promptlab.errors import ModelError
 
     bad = 0
@@ -37,7 +37,7 @@ def models(
             console.print(f"{name}: {error}")
             bad += 1
     for stock in stocks:
-        console.print(f"{stock.name}: {stock.family}, {size(stock.bytes)}, {_state(stock)}")
+        console.print(f"{stock.name}: {stock.architecture}, {size(stock.bytes)}, {_state(stock)}")
         if stock.commit:
             console.print(f"  commit {stock.commit}")
         if stock.complete:
@@ -58,7 +58,7 @@ def models(
 
 def _verify(stock: LocalModel) -> bool:
     """Print whether the files of a model agree with their hashes; False where one differs."""
-    from promptlab.checkpoints.inventory import verify
+    from promptlab.checkpoints.files import verify
 
     found = verify(stock.folder)
     console.print(f"  verified: {found.agree} files agree with their hash, {len(found.differ)} differ")

@@ -1,33 +1,29 @@
-"""A picture's recipe in the words of other programs: A1111's text with an X/Y/Z plot, and ComfyUI's graph.
+"""An image's recipe for other programs: A1111's text with an X/Y/Z plot, ComfyUI's graph, and their names of samplers.
 
-    A1111     what its own pictures carry: prompt, `Negative prompt:`, facts. Pasted into the prompt field and taken
+    A1111     what its own images carry: prompt, `Negative prompt:`, facts. Pasted into the prompt field and taken
               over with the arrow button it fills the form, the script X/Y/Z plot included.
     ComfyUI   the "API format": nodes by number, {class_type, inputs}, where an input [number, k] is output k of
               another node. One checkpoint file, so Stable Diffusion 1, 2 and XL alone.
 
-To both programs ( and ) weigh words, and to A1111 [ and ] do, which promptlab and diffusers draw as they stand: they
-are escaped by a backslash. What could not be said in a program's words is in `Written.unsaid`; a seed is handed over,
-but its noise is made differently, so no picture will be the same. `promptlab.exchange.image_metadata` reads both back.
+In both programs ( and ) weigh words, and in A1111 [ and ] do too; promptlab and diffusers read them as plain text. So a
+backslash escapes them. `Written.unsaid` lists what the program has no words for. The seed is handed over, but the
+program makes its noise differently, so no image will be the same. `promptlab.exchange.image_metadata` reads both back.
+
+Two things make a sampler: the rule that takes a step (Euler, DPM++ 2M), and the spacing of the steps. diffusers keeps
+both in one class and its configuration; the others name the second "schedule type" (A1111) or "scheduler" (ComfyUI).
+
+    rule      class, `algorithm_type`, `solver_order`, `solver_type`
+    spacing   `use_karras_sigmas`, `use_exponential_sigmas`, `use_beta_sigmas`, else `timestep_spacing`:
+              linspace (both ends), trailing (from the noisiest on), leading (from the cleanest on)
+
+A1111 gives DDIM, PLMS and UniPC a fixed spacing, always leading.
 
 References:
-    AUTOMATIC1111/stable-diffusion-webui, modules/infotext_utils.py, modules/prompt_parser.py, scripts/xyz_grid.py.
-    Comfy-Org/ComfyUI, nodes.py, comfy/sd1_clip.py (escape_important), script_examples/basic_api_example.py.
-
-What a scheduler of diffusers is called in A1111 and ComfyUI, and what has no name there.
-
-Two things make a sampler: the rule that takes a step (Euler, DPM++ 2M), and where the steps lie. diffusers keeps both
-in one class and its configuration; the other programs name the second "schedule type" (A1111) or "scheduler" (ComfyUI).
-
-    rule     class, `algorithm_type`, `solver_order`, `solver_type`
-    places   `use_karras_sigmas`, `use_exponential_sigmas`, `use_beta_sigmas`, else `timestep_spacing`:
-             linspace (both ends), trailing (from the noisiest on), leading (from the cleanest on)
-
-A1111 gives DDIM, PLMS and UniPC places of its own, always leading.
-
-References:
+    AUTOMATIC1111/stable-diffusion-webui, modules/infotext_utils.py, modules/prompt_parser.py, scripts/xyz_grid.py,
+    modules/sd_schedulers.py, modules/sd_samplers_timesteps.py.
+    Comfy-Org/ComfyUI, nodes.py, comfy/sd1_clip.py (escape_important), script_examples/basic_api_example.py,
+    comfy/samplers.py (KSAMPLER_NAMES; simple_scheduler, ddim_scheduler, normal_scheduler).
     diffusers, docs/source/en/api/schedulers/overview.md (the table of names in A1111 and k-diffusion).
-    Comfy-Org/ComfyUI, comfy/samplers.py (KSAMPLER_NAMES; simple_scheduler, ddim_scheduler, normal_scheduler).
-    AUTOMATIC1111/stable-diffusion-webui, modules/sd_schedulers.py, modules/sd_samplers_timesteps.py.
 """
 
 from __future__ import annotations
@@ -82,9 +78,9 @@ def a1111(recipe: Mapping[str, Any], sampler: Sampler, axes: Mapping[str, Sequen
     if plain != texts:
         unsaid.append("( ) [ ] \\ are escaped, since they weigh words here")
     more: dict[str, str] = {"Schedule type": sampler.schedule_type} if sampler.schedule_type else {}
-    given = {name: levels for name, levels in (axes or {}).items() if len(levels) > 1}
-    unsaid += [f"an X/Y/Z plot has three axes: {name} is left out" for name in list(given)[3:]]
-    lines = plot_lines({name: given[name] for name in list(given)[:3]})
+    varied = {name: levels for name, levels in (axes or {}).items() if len(levels) > 1}
+    unsaid += [f"an X/Y/Z plot has three axes: {name} is left out" for name in list(varied)[3:]]
+    lines = plot_lines({name: varied[name] for name in list(varied)[:3]})
     if lines:
         more["Script"] = "X/Y/Z plot"
         for letter, (kind, values) in zip("XYZ", lines, strict=False):
@@ -137,8 +133,8 @@ def comfyui(recipe: Mapping[str, Any], sampler: Sampler, pipeline: str | None = 
         "7": {"class_type": "CLIPTextEncode", "inputs": {"text": plain[1], "clip": ["4", 1]}},
     }
     if sampler.prediction or sampler.zero_snr:
-        told = {"model": model, "sampling": sampler.prediction or "eps", "zsnr": sampler.zero_snr}
-        graph["10"] = {"class_type": "ModelSamplingDiscrete", "inputs": told}
+        inputs = {"model": model, "sampling": sampler.prediction or "eps", "zsnr": sampler.zero_snr}
+        graph["10"] = {"class_type": "ModelSamplingDiscrete", "inputs": inputs}
         model = ["10", 0]
     graph["3"] = {
         "class_type": "KSampler",
@@ -187,7 +183,7 @@ _RULES: dict[str, tuple[str | None, str | None]] = {
     "LMSDiscreteScheduler": ("LMS", "lms"),
 }
 _MULTISTEP = {"dpmsolver++": ("DPM++ 2M", "dpmpp_2m"), "sde-dpmsolver++": ("DPM++ 2M SDE", "dpmpp_2m_sde")}
-_PLACES = {
+_SPACINGS = {
     "use_karras_sigmas": ("Karras", "karras"),
     "use_exponential_sigmas": ("Exponential", "exponential"),
     "use_beta_sigmas": ("Beta", "beta"),
@@ -195,7 +191,7 @@ _PLACES = {
     "trailing": ("Simple", "simple"),
     "leading": ("DDIM", "ddim_uniform"),
 }
-_OWN_PLACES = ("DDIM", "PLMS", "UniPC")
+_FIXED_SPACING = ("DDIM", "PLMS", "UniPC")
 
 
 @dataclass(frozen=True)
@@ -221,19 +217,19 @@ def named_elsewhere(name: str | None, config: Mapping[str, Any]) -> Sampler:
     None is a scheduler that nothing tells of.
     """
     if name is None:
-        said = "the scheduler is not recorded"
-        return Sampler(unsaid={"a1111": (said,), "comfyui": (said,)})
-    told = {key: str(value).lower() for key, value in config.items()}
-    sampler, sampler_name = _rule(name, told)
-    place = next((one for one in _PLACES if told.get(one) == "true"), told.get("timestep_spacing", ""))
-    schedule_type, scheduler = _PLACES.get(place, (None, None))
+        reason = "the scheduler is not recorded"
+        return Sampler(unsaid={"a1111": (reason,), "comfyui": (reason,)})
+    options = {key: str(value).lower() for key, value in config.items()}
+    sampler, sampler_name = _rule(name, options)
+    place = next((one for one in _SPACINGS if options.get(one) == "true"), options.get("timestep_spacing", ""))
+    schedule_type, scheduler = _SPACINGS.get(place, (None, None))
     notes: dict[str, list[str]] = {"a1111": [], "comfyui": []}
     for program, rule, places in (("a1111", sampler, schedule_type), ("comfyui", sampler_name, scheduler)):
         if rule is None:
-            notes[program].append(f"{name}{_kind(told)} has no name here")
+            notes[program].append(f"{name}{_kind(options)} has no name here")
         elif places is None:
             notes[program].append(f"where {name} puts its steps is not recorded")
-    if sampler in _OWN_PLACES:
+    if sampler in _FIXED_SPACING:
         schedule_type = None
         if place != "leading":
             notes["a1111"].append(f"{sampler} puts its steps elsewhere here: leading, not {place or 'as recorded'}")
@@ -244,23 +240,23 @@ def named_elsewhere(name: str | None, config: Mapping[str, Any]) -> Sampler:
         schedule_type if sampler else None,
         sampler_name,
         scheduler,
-        "v_prediction" if told.get("prediction_type") == "v_prediction" else None,
-        told.get("rescale_betas_zero_snr") == "true",
-        {program: tuple(said) for program, said in notes.items()},
+        "v_prediction" if options.get("prediction_type") == "v_prediction" else None,
+        options.get("rescale_betas_zero_snr") == "true",
+        {program: tuple(texts) for program, texts in notes.items()},
     )
 
 
-def _rule(name: str, told: Mapping[str, str]) -> tuple[str | None, str | None]:
+def _rule(name: str, options: Mapping[str, str]) -> tuple[str | None, str | None]:
     if name == "DPMSolverMultistepScheduler":
-        second = told.get("solver_order", "2") == "2"
-        return _MULTISTEP.get(told.get("algorithm_type", "dpmsolver++"), (None, None)) if second else (None, None)
+        second = options.get("solver_order", "2") == "2"
+        return _MULTISTEP.get(options.get("algorithm_type", "dpmsolver++"), (None, None)) if second else (None, None)
     if name == "UniPCMultistepScheduler":
-        return "UniPC", "uni_pc" if told.get("solver_type") == "bh1" else "uni_pc_bh2"
+        return "UniPC", "uni_pc" if options.get("solver_type") == "bh1" else "uni_pc_bh2"
     if name == "PNDMScheduler":
-        return ("PLMS", None) if told.get("skip_prk_steps") == "true" else (None, None)
+        return ("PLMS", None) if options.get("skip_prk_steps") == "true" else (None, None)
     return _RULES.get(name, (None, None))
 
 
-def _kind(told: Mapping[str, str]) -> str:
-    kind = [told[key] for key in ("algorithm_type", "solver_order") if key in told]
+def _kind(options: Mapping[str, str]) -> str:
+    kind = [options[key] for key in ("algorithm_type", "solver_order") if key in options]
     return f" ({', order '.join(kind)})" if kind else ""

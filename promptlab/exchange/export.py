@@ -1,19 +1,15 @@
-"""The wording that wins a study, as something to take along: its best picture's recipe, for A1111 or ComfyUI.
+"""A study as files for other programs: its tables, or the recipe of the wording that wins.
 
-Which one wins says `Results.ranking`: the level of an axis, or the whole prompt, with the best mean of a measure. The
-recipe is that of its best picture (ties: the first of the plan), so the seed is picked by its result: other seeds do as
-the mean says. A lead whose interval holds 0 is no proof, and `Winner.says` says so.
+The tables are Parquet, or CSV that no spreadsheet takes for formulas. Files: scored (one row a score), outcomes (one
+row an image), effect, completeness, passport. Columns are those of schema.sql and views.sql; each axis has a column of
+its own, `axis.<name>`. In CSV a text that begins with = + - @ or a control character gets an apostrophe in front, since
+a spreadsheet would run it (OWASP, CSV Injection); full-width signs and those after blanks count too. Parquet keeps
+every text as it is.
 
-A study as files for other programs: its tables, or its winner.
-
-Parquet, or CSV that no spreadsheet takes for formulas. Files: scored (one row a score), outcomes (one row a picture),
-effect, completeness, passport. Columns are those of schema.sql and views.sql; axes stand in columns of their own,
-`axis.<name>`.
-
-In CSV a text that begins with = + - @ or a control character gets an apostrophe in front, since a spreadsheet would
-run it (OWASP, CSV Injection); full-width signs and those behind blanks count too. Parquet keeps every text as it is.
-
-The winner (`promptlab.exchange.export`) is one file: `a1111` a text with an X/Y/Z plot, `comfyui` a graph.
+`Results.ranking` says which wording wins: the level of an axis, or the whole prompt, with the best mean of a measure.
+The recipe is that of its best image (ties: the first of the plan). So its result picked the seed: expect the mean of
+other seeds. A lead whose interval holds 0 is no proof, and `Winner.says` says so. The winner is one file: `a1111` is a
+text with an X/Y/Z plot, `comfyui` a graph.
 """
 
 from __future__ import annotations
@@ -74,18 +70,18 @@ class Winner:
         """In one line: what leads, by how much, whether that is shown, n and tier."""
         row = self.place
         over = "seeds of this prompt" if self.axis is None else "prompts"
-        said = f"{row['level']!r} leads: {self.measure} {row['mean']:.3g}"
-        said += "" if row["low"] is None else f" [{row['low']:.3g}, {row['high']:.3g}] over {over}"
-        said += f", n {row['n']}, tier {row['tier']}"
+        sentence = f"{row['level']!r} leads: {self.measure} {row['mean']:.3g}"
+        sentence += "" if row["low"] is None else f" [{row['low']:.3g}, {row['high']:.3g}] over {over}"
+        sentence += f", n {row['n']}, tier {row['tier']}"
         if self.lead is None:
-            return f"{said}; nothing was compared with it"
+            return f"{sentence}; nothing was compared with it"
         gap, low, high = self.lead
         if gap == 0:
-            return f"{said}; level with the next"
+            return f"{sentence}; level with the next"
         if low is None or high is None:
-            return f"{said}; ahead of the next by {gap:.3g}, without an interval"
+            return f"{sentence}; ahead of the next by {gap:.3g}, without an interval"
         shown = "ahead" if low > 0 or high < 0 else "not shown to be ahead"
-        return f"{said}; {shown} of the next: {gap:.3g} [{low:.3g}, {high:.3g}], paired"
+        return f"{sentence}; {shown} of the next: {gap:.3g} [{low:.3g}, {high:.3g}], paired"
 
 
 def winner(
@@ -105,16 +101,18 @@ def winner(
         known = {name.partition(".")[2] for name in found.measures()["measure"]}
         chosen = next((name for name in ("accuracy", "correct") if name in known), None)
         if chosen is None:
-            there = f"it has {', '.join(sorted(known))}" if known else "nothing was measured; promptlab score measures"
-            raise PromptlabError(f"say by which --measure {found.study} is ranked: {there}")
+            available = (
+                f"it has {', '.join(sorted(known))}" if known else "nothing was measured; promptlab score measures"
+            )
+            raise PromptlabError(f"say by which --measure {found.study} is ranked: {available}")
     rows = found.ranking(chosen, axis, group, most=2) if ranked is None else ranked
     if not len(rows):
         raise PromptlabError(f"{found.study} has no value of {chosen} to rank by")
     place = {str(name): value if value == value else None for name, value in rows.iloc[0].to_dict().items()}
     best = found.sql("SELECT recipe, run FROM image WHERE id = ?", [place["best_image"]])
     recipe: dict[str, Any] = json.loads(best["recipe"].iloc[0])
-    told = found.sql("SELECT name, value FROM fact WHERE run = ?", [best["run"].iloc[0]])
-    facts: dict[str, str] = dict(zip(told["name"], told["value"], strict=True))
+    recorded = found.sql("SELECT name, value FROM fact WHERE run = ?", [best["run"].iloc[0]])
+    facts: dict[str, str] = dict(zip(recorded["name"], recorded["value"], strict=True))
     sampler = _sampler(facts, recipe.get("scheduler"))
     return Winner(str(found.study), chosen, axis, place, _lead(rows), recipe, facts.get("diffusion.pipeline"), sampler)
 
@@ -150,17 +148,20 @@ def _lead(rows: pd.DataFrame) -> tuple[float, float | None, float | None] | None
     return gap, None if low != low else low, None if high != high else high
 
 
-def _sampler(facts: dict[str, str], asked: str | None) -> Sampler:
+def _sampler(facts: dict[str, str], requested: str | None) -> Sampler:
     """By what the run that made the picture recorded of its schedulers."""
-    head = f"diffusion.schedulers.{asked or 'default'}."
+    head = f"diffusion.schedulers.{requested or 'default'}."
     config = {name.removeprefix(f"{head}config."): value for name, value in facts.items() if name.startswith(head)}
-    return named_elsewhere(facts.get(f"{head}class", asked), config)
+    return named_elsewhere(facts.get(f"{head}class", requested), config)
 
 
 def _family(found: Results, recipe: dict[str, Any]) -> list[str]:
     """The prompts of the winner's family, its own first."""
-    own = str(recipe.get("prompt"))
-    return [own, *(text for text in found.sql(_FAMILY, [found.study, found.study, own])["prompt"] if text != own)]
+    prompt = str(recipe.get("prompt"))
+    return [
+        prompt,
+        *(text for text in found.sql(_FAMILY, [found.study, found.study, prompt])["prompt"] if text != prompt),
+    ]
 
 
 _SEEDS = """
@@ -247,14 +248,14 @@ def export_winner(
     Raises PromptlabError where there is no winner or the program cannot draw it, DiskError.
     """
     won = winner(found, measure, axis)
-    said = written(found, won, program)
+    exported = written(found, won, program)
     path = folder / f"{won.study}.winner.{PROGRAMS[program]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{said.text}\n", encoding="utf-8", newline="\n")
+        path.write_text(f"{exported.text}\n", encoding="utf-8", newline="\n")
     except OSError as error:
         raise disk_error(folder, error) from error
-    return path, won, said.unsaid
+    return path, won, exported.unsaid
 
 
 def _axes_apart(frame: pd.DataFrame) -> pd.DataFrame:

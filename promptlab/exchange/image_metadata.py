@@ -106,18 +106,18 @@ def _parameters(text: str) -> Notes | None:
     data = _json(text) if text.lstrip().startswith("{") else None
     if data is None and (not text.lstrip().startswith("{") or "\nSteps: " in text):
         return _a1111(text)  # its prompts may begin with {; of other tools' JSON nothing is taken for a prompt
-    told = data.get("sui_image_params") if isinstance(data, dict) else None
-    if not isinstance(told, dict):
+    swarm = data.get("sui_image_params") if isinstance(data, dict) else None
+    if not isinstance(swarm, dict):
         return None
     return _notes(
         "SwarmUI",
-        told.get("prompt"),
-        told.get("seed"),
-        told.get("model"),
-        guidance_scale=told.get("cfgscale"),
-        num_inference_steps=told.get("steps"),
-        scheduler=told.get("sampler"),
-        negative_prompt=told.get("negativeprompt") or "",
+        swarm.get("prompt"),
+        swarm.get("seed"),
+        swarm.get("model"),
+        guidance_scale=swarm.get("cfgscale"),
+        num_inference_steps=swarm.get("steps"),
+        scheduler=swarm.get("sampler"),
+        negative_prompt=swarm.get("negativeprompt") or "",
     )
 
 

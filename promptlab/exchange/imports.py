@@ -1,37 +1,35 @@
-"""A folder of pictures that were made elsewhere: which file shows which prompt.
+"""From images and prompts of others to a study file that `promptlab run` takes.
 
-    manifest       a table of the user, CSV or JSONL (`promptlab.exchange.imports`); for the contact sheets that
-    Midjourney
-                   exports with row and col
+    import_pictures   a folder of images  ->  NAME.yaml and NAME.pictures.jsonl (every file with its hash)
+    import_prompts    a list of prompts   ->  NAME.yaml, which reads the list where it is
+
+Importing copies and decodes nothing: the run opens the files, and a bad one becomes `invalid_image`. A second import
+takes the folder as it is then; a file that has changed is a new image, the others stay what they were.
+
+Layouts say which file shows which prompt:
+
+    manifest       a table of the user, CSV or JSONL; also for the contact sheets that Midjourney exports, with row and
+                   col
     geneval        <index>/metadata.jsonl beside <index>/samples/00000.png, as GenEval's scripts write them; the number
-                   of the sample is taken for its seed, so that ratings of the same pictures find them
+                   of the sample becomes its seed, so that ratings of the same images find them
     t2i_compbench  <prompt>_<six digits>.png; the number runs through all prompts, so repeats are counted anew
     notes          PNG files with the notes of A1111, ComfyUI, InvokeAI or promptlab
-    (`promptlab.exchange.image_metadata`)
+                   (`promptlab.exchange.image_metadata`)
 
-Objects and colours are declared: by GenEval's metadata, the manifest, or a published list in which the prompt stands;
-else by the colour grammar where it matches. Other files of the folder are left out, and counted.
+GenEval's metadata, the manifest, or a published list that holds the prompt declare objects and colours; else the
+colour grammar does, where it matches. promptlab leaves out other files of the folder, and counts them. It keeps the
+seeds where every image brings one and they fit a study, so that images of one seed pair; else it numbers the images of
+each cell.
 
-Seeds: where every picture brings its seed, and the seeds fit a study, they are kept, so that pictures of one seed
-pair; else the pictures of a cell are numbered.
+A manifest has these columns, of which file and prompt are required:
 
-From pictures and prompts of others to a study file that `promptlab run` takes.
-
-    import_pictures   a folder of pictures  ->  NAME.yaml and NAME.pictures.jsonl (every file with its hash)
-    import_prompts    a list of prompts     ->  NAME.yaml, which reads the list where it lies
-
-Nothing is copied and nothing is decoded here: the run opens the files, and a bad one becomes `invalid_image`. Importing
-again takes the folder as it is then; a file that has changed is a new picture, the others stay what they were.
-
-Tables of pictures: what a person writes about pictures made elsewhere, and what a study reads of them.
-
-    file      path inside the folder of the pictures
+    file      path inside the folder of the images
     prompt    the text that it was made from
     seed, model, guidance_scale, num_inference_steps, scheduler, negative_prompt, tag       as far as they are known
     row, col  place in a contact sheet, from 1; `grid` says of how many rows and columns, 2x2 if it does not
     objects   in JSONL: what the prompt asks for, a list of {noun, colour}
 
-A person's table is CSV or JSONL. What cannot be used is an error with its line, and so is a column that nobody knows.
+A line that cannot be used is an error with its number, and so is an unknown column.
 """
 
 from __future__ import annotations
@@ -73,9 +71,9 @@ __all__ = [
     "declared_in",
     "import_pictures",
     "import_prompts",
-    "look_through",
     "numbered",
     "picture_lines",
+    "read_folder",
     "read_manifest",
 ]
 
@@ -103,7 +101,7 @@ def _name(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
 
 
-def look_through(
+def read_folder(
     folder: Path, layout: str | None = None, manifest: Path | None = None
 ) -> tuple[str, list[Shown], Skipped]:
     """The layout of a folder, its pictures with their prompts, and the files that are left out.
@@ -190,13 +188,13 @@ def declared_in(pictures: Sequence[Shown], items: Sequence[ListedPrompt] = ()) -
 
     A prompt is recognised in the list whatever its capitals, spaces and final period; it takes the list's spelling.
     """
-    listed = {_plain(item.prompt.text): item for item in items}
+    by_text = {_normalised(item.prompt.text): item for item in items}
     found = []
     for picture in pictures:
-        item = listed.get(_plain(picture.prompt))
+        item = by_text.get(_normalised(picture.prompt))
         if item is not None:
             tag = dict(item.columns).get("tag", picture.tag)
-            objects = _asked_of(item)
+            objects = _requested_objects(item)
             picture = replace(picture, prompt=item.prompt.text, tag=None if tag is None else str(tag), objects=objects)
         elif picture.objects is None:
             picture = replace(picture, objects=read_claims(picture.prompt))
@@ -204,11 +202,11 @@ def declared_in(pictures: Sequence[Shown], items: Sequence[ListedPrompt] = ()) -
     return found
 
 
-def _plain(text: str) -> str:
+def _normalised(text: str) -> str:
     return " ".join(text.lower().split()).removesuffix(".")
 
 
-def _asked_of(item: ListedPrompt) -> tuple[RequestedObject, ...]:
+def _requested_objects(item: ListedPrompt) -> tuple[RequestedObject, ...]:
     things: dict[str, RequestedObject] = {}
     for binding in item.prompt.bindings:
         thing = things.setdefault(binding.object, RequestedObject(binding.noun))
@@ -225,11 +223,11 @@ def numbered(pictures: Sequence[Shown]) -> tuple[list[int], bool]:
     cells: dict[Any, list[int]] = defaultdict(list)
     for i, picture in enumerate(pictures):
         cells[picture.prompt, picture.settings, picture.model, picture.tag].append(i)
-    own = [picture.seed for picture in pictures]
-    whole = [seed for seed in own if seed is not None and seed <= MAX_SEED]
-    distinct = all(len({own[i] for i in cell}) == len(cell) for cell in cells.values())
-    if len(whole) == len(pictures) and distinct and len(set(whole)) <= MAX_SEEDS:
-        return whole, True
+    found = [picture.seed for picture in pictures]
+    usable = [seed for seed in found if seed is not None and seed <= MAX_SEED]
+    distinct = all(len({found[i] for i in cell}) == len(cell) for cell in cells.values())
+    if len(usable) == len(pictures) and distinct and len(set(usable)) <= MAX_SEEDS:
+        return usable, True
     seeds = [0] * len(pictures)
     for cell in cells.values():
         if len(cell) > MAX_SEEDS:
@@ -253,7 +251,7 @@ class Imported:
     prompts: int
     declared: int
     twins: int
-    own_seeds: bool = False
+    seeds_kept: bool = False
     skipped: tuple[tuple[str, str], ...] = ()
 
 
@@ -272,7 +270,7 @@ def import_pictures(
     """Write the study `name` of the pictures in `folder` to the folder `into`.
 
     Args:
-        layout, manifest: see `picture_folders.look_through`.
+        layout, manifest: see `read_folder`.
         prompts: a published list; prompts that stand in it take its claims.
         model: who made the pictures, where they do not say or it should not count.
         again: replace the study if it exists.
@@ -281,10 +279,10 @@ def import_pictures(
         StudyError, PromptlabError: a name that cannot be, a study that exists, a folder without usable pictures.
     """
     path = _place(name, into, again)
-    found_as, pictures, skipped = look_through(folder, layout, manifest)
+    found_as, pictures, skipped = read_folder(folder, layout, manifest)
     pictures = declared_in(pictures, read_list(prompts, format_of(prompts)) if prompts else ())
     pictures, made_by = _made_by(pictures, model)
-    seeds, own = numbered(pictures)
+    seeds, seeds_kept = numbered(pictures)
     listing = path.with_name(f"{name}.pictures.jsonl")
     lines = [json.dumps(line) for line in picture_lines(pictures, seeds, folder)]
     axis = f"{{prompts: {_quoted(listing.name)}, format: pictures, root: {_quoted(_relative(folder, into))}}}"
@@ -292,7 +290,7 @@ def import_pictures(
     text = _study_text(name, head, axis, seeds, made_by, "folder", probes)
     write_whole(listing, ("\n".join(lines) + "\n").encode(), "list of pictures")
     write_whole(path, text.encode(), "study")
-    return _imported(path, found_as, len(pictures), own, skipped)
+    return _imported(path, found_as, len(pictures), seeds_kept, skipped)
 
 
 def import_prompts(
@@ -348,11 +346,11 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _made_by(pictures: list[Shown], given: str | None) -> tuple[list[Shown], str | None]:
+def _made_by(pictures: list[Shown], model: str | None) -> tuple[list[Shown], str | None]:
     """One model for the study, or None where it differs by picture and stands with each."""
     models = {picture.model for picture in pictures}
-    if given is not None or len(models) == 1:
-        return [replace(picture, model=None) for picture in pictures], given or next(iter(models)) or "unknown"
+    if model is not None or len(models) == 1:
+        return [replace(picture, model=None) for picture in pictures], model or next(iter(models)) or "unknown"
     return [replace(picture, model=picture.model or "unknown") for picture in pictures], None
 
 
@@ -375,7 +373,9 @@ def _study_text(
     return "\n".join(lines) + "\n"
 
 
-def _imported(path: Path, layout: str, pictures: int, own: bool = False, skipped: Skipped | None = None) -> Imported:
+def _imported(
+    path: Path, layout: str, pictures: int, seeds_kept: bool = False, skipped: Skipped | None = None
+) -> Imported:
     study = load_study(path)
     items = study.axes["text"].listed_prompts
     if not items:
@@ -383,7 +383,7 @@ def _imported(path: Path, layout: str, pictures: int, own: bool = False, skipped
     prompts = {item.prompt.text: item.prompt for item in items}
     declared = sum(bool(prompt.bindings) for prompt in prompts.values())
     files = tuple(skipped.files) if skipped else ()
-    return Imported(path, study, layout, pictures, len(prompts), declared, twins(items), own, files)
+    return Imported(path, study, layout, pictures, len(prompts), declared, twins(items), seeds_kept, files)
 
 
 COLUMNS = ("file", "prompt", "seed", "model", "tag", *KNOWN_SETTINGS, "row", "col", "grid")

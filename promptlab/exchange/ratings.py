@@ -1,27 +1,27 @@
-"""Human ratings in the store, beside what probes say: the same measures, so that the same tables and views serve both.
+"""Ratings by people: imported as scores of the probe `human`, or made blind in the dashboard.
 
-The ratings of a picture become scores of the probe `human`, its id `human-1-<hash of the file>`:
+Imported ratings have the same measures as probes, so that the same tables and views serve both. The probe's id is
+`human-1-<hash of the file>`:
 
-    correct, swap, leak, other, neglect, both_present, accuracy      of the whole picture, as `binding` gives them: what
-                          more than half of the raters say; NULL, with the votes as reason, where no outcome has that
+    correct, swap, leak, other, neglect, both_present, accuracy      of the whole image, as `binding` gives them: the
+                          answer of more than half of the raters; NULL, with the votes as reason, where there is none
     fused                 NULL: nobody was asked
-    noun, colour          of each object: there; in its colour, given that it is there (label: the colours chosen most)
+    noun, colour          of each object: present; in its colour, given that it is (label: the colours chosen most)
     judgement             of each rater (target "rater 1", ...): 1 if the outcome is correct; its detail holds the
                           outcome and the answers
     caption_fit           mean of the raters' 1 to 4
 
-Pictures that are rated but are not here get a record without a file. With a study of the pictures themselves, as
+Rated images that are not on this disk get a record without a file. With a study of the images themselves, as
 `promptlab import` writes it, the ratings go to those. How far the raters agree is a fact of the run (table `fact`,
 `agreement.<tag>.alpha` and so on).
 
-Blind rating: which of two pictures at one seed fits the prompt better, prompt settings and scores hidden.
+Blind rating asks which of two images at one seed fits the prompt better, with settings and scores hidden. Choices go to
+a journal of their own, `ratings/blind.jsonl` of the home: one line a choice, fsynced, never rewritten.
+`agreement_with_measures` compares them with what a measure says of the same two images:
 
-Choices go to a journal of their own, `ratings/blind.jsonl` of the home: one line a choice, fsynced, never rewritten. A
-person's choice is set against what a measure says of the same two pictures:
+    agree = share of choices in which the measure prefers the same image; pairs that either calls equal are left out
 
-    agree = share of choices in which the measure prefers the same picture; pairs that either calls equal are left out
-
-Half is chance. The interval is Wilson's over choices: it speaks of these raters and these pictures.
+Half is chance. The interval is Wilson's over choices: it speaks of these raters and these images.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from promptlab.analyzer.probes.binding import MEASURES
 from promptlab.errors import PromptlabError
 from promptlab.records import OUTCOMES, Cell, Image, Measure, Score, Settings, Source, content_id
 from promptlab.run.plan import tier_of
-from promptlab.stats.agreement import Agreement, krippendorff_alpha
+from promptlab.stats.calibration import Agreement, krippendorff_alpha
 from promptlab.stats.paired import wilson
 from promptlab.store import Store
 from promptlab.store.home import Home
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Choice", "Rated", "agreement_with_measures", "choices", "import_ratings", "next_pair", "remember"]
 
-OWN = (
+RATER_MEASURES = (
     Measure("judgement", "a rater's outcome is correct", "1 or 0", 0, 1, True, "promptlab.analyzer.judges.outcomes"),
     Measure("caption_fit", "how well the picture fits its caption, mean of the raters", "", 1, 4, True, "GenEval"),
 )
@@ -99,7 +99,7 @@ def import_ratings(
         _check(judgement, items)
         pictures[judgement.prompt, judgement.image].append(judgement)
     probe_id = f"human-1-{hashlib.sha256(annotations.read_bytes()).hexdigest()[:8]}"
-    cells = _own_cells(pictures, items, name, model) if study is None else _cells_of(study)
+    cells = _cells_of_addresses(pictures, items, name, model) if study is None else _cells_of(study)
     outcomes: dict[str, Counter[str]] = defaultdict(Counter)
     units: dict[str, list[tuple[int, list[str | None]]]] = defaultdict(list)
     scores: list[Score] = []
@@ -107,18 +107,18 @@ def import_ratings(
         cell = cells.get(items[prompt].prompt.text)
         if cell is None or cell.source(image) is None:
             raise PromptlabError(f"the study has no picture {image} of {items[prompt].prompt.text!r}, which is rated")
-        tag, asked = str(dict(items[prompt].columns)["tag"]), _asked(items[prompt], judgements[0].nouns)
-        said = [outcome_seen(asked, judgement.seen) for judgement in judgements]
-        outcomes[tag].update(one or "not told" for one in said)
-        units[tag].append((prompt, said))
+        tag, requested = str(dict(items[prompt].columns)["tag"]), _requested_objects(items[prompt], judgements[0].nouns)
+        rated = [outcome_seen(requested, judgement.seen) for judgement in judgements]
+        outcomes[tag].update(one or "not told" for one in rated)
+        units[tag].append((prompt, rated))
         make = partial(Score, cell.image_id(image), "human", probe_id, prompt=cell.prompt.id)
-        scores += _scores(make, cell, asked, judgements, said)
+        scores += _scores(make, cell, requested, judgements, rated)
     agreement = {tag: _agreement(rows) for tag, rows in units.items()}
     with store.open_run(study.name if study else name, text=study.source if study else "") as run:
         if study is None:
             run.plan(cells.values(), sorted({image for _, image in pictures}), tier_of)
             run.add(*_absent(cells.values()))
-        run.add(*(measure for measure in (*MEASURES, *OWN)))
+        run.add(*(measure for measure in (*MEASURES, *RATER_MEASURES)))
         run.add(*scores)
         run.fact({"human": {"probe": probe_id, "annotations": annotations.name}})
         run.fact(
@@ -139,13 +139,13 @@ def _check(judgement: Judgement, items: Sequence[ListedPrompt]) -> None:
         )
 
 
-def _asked(item: ListedPrompt, nouns: Sequence[str]) -> tuple[RequestedObject, ...]:
+def _requested_objects(item: ListedPrompt, nouns: Sequence[str]) -> tuple[RequestedObject, ...]:
     """What was asked for, in the order of the questions."""
     colours = {b.noun: b.attribute for b in item.prompt.bindings if b.kind == "colour" and b.attribute is not None}
     return tuple(RequestedObject(noun, colours.get(noun)) for noun in nouns)
 
 
-def _own_cells(
+def _cells_of_addresses(
     pictures: Mapping[tuple[int, int], list[Judgement]], items: Sequence[ListedPrompt], name: str, model: str
 ) -> dict[str, Cell]:
     """A cell for each rated prompt, whose pictures are named by their addresses and are not here."""
@@ -153,11 +153,11 @@ def _own_cells(
     for (prompt, image), judgements in sorted(pictures.items()):
         sources[prompt].append(Source(image, "", judgements[0].url, None))
     cells = {}
-    for prompt, there in sources.items():
+    for prompt, found in sources.items():
         item = items[prompt]
         levels = (("text", item.prompt.text), *item.columns)
         group = content_id({"unit": [["text", item.prompt.text]]})
-        cell = Cell(name, levels, item.prompt, Settings(), group, "folder", model, tuple(there))
+        cell = Cell(name, levels, item.prompt, Settings(), group, "folder", model, tuple(found))
         cells[item.prompt.text] = cell
     return cells
 
@@ -178,39 +178,45 @@ def _absent(cells: Iterable[Cell]) -> Iterator[Image]:
 
 
 def _scores(
-    make: Any, cell: Cell, asked: Sequence[RequestedObject], judgements: Sequence[Judgement], said: Sequence[str | None]
+    make: Any,
+    cell: Cell,
+    requested: Sequence[RequestedObject],
+    judgements: Sequence[Judgement],
+    rated: Sequence[str | None],
 ) -> Iterator[Score]:
     names = {binding.noun: binding.object for binding in cell.prompt.bindings}
-    if len(asked) > 1:
-        yield from _whole(make, said)
-    for k, thing in enumerate(asked):
-        there = majority([None if j.seen[k].count is None else j.seen[k].count != 0 for j in judgements])
-        yield _share(make, "noun", names[thing.noun], there, "the raters are divided")
+    if len(requested) > 1:
+        yield from _whole(make, rated)
+    for k, thing in enumerate(requested):
+        present = majority([None if j.seen[k].count is None else j.seen[k].count != 0 for j in judgements])
+        yield _share(make, "noun", names[thing.noun], present, "the raters are divided")
         if thing.colour is None:
             continue
         seers = [j.seen[k].colours for j in judgements if j.seen[k].colours]
-        right = majority([thing.colour in colours for colours in seers]) if there else None
+        correct = majority([thing.colour in colours for colours in seers]) if present else None
         votes = Counter(colour for colours in seers for colour in sorted(colours))
         most = [colour for colour, n in votes.items() if n == max(votes.values())]
-        why = "the raters are divided" if there else f"most raters see no {thing.noun}"
-        label = "|".join(sorted(most)) if there else None
-        yield _share(make, "colour", names[thing.noun], right, why, label, {"votes": dict(votes), "raters": len(seers)})
-    for n, (judgement, outcome) in enumerate(zip(judgements, said, strict=True), 1):
+        reason = "the raters are divided" if present else f"most raters see no {thing.noun}"
+        label = "|".join(sorted(most)) if present else None
+        yield _share(
+            make, "colour", names[thing.noun], correct, reason, label, {"votes": dict(votes), "raters": len(seers)}
+        )
+    for n, (judgement, outcome) in enumerate(zip(judgements, rated, strict=True), 1):
         detail = {
             "outcome": outcome,
             "fit": judgement.fit,
-            "objects": [_plain(*p) for p in zip(asked, judgement.seen, strict=True)],
+            "objects": [_rated_object(*p) for p in zip(requested, judgement.seen, strict=True)],
         }
-        right = None if outcome is None else outcome == "correct"
-        yield _share(make, "judgement", f"rater {n}", right, "an answer is missing", None, detail)
+        correct = None if outcome is None else outcome == "correct"
+        yield _share(make, "judgement", f"rater {n}", correct, "an answer is missing", None, detail)
     fits = [judgement.fit for judgement in judgements if judgement.fit is not None]
     value = float(np.mean(fits)) if fits else None
     yield make("caption_fit", "", value, reason=None if fits else "nobody answered")
 
 
-def _whole(make: Any, said: Sequence[str | None]) -> Iterator[Score]:
-    outcome = majority(said)
-    votes = dict(Counter(one or "not told" for one in said))
+def _whole(make: Any, rated: Sequence[str | None]) -> Iterator[Score]:
+    outcome = majority(rated)
+    votes = dict(Counter(one or "not told" for one in rated))
     why = "no outcome has more than half of the raters: " + ", ".join(f"{n} {one}" for one, n in sorted(votes.items()))
     detail = {"votes": votes}
     yield _share(make, "correct", "", None if outcome is None else outcome == "correct", why, outcome, detail)
@@ -218,29 +224,42 @@ def _whole(make: Any, said: Sequence[str | None]) -> Iterator[Score]:
         known = outcome is not None and name != "fused"
         reason = "the raters were not asked" if name == "fused" else why
         yield _share(make, name, "", outcome == name if known else None, reason)
-    present = majority([None if one is None else one != "neglect" for one in said])
+    present = majority([None if one is None else one != "neglect" for one in rated])
     yield _share(make, "both_present", "", present, "the raters are divided")
     right = None if outcome in (None, "neglect") else outcome == "correct"
     yield _share(make, "accuracy", "", right, why if outcome is None else "not every object is there")
 
 
 def _share(
-    make: Any, measure: str, target: str, so: Any, reason: str, label: Any = None, detail: dict[str, Any] | None = None
+    make: Any,
+    measure: str,
+    target: str,
+    value: Any,
+    reason: str,
+    label: Any = None,
+    detail: dict[str, Any] | None = None,
 ) -> Score:
-    known = so is not None
+    known = value is not None
     score: Score = make(
-        measure, target, float(so) if known else None, label if known else None, None if known else reason, detail or {}
+        measure,
+        target,
+        float(value) if known else None,
+        label if known else None,
+        None if known else reason,
+        detail or {},
     )
     return score
 
 
-def _plain(thing: RequestedObject, seen: Any) -> dict[str, Any]:
+def _rated_object(thing: RequestedObject, seen: Any) -> dict[str, Any]:
     facts = {"noun": thing.noun, "asked": thing.colour, "count": seen.count, "colours": sorted(seen.colours)}
     return {**facts, "realism": seen.realism}
 
 
 def _agreement(rows: Sequence[tuple[int, list[str | None]]]) -> Agreement:
-    return krippendorff_alpha([said for _, said in rows], [prompt for prompt, _ in rows], rng=np.random.default_rng(0))
+    return krippendorff_alpha(
+        [rated for _, rated in rows], [prompt for prompt, _ in rows], rng=np.random.default_rng(0)
+    )
 
 
 @dataclass(frozen=True)
@@ -325,9 +344,9 @@ def agreement_with_measures(store: Store, study: str, made: Iterable[Choice]) ->
     """How often each measure prefers the picture that people chose. Columns: measure, agree, low, high, n."""
     import pandas as pd
 
-    said = [(one.image_a, one.image_b, one.chosen) for one in made if one.chosen != "tie"]
+    decided = [(one.image_a, one.image_b, one.chosen) for one in made if one.chosen != "tie"]
     out: list[dict[str, object]] = []
-    if not said:
+    if not decided:
         return pd.DataFrame(out, columns=["measure", "agree", "low", "high", "n"])
     rows = store.query(
         """
@@ -335,14 +354,14 @@ def agreement_with_measures(store: Store, study: str, made: Iterable[Choice]) ->
         WHERE study = ? AND status = 'ok' AND value IS NOT NULL AND higher_is_better IS NOT NULL
             AND image IN (SELECT unnest(?::VARCHAR[])) GROUP BY image, measure
         """,
-        [study, sorted({image for a, b, _ in said for image in (a, b)})],
+        [study, sorted({image for a, b, _ in decided for image in (a, b)})],
     )
     for measure, part in rows.groupby("measure"):
         value = dict(zip(part["image"], part["value"], strict=True))
         sign = 1 if bool(part["better"].iloc[0]) else -1
         hits = [
             (sign * (value[a] - value[b]) > 0) == (chosen == "a")
-            for a, b, chosen in said
+            for a, b, chosen in decided
             if a in value and b in value and value[a] != value[b]
         ]
         if hits:

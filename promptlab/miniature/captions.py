@@ -71,8 +71,8 @@ class _Dice:
         return options[int(self.unit() * len(options))]
 
 
-class _Told:
-    """A thing and what this caption says of it."""
+class _Wording:
+    """How this caption words one thing."""
 
     __slots__ = ("colour", "noun", "pose", "size", "size_word", "thing")
 
@@ -101,9 +101,9 @@ class _Writer:
         self.parts.append(words)
         self.at += len(words)
 
-    def name(self, told: _Told, words: str, *, full: bool = True) -> None:
-        size, end = told.size if full else None, self.at + len(words)
-        self.mentions.append(Mention(told.thing.noun, told.colour, size, self.at, end))
+    def name(self, wording: _Wording, words: str, *, full: bool = True) -> None:
+        size, end = wording.size if full else None, self.at + len(words)
+        self.mentions.append(Mention(wording.thing.noun, wording.colour, size, self.at, end))
         self.say(words)
 
 
@@ -127,24 +127,24 @@ class _Fillers:
         return chosen
 
 
-def _phrase(told: _Told, dice: _Dice, *, bare: bool) -> str:
+def _phrase(wording: _Wording, dice: _Dice, *, bare: bool) -> str:
     """The noun phrase: "a red cup", "red cup", "a large cup that is red", "a black dog that stands"."""
-    before = [told.size_word] if told.size else []
+    before = [wording.size_word] if wording.size else []
     after = []
-    if told.pose:
+    if wording.pose:
         if dice.chance(0.45):
-            before.insert(0, told.pose)
+            before.insert(0, wording.pose)
         else:
-            after.append(dice.pick(lexicon.POSE_AFTER[told.pose]))
-    behind = dice.chance(0.12) and not bare and not after
+            after.append(dice.pick(lexicon.POSE_AFTER[wording.pose]))
+    colour_last = dice.chance(0.12) and not bare and not after
     link = dice.pick(lexicon.COLOUR_AFTER)
     definite = dice.chance(0.05)
-    if told.colour:
-        if behind:
-            after.append(f"{link} {told.colour}")
+    if wording.colour:
+        if colour_last:
+            after.append(f"{link} {wording.colour}")
         else:
-            before.append(told.colour)
-    words = " ".join([*before, told.noun, *after])
+            before.append(wording.colour)
+    words = " ".join([*before, wording.noun, *after])
     if bare:
         return words
     return f"the {words}" if definite else f"{'an' if words[0] in _VOWELS else 'a'} {words}"
@@ -175,18 +175,20 @@ def _place(scene: Scene, thing: Thing) -> str | None:
     return None
 
 
-def _restate(out: _Writer, scene: Scene, told: _Told, dice: _Dice) -> None:
+def _restate(out: _Writer, scene: Scene, wording: _Wording, dice: _Dice) -> None:
     """A true detail once more: "the cup is red", "the red cup is on the left"."""
-    place, u = _place(scene, told.thing), dice.unit()
-    if told.pose and u < 0.4:
-        out.name(told, f"the {told} is {lexicon.POSE_CLAUSE[told.pose]}", full=False)
+    place, u = _place(scene, wording.thing), dice.unit()
+    if wording.pose and u < 0.4:
+        out.name(wording, f"the {wording} is {lexicon.POSE_CLAUSE[wording.pose]}", full=False)
     elif place and u < 0.7:
-        out.name(told, f"the {told}", full=False)
+        out.name(wording, f"the {wording}", full=False)
         out.say(f" is {lexicon.PLACES[place]}")
-    elif told.size and u < 0.85:
-        out.name(told, f"the {told} is {told.size_word}")
+    elif wording.size and u < 0.85:
+        out.name(wording, f"the {wording} is {wording.size_word}")
     else:
-        out.name(told, f"the {told.noun} is {told.colour}" if told.colour else f"the {told.noun}", full=False)
+        out.name(
+            wording, f"the {wording.noun} is {wording.colour}" if wording.colour else f"the {wording.noun}", full=False
+        )
 
 
 def _budget(dice: _Dice, length: Literal["any", "short", "long"], several: bool) -> tuple[float, float, float]:
@@ -205,30 +207,30 @@ def _budget(dice: _Dice, length: Literal["any", "short", "long"], several: bool)
     return low * total, (high - low) * total, (1 - high) * total
 
 
-def _things(out: _Writer, told: list[_Told], relation: str | None, gap: str, dice: _Dice, form: str) -> None:
-    """The core of the caption: `told` is in the order of the text, `relation` holds from its first to its second."""
-    phrases = [_phrase(t, dice, bare=form == "bare") for t in told]
+def _things(out: _Writer, wordings: list[_Wording], relation: str | None, gap: str, dice: _Dice, form: str) -> None:
+    """The core of the caption: `wordings` in the order of the text; `relation` leads from the first to the second."""
+    phrases = [_phrase(t, dice, bare=form == "bare") for t in wordings]
     if relation:
         u, words = dice.unit(), dice.pick(lexicon.RELATION_PHRASES[relation])
         if u < 0.1 and not gap and form == "sentence":
             # The thing that the relation starts from comes last here: "to the left of a chair is a cup".
             words = dice.pick(lexicon.RELATION_PHRASES[lexicon.INVERSE[relation]])
             out.say(f"{words} ")
-            out.name(told[0], phrases[0])
+            out.name(wordings[0], phrases[0])
             out.say(f" {dice.pick(lexicon.COPULAS)} ")
         else:
-            out.name(told[0], phrases[0])
+            out.name(wordings[0], phrases[0])
             out.say(f"{gap}, {words} " if gap else f" is {words} " if u < 0.25 and form == "sentence" else f" {words} ")
-        out.name(told[1], phrases[1])
+        out.name(wordings[1], phrases[1])
         return
-    last = dice.pick(lexicon.CONNECTORS if len(told) == 2 else lexicon.THREE_OR_MORE)
-    for i, (one, phrase) in enumerate(zip(told, phrases, strict=True)):
+    last = dice.pick(lexicon.CONNECTORS if len(wordings) == 2 else lexicon.THREE_OR_MORE)
+    for i, (wording, phrase) in enumerate(zip(wordings, phrases, strict=True)):
         if i:
-            joint = ", " if form == "bare" or i < len(told) - 1 else last
+            joint = ", " if form == "bare" or i < len(wordings) - 1 else last
             if i == 1 and gap:
                 joint = f"{gap}{joint}" if joint.startswith(",") else f"{gap},{joint}"
             out.say(joint)
-        out.name(one, phrase)
+        out.name(wording, phrase)
 
 
 def describe(scene: Scene, rng: np.random.Generator, *, length: Literal["any", "short", "long"] = "any") -> Caption:
@@ -236,13 +238,13 @@ def describe(scene: Scene, rng: np.random.Generator, *, length: Literal["any", "
     if not scene.things:
         raise ValueError("a scene without things has no caption")
     dice = _Dice(rng)
-    told = [_Told(t, dice) for t in scene.things]
+    wordings = [_Wording(t, dice) for t in scene.things]
     relation = _relation(scene, dice)
-    told.sort(key=lambda _: dice.unit())
-    if relation and told[0].thing is not scene.things[0]:
+    wordings.sort(key=lambda _: dice.unit())
+    if relation and wordings[0].thing is not scene.things[0]:
         relation = lexicon.INVERSE[relation]
     bare = dice.chance(0.15)
-    front, middle, back = _budget(dice, length, len(told) > 1)
+    front, middle, back = _budget(dice, length, len(wordings) > 1)
     fillers = _Fillers(dice)
     leads, frame, tails = _around(scene, dice, bare=bare, short=length == "short")
 
@@ -253,20 +255,20 @@ def describe(scene: Scene, rng: np.random.Generator, *, length: Literal["any", "
         out.say(f"{frame} ")
     # Behind a frame only a noun phrase is right: not "a photo of a cup is above a box".
     form = "bare" if bare else "phrase" if frame else "sentence"
-    _things(out, told, relation, "".join(f", {f}" for f in fillers.take(middle)), dice, form)
+    _things(out, wordings, relation, "".join(f", {f}" for f in fillers.take(middle)), dice, form)
     for words in tails:
         out.say(words)
-    behind = fillers.take(back)
+    trailing = fillers.take(back)
     again = {}
     if front + middle + back > 15 and dice.chance(0.6):
-        count = len(told) if dice.chance(0.2) else 1
-        again = {int(dice.unit() * (len(behind) + 1)): t for t in told[:count]}
-    for i in range(len(behind) + 1):
+        count = len(wordings) if dice.chance(0.2) else 1
+        again = {int(dice.unit() * (len(trailing) + 1)): t for t in wordings[:count]}
+    for i in range(len(trailing) + 1):
         if i in again:
             out.say(", ")
             _restate(out, scene, again[i], dice)
-        if i < len(behind):
-            out.say(f", {behind[i]}")
+        if i < len(trailing):
+            out.say(f", {trailing[i]}")
     if dice.chance(0.06):
         out.say(".")
     return Caption("".join(out.parts), tuple(out.mentions))

@@ -31,7 +31,16 @@ from promptlab.miniature.world import CANVAS
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["WIDTH", "Tokens", "bag_encoder", "build_clip", "save_clip", "shipped_clip", "text_encoder", "train_clip"]
+__all__ = [
+    "WIDTH",
+    "ClipTokens",
+    "bag_encoder",
+    "build_clip",
+    "save_clip",
+    "shipped_clip",
+    "text_encoder",
+    "train_clip",
+]
 
 WIDTH = 128
 """Width of both towers and of the joint space: the U-Net's cross-attention width."""
@@ -74,7 +83,7 @@ def build_clip(text_layers: int, vision_width: int) -> Any:
     return CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"])
 
 
-class Tokens:
+class ClipTokens:
     """Calls turn texts to ids, int64 (n, 77), cut and padded as Stable Diffusion 1.x does."""
 
     def __init__(self, work: Path) -> None:
@@ -118,7 +127,7 @@ def train_clip(
     model = build_clip(*shape).to(device(), memory_format=torch.channels_last)
     stage = model.visual.layer3
     model.places = places_head(stage, stage[-1].conv3.out_channels).to(device())
-    tokenize = Tokens(work)
+    tokenize = ClipTokens(work)
     twin_of = colour_twin if swapped else noun_twin
 
     def loss_of(step: int) -> Tensor:
@@ -129,7 +138,7 @@ def train_clip(
         pairs = [twin_of(pool.scene(int(i)), int(k), length) for i, k in zip(rows, seeds, strict=True)]
         texts = [text for pair in pairs for text in pair[1:]]
         twins = [(twin, render(twin)) for twin, *_ in pairs]
-        nouns = [label_map(twin.things, drawn.truth)[0] for twin, drawn in twins]
+        nouns = [label_map(twin.things, drawn.ground_truth)[0] for twin, drawn in twins]
         pixels = _alternate(pool.pixels[rows], [drawn.image for _, drawn in twins])
         labels = _alternate(pool.labels[rows, 0], nouns)
         images = torch.tensor(pixels, device=device()).permute(0, 3, 1, 2)
@@ -219,15 +228,15 @@ def text_encoder(clip: Any, layers: int) -> Any:
         "final_layer_norm.bias": source["ln_final.bias"],
     }
     for i in range(layers):
-        here, there = f"transformer.resblocks.{i}.", f"encoder.layers.{i}."
+        old, new = f"transformer.resblocks.{i}.", f"encoder.layers.{i}."
         for kind in ("weight", "bias"):
-            for name, part in zip(("q", "k", "v"), source[f"{here}attn.in_proj_{kind}"].chunk(3), strict=True):
-                out[f"{there}self_attn.{name}_proj.{kind}"] = part
-            out[f"{there}self_attn.out_proj.{kind}"] = source[f"{here}attn.out_proj.{kind}"]
-            out[f"{there}layer_norm1.{kind}"] = source[f"{here}ln_1.{kind}"]
-            out[f"{there}layer_norm2.{kind}"] = source[f"{here}ln_2.{kind}"]
-            out[f"{there}mlp.fc1.{kind}"] = source[f"{here}mlp.c_fc.{kind}"]
-            out[f"{there}mlp.fc2.{kind}"] = source[f"{here}mlp.c_proj.{kind}"]
+            for name, part in zip(("q", "k", "v"), source[f"{old}attn.in_proj_{kind}"].chunk(3), strict=True):
+                out[f"{new}self_attn.{name}_proj.{kind}"] = part
+            out[f"{new}self_attn.out_proj.{kind}"] = source[f"{old}attn.out_proj.{kind}"]
+            out[f"{new}layer_norm1.{kind}"] = source[f"{old}ln_1.{kind}"]
+            out[f"{new}layer_norm2.{kind}"] = source[f"{old}ln_2.{kind}"]
+            out[f"{new}mlp.fc1.{kind}"] = source[f"{old}mlp.c_fc.{kind}"]
+            out[f"{new}mlp.fc2.{kind}"] = source[f"{old}mlp.c_proj.{kind}"]
     missing, unexpected = model.load_state_dict({prefix + k: v for k, v in out.items()}, strict=False)
     if unexpected or any("position_ids" not in name for name in missing):
         raise ValueError(f"text towers differ: missing {missing}, unexpected {unexpected}")
@@ -271,12 +280,12 @@ def shipped_clip(vision: Path, encoder: Any) -> Any:
     }
     names = {"ln_1": "layer_norm1", "ln_2": "layer_norm2", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2"}
     for i in range(layers):
-        here, there = f"transformer.resblocks.{i}.", f"encoder.layers.{i}."
+        old, new = f"transformer.resblocks.{i}.", f"encoder.layers.{i}."
         for kind in ("weight", "bias"):
-            qkv = [source[f"{there}self_attn.{name}_proj.{kind}"] for name in ("q", "k", "v")]
-            state[f"{here}attn.in_proj_{kind}"] = torch.cat(qkv)
-            state[f"{here}attn.out_proj.{kind}"] = source[f"{there}self_attn.out_proj.{kind}"]
+            qkv = [source[f"{new}self_attn.{name}_proj.{kind}"] for name in ("q", "k", "v")]
+            state[f"{old}attn.in_proj_{kind}"] = torch.cat(qkv)
+            state[f"{old}attn.out_proj.{kind}"] = source[f"{new}self_attn.out_proj.{kind}"]
             for ours, theirs in names.items():
-                state[f"{here}{ours}.{kind}"] = source[f"{there}{theirs}.{kind}"]
+                state[f"{old}{ours}.{kind}"] = source[f"{new}{theirs}.{kind}"]
     model.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
     return model.eval()

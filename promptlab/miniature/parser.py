@@ -1,13 +1,12 @@
-"""The scene parser: which things does a picture show, in which colours, and where.
+"""The scene parser: which things an image shows, in which colours, and where; and how it is taught.
 
-A small convolutional network, trained on rendered truth alone, names every 4x4 block of a 128x128 picture: one of the
-14 nouns, "unknown" (a shape that is no noun: a blob, or two nouns fused) or background; and one of the ten colours.
-Connected blocks of one noun are a `Found` thing. It sees held-out pairs as often as others, blur, burn and decoded
-noise, so it judges pictures of any quality; how well it does is measured, not assumed (`promptlab passport`).
+A small convolutional network names every 4x4 block of a 128x128 image: one of the 14 nouns, "unknown" (a shape that is
+no noun: a blob, or two nouns fused) or background; and one of the ten colours. Connected blocks of one noun are a
+`Found` thing. It learns from rendered scenes alone, as they are and blurred, burnt, noisy or decoded from noisy
+latents, with held-out pairs as often as others. So it judges images of any quality; `promptlab passport` measures how
+well.
 
 Ours; the design (parse, then decide the outcome by rule) follows Wang et al. 2026 (arXiv 2601.06338).
-
-Teaching the scene parser: rendered truth, as it is and blurred, burnt, noisy or decoded from noisy latents.
 """
 
 from __future__ import annotations

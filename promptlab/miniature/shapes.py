@@ -1,16 +1,14 @@
 """The drawings of the miniature: one function for each noun, painted in tones on a `Sheet`.
 
-Of everything painted, at least 65 % is the asked colour or a tone of it, and the asked colour is the largest part.
+A sheet is a label image: every pixel holds the number of a tone. Tones stand in for colours, so one drawing serves
+every colour and is painted once. `Sheet.shares` reduces it to the requested size and keeps, for each tone, the share of
+every pixel that it covers (anti-aliasing); the renderer mixes the tones' colours with these.
 
-A sheet to draw things on, in tones instead of colours, so one drawing serves every colour and is painted once.
-
-A drawing is a label image: every pixel holds a tone number. `Sheet.shares` reduces it to the size asked and keeps, for
-each tone, the share of every pixel that it covers (anti-aliasing); the renderer mixes the tones' colours with these.
-
-    BODY, SHADE, DEEP, LIGHT              the asked colour, a darker one, the darkest (lines), a lighter one
+    BODY, SHADE, DEEP, LIGHT              the requested colour, a darker one, the darkest (lines), a lighter one
     RIM                                   a thin line around the whole silhouette
     INK, PALE, PAPER, WOOD, METAL, GLOW   neutral details (wheels, windows, pages, trunk, hub, lamplight)
 
+Of everything painted, at least 65 % is the requested colour or a tone of it, and that colour is the largest part.
 Coordinates run from 0 to 100, x to the right and y downwards; things stand on y = 96.
 """
 

@@ -15,7 +15,7 @@ Two judges of one sort err alike; agreement of two sorts is the evidence that ph
 known. It is not accuracy: both may be wrong, and a rate on which they differ is as uncertain as they are far apart.
 
 References:
-    `promptlab.stats.agreement`. Report at least two sorts of judge: no metric is best everywhere (arXiv 2509.21227).
+    `promptlab.stats.calibration`. Report at least two sorts of judge: no metric is best everywhere (arXiv 2509.21227).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from promptlab.records import OUTCOMES
 from promptlab.results.leakage import leakage, leakages, leaked_pictures
 from promptlab.results.queries import preferred_probe_ids
 from promptlab.results.ranking import ranking
-from promptlab.stats.agreement import krippendorff_alpha
+from promptlab.stats.calibration import krippendorff_alpha
 from promptlab.stats.paired import interval_of_rates, interval_of_totals, mean_interval
 
 if TYPE_CHECKING:

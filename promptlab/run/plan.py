@@ -367,7 +367,7 @@ def _route(study: Study, column: str) -> Route:
 
 
 def _title(able: Capability) -> str:
-    return f"{able.family.title} ({able.family.pipeline})"
+    return f"{able.architecture.title} ({able.architecture.pipeline})"
 
 
 def _guidance(able: Capability, settings: dict[Settings, None]) -> str | None:

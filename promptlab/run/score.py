@@ -29,10 +29,10 @@ from typing import Any, NamedTuple
 
 from promptlab.analyzer import (
     BATCH,
-    Family,
     Key,
     Pixels,
     PlannedImage,
+    Relatives,
     Shelf,
     analyze,
     distinct_batches,
@@ -210,15 +210,15 @@ class OverlappedScoring:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="promptlab-overlap")
 
     @cached_property
-    def _family(self) -> Family:
-        return Family(self._planned)
+    def _relatives(self) -> Relatives:
+        return Relatives(self._planned)
 
     @cached_property
     def _waiting(self) -> dict[str, list[Key]]:
         """Keys by the images to be made that they wait for, their own or their twin's."""
         waiting = defaultdict(list)
-        for key in self._family.planned_images:
-            for image in {key[0], *(twin[0] for twin in self._family.twin(key))} & self._to_make:
+        for key in self._relatives.planned_images:
+            for image in {key[0], *(twin[0] for twin in self._relatives.twin(key))} & self._to_make:
                 waiting[image].append(key)
         return waiting
 
@@ -247,7 +247,7 @@ class OverlappedScoring:
 
     def _is_ready(self, probe: Probe, key: Key, latest: str) -> bool:
         """Whether `latest` was the last image that a key waited for, and there is something new to judge."""
-        relatives = [key, *(self._family.twin(key) if "twin" in probe.needs else ())]
+        relatives = [key, *(self._relatives.twin(key) if "twin" in probe.needs else ())]
         if any(one[0] in self._to_make for one in relatives) or latest not in (one[0] for one in relatives):
             return False
         readable, done = [one for one in relatives if self._is_readable(one[0])], self._done[probe.id]
@@ -258,9 +258,9 @@ class OverlappedScoring:
         return known is not None and known.status == "ok" and bool(known.file)
 
     def _judge(self, probe: Probe, keys: list[Key]) -> list[list[Score]]:
-        relatives = (one for key in keys for one in (key, *self._family.twin(key)))
+        relatives = (one for key in keys for one in (key, *self._relatives.twin(key)))
         wanted = dict.fromkeys(one for one in relatives if self._is_readable(one[0]))
-        return list(judge(probe, Family(self._family.planned_images[key] for key in wanted), keys, self._shelf))
+        return list(judge(probe, Relatives(self._relatives.planned_images[key] for key in wanted), keys, self._shelf))
 
     def _gather(self) -> None:
         """Keep the scores of finished batches, in the order of the batches."""

@@ -1,9 +1,9 @@
-"""How far a probe can be trusted, and what the truth is likely to be behind what it says.
+"""How far a probe can be trusted, which rates follow from its answers, and how far raters agree.
 
     Se, Sp   sensitivity P(says yes | is so), specificity P(says no | is not so), measured on images of known truth
     J        Youden's Se + Sp - 1: 1 perfect, 0 blind; its interval combines the Wilson intervals of the two parts
     q, p     share that the probe says; share that is so: q = Se p + (1 - Sp)(1 - p), hence p = (q + Sp - 1) / J
-    C        confusion matrix, rows of truth: C[i, j] = P(says j | is i), so that the said shares are q = C^T p
+    C        confusion matrix, rows of truth: C[i, j] = P(says j | is i), so that the shares reported are q = C^T p
     V_i      share of no-images that yes-image i lies above (equal ones count half); W_j likewise for no-image j
     AUC      area under the ROC curve, mean of the V_i, which is the mean of the W_j; its variance is
              var(V) / n_yes + var(W) / n_no, and its interval is symmetric in the logit
@@ -13,6 +13,19 @@ more than two outcomes J is that of each outcome against its worst rival, C[i, i
 smallest counts. Where the truths are apart altogether (AUC 0 or 1) the variance is 0. The interval is then Wilson's for
 all of the smaller truth's images being right: an upper bound on confidence, not none.
 
+Raters agree as far as Krippendorff's alpha for categories says:
+
+    unit       what is rated; its raters may be others than those of the next unit, and as many as there were
+    o(c, k)    coincidences: pairs of one unit's ratings with the values c and k, each unit weighing 1 / (ratings - 1)
+    n(c), n    ratings of value c, and all, in units with two ratings or more
+    D_o        share of coincidences that disagree: 1 - sum o(c, c) / n
+    D_e        the same if ratings were dealt out by chance: (n^2 - sum n(c)^2) / (n (n - 1))
+    alpha      1 - D_o / D_e: 1 perfect, 0 chance, below 0 worse than chance
+
+With equally many ratings r of N units alpha = kappa + (1 - kappa) / (N r), kappa being Fleiss'. The bootstrap resamples
+the units of one group (the images of one prompt) together. Krippendorff asks for 0.8, and 0.667 for tentative
+conclusions.
+
 References:
     Estimating Prevalence from the Results of a Screening Test, Rogan and Gladen 1978.
     Index for Rating Diagnostic Tests, Youden 1950.
@@ -20,6 +33,9 @@ References:
     Comparing the Areas under Two or More Correlated ROC Curves, DeLong, DeLong and Clarke-Pearson 1988.
     Interval Estimation for the Difference between Independent Proportions, Newcombe 1998 (method 10).
     Solving Least Squares Problems, Lawson and Hanson 1974 (NNLS).
+    Computing Krippendorff's Alpha-Reliability, Krippendorff 2011.
+    Answering the Call for a Standard Reliability Measure for Coding Data, Hayes and Krippendorff 2007.
+    Measuring Nominal Scale Agreement among Many Raters, Fleiss 1971.
 """
 
 from __future__ import annotations
@@ -39,12 +55,14 @@ from promptlab.stats.resampling import Floats, Groups, Values, bootstrap_counts,
 __all__ = [
     "MIN_YOUDEN",
     "Accuracy",
+    "Agreement",
     "Shares",
     "auc",
     "auc_interval",
     "corrected_rate",
     "corrected_shares",
     "invert_confusion",
+    "krippendorff_alpha",
     "rogan_gladen",
     "sensitivity_specificity",
     "smallest_youden",
@@ -116,30 +134,32 @@ def youden(sensitivity: float, specificity: float) -> float:
     return sensitivity + specificity - 1
 
 
-def sensitivity_specificity(said: Values, truth: Values, *, confidence: float = 0.95) -> Accuracy:
-    """What a probe `said` (n,) against the `truth` (n,), both 0 or 1. Raises ValueError if one truth has no picture."""
-    yes, so = _yes_no(said, "said"), _yes_no(truth, "truth")
-    if len(yes) != len(so):
-        raise ValueError(f"said and truth need equal lengths: {len(yes)} and {len(so)}")
-    if so.all() or not so.any():
-        raise ValueError(f"truth has {int(so.sum())} yes and {int((~so).sum())} no: at least one of each is needed")
-    tp, fn = int((yes & so).sum()), int((~yes & so).sum())
-    tn, fp = int((~yes & ~so).sum()), int((yes & ~so).sum())
+def sensitivity_specificity(answers: Values, truth: Values, *, confidence: float = 0.95) -> Accuracy:
+    """A probe's `answers` (n,) against the `truth` (n,), both 0 or 1. Raises ValueError if one truth has no picture."""
+    yes, is_yes = _yes_no(answers, "answers"), _yes_no(truth, "truth")
+    if len(yes) != len(is_yes):
+        raise ValueError(f"answers and truth need equal lengths: {len(yes)} and {len(is_yes)}")
+    if is_yes.all() or not is_yes.any():
+        raise ValueError(
+            f"truth has {int(is_yes.sum())} yes and {int((~is_yes).sum())} no: at least one of each is needed"
+        )
+    tp, fn = int((yes & is_yes).sum()), int((~yes & is_yes).sum())
+    tn, fp = int((~yes & ~is_yes).sum()), int((yes & ~is_yes).sum())
     se, sp = wilson(tp, tp + fn, confidence=confidence), wilson(tn, tn + fp, confidence=confidence)
     return Accuracy(tp, fn, tn, fp, tp / (tp + fn), *se, tn / (tn + fp), *sp)
 
 
 def auc(scores: Values, truth: Values) -> float:
     """P(score of a yes > score of a no) + half of P(equal): area under the ROC curve, in [0, 1]."""
-    x, so = numbers_of(scores, "scores"), _yes_no(truth, "truth")
-    if len(x) != len(so):
-        raise ValueError(f"scores and truth need equal lengths: {len(x)} and {len(so)}")
+    x, is_yes = numbers_of(scores, "scores"), _yes_no(truth, "truth")
+    if len(x) != len(is_yes):
+        raise ValueError(f"scores and truth need equal lengths: {len(x)} and {len(is_yes)}")
     if np.isnan(x).any():
         raise ValueError("scores holds values that were not measured: leave them out, and count them")
-    n_yes, n_no = int(so.sum()), int((~so).sum())
+    n_yes, n_no = int(is_yes.sum()), int((~is_yes).sum())
     if not n_yes or not n_no:
         raise ValueError(f"truth has {n_yes} yes and {n_no} no: at least one of each is needed")
-    return float((scipy_stats.rankdata(x)[so].sum() - n_yes * (n_yes + 1) / 2) / (n_yes * n_no))
+    return float((scipy_stats.rankdata(x)[is_yes].sum() - n_yes * (n_yes + 1) / 2) / (n_yes * n_no))
 
 
 def rogan_gladen(q: float, sensitivity: float, specificity: float) -> float | None:
@@ -166,39 +186,39 @@ def _confusion(confusion: NDArray[Any]) -> Floats:
     return c
 
 
-def _simplex_least_squares(confusion: Floats, said: Floats) -> Floats:
+def _simplex_least_squares(confusion: Floats, observed: Floats) -> Floats:
     # With sum(p) = 1, C^T p - q = (C^T - q 1^T) p. Non-negative least squares on that, with the row sum(x) = 1 below,
     # is exact and not a penalty: for x = s p the objective s^2 f(p) + (s - 1)^2 has minimum f / (1 + f), which rises
     # with f, so the best direction is the best p, whatever s.
-    system = np.vstack([confusion.T - said[:, None], np.ones(len(said))])
-    x, _ = optimize.nnls(system, np.append(np.zeros(len(said)), 1.0))
+    system = np.vstack([confusion.T - observed[:, None], np.ones(len(observed))])
+    x, _ = optimize.nnls(system, np.append(np.zeros(len(observed)), 1.0))
     shares: Floats = x / x.sum()
     return shares
 
 
-def _each_simplex_least_squares(confusions: Floats, said: Floats) -> Floats:
+def _each_simplex_least_squares(confusions: Floats, observed: Floats) -> Floats:
     """The same for many (rounds, k, k) and (rounds, k): where C^T p = q has a solution p >= 0, that is it, at once."""
     shares: Floats
     try:
-        solved = np.linalg.solve(confusions.transpose(0, 2, 1), said[:, :, None])[:, :, 0]
+        solved = np.linalg.solve(confusions.transpose(0, 2, 1), observed[:, :, None])[:, :, 0]
         shares = np.asarray(solved, dtype=np.float64)
     except np.linalg.LinAlgError:
-        shares = np.full(said.shape, np.nan)
+        shares = np.full(observed.shape, np.nan)
     for i in np.flatnonzero(~(shares >= 0).all(axis=1)):
-        shares[i] = _simplex_least_squares(confusions[i], said[i])
+        shares[i] = _simplex_least_squares(confusions[i], observed[i])
     return shares
 
 
-def invert_confusion(said: Floats, confusion: Floats) -> Floats | None:
+def invert_confusion(observed: Floats, confusion: Floats) -> Floats | None:
     """Shares p (k,) that are so: argmin |C^T p - q|^2 with p >= 0 and sum(p) = 1; None if the smallest J is below 0.5.
 
     Arguments:
-        said: q (k,), the shares that the probe says, summing to 1.
+        observed: q (k,), the shares that the probe reports, summing to 1.
         confusion: C (k, k), rows of truth summing to 1.
     """
-    c, q = _confusion(confusion), numbers_of(said, "said")
+    c, q = _confusion(confusion), numbers_of(observed, "observed")
     if q.shape != (len(c),) or not (q >= 0).all() or not np.isclose(q.sum(), 1.0, atol=1e-6):
-        raise ValueError(f"said needs {len(c)} shares in [0, 1] that sum to 1")
+        raise ValueError(f"observed needs {len(c)} shares in [0, 1] that sum to 1")
     return None if smallest_youden(c) < MIN_YOUDEN else _simplex_least_squares(c, q)
 
 
@@ -252,34 +272,34 @@ def corrected_shares(
     if n == 0 or j < MIN_YOUDEN:
         reason = "no label was measured" if n == 0 else _weak(j)
         return Shares(names, None, None, None, j, n, len(kept), n_dropped, reason)
-    said = np.zeros((n, k))
-    np.add.at(said, (index, np.array([place[labels[i]] for i in kept])), 1.0)
-    said /= said.sum(axis=1, keepdims=True)
-    estimate = tuple(map(float, _simplex_least_squares(confusion, said.mean(axis=0))))
+    observed = np.zeros((n, k))
+    np.add.at(observed, (index, np.array([place[labels[i]] for i in kept])), 1.0)
+    observed /= observed.sum(axis=1, keepdims=True)
+    estimate = tuple(map(float, _simplex_least_squares(confusion, observed.mean(axis=0))))
     if n == 1:
         reason = "one prompt: an interval over prompts needs at least 2"
         return Shares(names, estimate, None, None, j, n, len(kept), n_dropped, reason)
     rows = [rng.dirichlet(row + 1 / k, size=resamples) for row in counts]
-    drawn = np.concatenate([c @ said / n for c in bootstrap_counts(n, resamples, rng)])
+    drawn = np.concatenate([c @ observed / n for c in bootstrap_counts(n, resamples, rng)])
     rounds = _each_simplex_least_squares(np.stack(rows, axis=1), drawn)
     tail = (1 - confidence) / 2
     low, high = np.quantile(rounds, [tail, 1 - tail], axis=0)
-    _widen(low, high, said.mean(axis=0), confusion, wilson(0, n, confidence=confidence)[1])
+    _widen(low, high, observed.mean(axis=0), confusion, wilson(0, n, confidence=confidence)[1])
     return Shares(names, estimate, tuple(map(float, low)), tuple(map(float, high)), j, n, len(kept), n_dropped)
 
 
-def _widen(low: Floats, high: Floats, said: Floats, confusion: Floats, unseen: float) -> None:
+def _widen(low: Floats, high: Floats, observed: Floats, confusion: Floats, unseen: float) -> None:
     """Widen, in place, the bounds of outcomes said never or always, by the share `unseen` that chance may hide."""
-    own = np.eye(len(said))
-    for i in np.flatnonzero(said == 0):
-        high[i] = max(high[i], _simplex_least_squares(confusion, (1 - unseen) * said + unseen * own[i])[i])
-    for i in np.flatnonzero(said == 1):
-        rest = (1 - own[i]) / (len(said) - 1)
-        low[i] = min(low[i], _simplex_least_squares(confusion, (1 - unseen) * said + unseen * rest)[i])
+    unit = np.eye(len(observed))
+    for i in np.flatnonzero(observed == 0):
+        high[i] = max(high[i], _simplex_least_squares(confusion, (1 - unseen) * observed + unseen * unit[i])[i])
+    for i in np.flatnonzero(observed == 1):
+        rest = (1 - unit[i]) / (len(observed) - 1)
+        low[i] = min(low[i], _simplex_least_squares(confusion, (1 - unseen) * observed + unseen * rest)[i])
 
 
 def corrected_rate(
-    said: Values,
+    answers: Values,
     groups: Groups,
     accuracy: Accuracy,
     *,
@@ -287,10 +307,10 @@ def corrected_rate(
     resamples: int = 2000,
     confidence: float = 0.95,
 ) -> Interval:
-    """The rate (Rogan and Gladen) behind what a yes-or-no probe `said`: 0, 1 or None (n,); see `corrected_shares`."""
-    values = numbers_of(said, "said")
+    """The true rate (Rogan and Gladen) from yes-or-no `answers`: 0, 1 or None (n,); see `corrected_shares`."""
+    values = numbers_of(answers, "answers")
     kept = ~np.isnan(values)
-    _yes_no(values[kept], "said")
+    _yes_no(values[kept], "answers")
     calibration = np.array(
         [
             [accuracy.true_positives, accuracy.false_negatives],
@@ -308,13 +328,13 @@ def corrected_rate(
 
 def auc_interval(scores: Values, truth: Values, *, confidence: float = 0.95) -> tuple[float, float]:
     """Interval of the AUC of `scores` (n,) against `truth` (n,) of 0 and 1, at least one of each."""
-    x, so = numbers_of(scores, "scores"), numbers_of(truth, "truth") == 1
-    yes, no = x[so], x[~so]
+    x, is_yes = numbers_of(scores, "scores"), numbers_of(truth, "truth") == 1
+    yes, no = x[is_yes], x[~is_yes]
     if not len(yes) or not len(no):
         raise ValueError(f"truth has {len(yes)} yes and {len(no)} no: at least one of each is needed")
     ranks = scipy_stats.rankdata(x)
-    v = (ranks[so] - scipy_stats.rankdata(yes)) / len(no)
-    w = 1 - (ranks[~so] - scipy_stats.rankdata(no)) / len(yes)
+    v = (ranks[is_yes] - scipy_stats.rankdata(yes)) / len(no)
+    w = 1 - (ranks[~is_yes] - scipy_stats.rankdata(no)) / len(yes)
     area = float(v.mean())
     fewer = min(len(yes), len(no))
     if area in (0.0, 1.0) or fewer < 2:
@@ -336,3 +356,70 @@ def youden_interval(
     below = np.hypot(sensitivity - sensitivity_bounds[0], specificity - specificity_bounds[0])
     above = np.hypot(sensitivity_bounds[1] - sensitivity, specificity_bounds[1] - specificity)
     return max(-1.0, float(j - below)), min(1.0, float(j + above))
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Alpha with a percentile interval over groups; None with a `reason` where the ratings cannot give it.
+
+    `observed` is 1 - D_o, the share of pairs that agree, in [0, 1].
+    """
+
+    alpha: float | None
+    low: float | None
+    high: float | None
+    observed: float | None
+    n_units: int
+    n_ratings: int
+    n_groups: int
+    reason: str | None = None
+
+
+def krippendorff_alpha(
+    units: Sequence[Sequence[Hashable | None]],
+    groups: Groups | None = None,
+    *,
+    rng: np.random.Generator,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+) -> Agreement:
+    """Alpha of nominal ratings.
+
+    Arguments:
+        units: (N,) the ratings of each unit; None is a rating that is missing. Units with fewer than two count nothing.
+        groups: (N,) what is resampled; each unit by itself if None.
+    """
+    if groups is not None and len(groups) != len(units):
+        raise ValueError(f"every unit needs its group: {len(units)} units, {len(groups)} groups")
+    rated = [[value for value in unit if value is not None] for unit in units]
+    kept = [i for i, values in enumerate(rated) if len(values) > 1]
+    names, index = positions_of([i if groups is None else groups[i] for i in kept])
+    place = {value: k for k, value in enumerate(dict.fromkeys(v for i in kept for v in rated[i]))}
+    agreeing, counts_by_value = np.zeros(len(names)), np.zeros((len(names), len(place)))
+    for group, i in zip(index, kept, strict=True):
+        counts = np.bincount([place[value] for value in rated[i]], minlength=len(place))
+        agreeing[group] += (counts * (counts - 1)).sum() / (len(rated[i]) - 1)
+        counts_by_value[group] += counts
+    n = int(counts_by_value.sum())
+    if not n:
+        return Agreement(None, None, None, None, 0, 0, 0, "no unit has two ratings")
+    observed = float(agreeing.sum() / n)
+    if len(place) < 2:
+        why = "all ratings are the same: what chance would give is not known"
+        return Agreement(None, None, None, observed, len(kept), n, len(names), why)
+    alpha = float(_alphas(agreeing[None].sum(axis=1), counts_by_value.sum(axis=0)[None])[0])
+    if len(names) < 2:
+        why = "one group: an interval needs at least 2"
+        return Agreement(alpha, None, None, observed, len(kept), n, len(names), why)
+    drawn = [_alphas(rows @ agreeing, rows @ counts_by_value) for rows in bootstrap_counts(len(names), resamples, rng)]
+    tail = (1 - confidence) / 2
+    low, high = np.nanquantile(np.concatenate(drawn), [tail, 1 - tail])
+    return Agreement(alpha, float(low), float(high), observed, len(kept), n, len(names))
+
+
+def _alphas(agreeing: np.ndarray, counts_by_value: np.ndarray) -> np.ndarray:
+    """Alpha of each row: agreeing coincidences (rows,), ratings by value (rows, values). NaN where all are the same."""
+    n = counts_by_value.sum(axis=1)
+    expected = (n**2 - (counts_by_value**2).sum(axis=1)) / (n * (n - 1))
+    result: np.ndarray = 1 - (1 - agreeing / n) / np.where(expected > 0, expected, np.nan)
+    return result

@@ -73,8 +73,8 @@ class Curves:
         """Prompt means at one level, (n_groups,). Raises ValueError for a level that is not there."""
         found = np.flatnonzero(np.isclose(self.levels, level))
         if not len(found):
-            given = ", ".join(f"{value:g}" for value in self.levels)
-            raise ValueError(f"no level is {level:g}: the table has {given or 'none'}")
+            known = ", ".join(f"{value:g}" for value in self.levels)
+            raise ValueError(f"no level is {level:g}: the table has {known or 'none'}")
         column: Floats = self.means[:, found[0]]
         return column
 
@@ -83,8 +83,8 @@ def need(scores: pd.DataFrame, *columns: str) -> None:
     """Raises ValueError where a column is missing, naming the nearest that is there."""
     for name in columns:
         if name not in scores.columns:
-            there = [str(column) for column in scores.columns]
-            raise ValueError(f"the table has no column {name!r}: it has {', '.join(there)}{nearest(name, there)}")
+            known = [str(column) for column in scores.columns]
+            raise ValueError(f"the table has no column {name!r}: it has {', '.join(known)}{nearest(name, known)}")
 
 
 def curves_of(scores: pd.DataFrame) -> Curves:

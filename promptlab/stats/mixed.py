@@ -91,17 +91,17 @@ def mixed_effect(
         return replace(blank, reason="one prompt: an interval over prompts needs at least 2")
     if np.ptp(d) <= 1e-12 * max(1.0, float(np.abs(d).max())):
         return replace(blank, reason="every pair shows the same difference: there is no variance to share out")
-    told = [1 < count < len(d) for count in counts]
-    if told[0] and told[1] and np.array_equal(sides[0], sides[1]):
-        told[1] = False  # each prompt has a seed of its own: the two are one
-    fitted = _fit(d, [side for side, tell in zip(sides, told, strict=True) if tell])
+    separable = [1 < count < len(d) for count in counts]
+    if separable[0] and separable[1] and np.array_equal(sides[0], sides[1]):
+        separable[1] = False  # each prompt has a seed of its own: the two are one
+    fitted = _fit(d, [side for side, separate in zip(sides, separable, strict=True) if separate])
     total = fitted.variances.sum()
     shares: list[float | None] = [None, None]
-    for place, variance in zip(np.flatnonzero(told), fitted.variances[:-1], strict=True):
+    for place, variance in zip(np.flatnonzero(separable), fitted.variances[:-1], strict=True):
         shares[place] = float(variance / total)
     reach = float(scipy_stats.t.ppf((1 + confidence) / 2, fitted.df)) * fitted.se
     few = f"df {fitted.df:.1f}: so few prompts or seeds say little of others, and the interval is as wide"
-    hidden = [name for name, tell in zip(("prompt", "seed"), told, strict=True) if not tell]
+    hidden = [name for name, separate in zip(("prompt", "seed"), separable, strict=True) if not separate]
     return replace(
         blank,
         estimate=fitted.estimate,
@@ -208,16 +208,16 @@ def _degrees(model: _Likelihood, variances: Floats, weight: float, zwz: Floats, 
     info = np.zeros((k + 1, k + 1))
     slope = np.zeros(k + 1)
     for i in range(k):
-        own = model.which == i
+        of_i = model.which == i
         for j in range(k):
-            info[i, j] = square[np.ix_(own, model.which == j)].sum()
+            info[i, j] = square[np.ix_(of_i, model.which == j)].sum()
         # d var(b) / d variance_i = |Z_i' W 1|^2 / (1' W 1)^2, in which the residual variance cancels
-        slope[i] = (zw[own] ** 2).sum() / weight**2
+        slope[i] = (zw[of_i] ** 2).sum() / weight**2
     # P V P = P gives tr(Z_i' P P Z_i) and tr(P P) from products already made
     for i in range(k):
-        own = model.which == i
+        of_i = model.which == i
         held = sum(variances[j] * info[i, j] for j in range(k))
-        info[i, k] = info[k, i] = (np.trace(inside[np.ix_(own, own)]) - held) / residual
+        info[i, k] = info[k, i] = (np.trace(inside[np.ix_(of_i, of_i)]) - held) / residual
     traces = sum(variances[i] * np.trace(inside[np.ix_(model.which == i, model.which == i)]) for i in range(k))
     held = sum(variances[i] * info[i, k] for i in range(k))
     info[k, k] = ((model.n - 1 - traces) / residual - held) / residual

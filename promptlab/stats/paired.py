@@ -152,12 +152,12 @@ def mean_interval(
     """
     if weigh not in ("prompts", "images"):
         raise ValueError(f"weigh is {weigh!r}: 'prompts' or 'images' is allowed")
-    given = numbers_of(values, "values")
-    if len(given) != len(groups):
-        raise ValueError(f"every value needs its prompt: {len(given)} values, {len(groups)} groups")
+    numbers = numbers_of(values, "values")
+    if len(numbers) != len(groups):
+        raise ValueError(f"every value needs its prompt: {len(numbers)} values, {len(groups)} groups")
     index = positions_of(groups)[1]
-    kept = ~np.isnan(given)
-    x, index = given[kept], np.unique(index[kept], return_inverse=True)[1]
+    kept = ~np.isnan(numbers)
+    x, index = numbers[kept], np.unique(index[kept], return_inverse=True)[1]
     n_groups, n_dropped = len(np.unique(index)), int((~kept).sum())
     if not len(x):
         return Interval(None, None, None, 0, 0, n_dropped, "none", confidence, "no value was measured")

@@ -175,10 +175,10 @@ def draw_study(
         raise ValueError(f"rates reach {base_rate} +- {reach:.3f}, beyond 0 or 1: lower spread, effect or tau")
     rate = base_rate + spread * np.sqrt(3) * rng.uniform(-1, 1, size=(n_prompts, 1))
     delta = effect + tau * np.sqrt(3) * rng.uniform(-1, 1, size=(n_prompts, 1))
-    own_a, own_b, shared = rng.random((3, n_prompts, n_seeds))
+    unshared_a, unshared_b, shared = rng.random((3, n_prompts, n_seeds))
     same = rng.random((n_prompts, n_seeds)) < seed_correlation
-    a = np.where(same, shared, own_a) < rate + delta / 2
-    b = np.where(same, shared, own_b) < rate - delta / 2
+    a = np.where(same, shared, unshared_a) < rate + delta / 2
+    b = np.where(same, shared, unshared_b) < rate - delta / 2
     return a.astype(np.float64), b.astype(np.float64)
 
 

@@ -46,11 +46,11 @@ Groups = Sequence[Hashable] | NDArray[Any]
 def numbers_of(values: Values, name: str) -> Floats:
     """One-dimensional float array; None becomes NaN. Raises ValueError for other shapes, text and infinities."""
     if not (isinstance(values, np.ndarray) and values.dtype.kind in "fiub"):
-        given = list(values)
-        for value in given:
+        raw = list(values)
+        for value in raw:
             if value is not None and not isinstance(value, (Real, np.bool_)):
                 raise ValueError(f"{name} holds {value!r}: a value is a number, True, False, or None if not measured")
-        values = np.array([np.nan if value is None else value for value in given], dtype=np.float64)
+        values = np.array([np.nan if value is None else value for value in raw], dtype=np.float64)
     array: Floats = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
         raise ValueError(f"{name} has shape {array.shape}: one number for each picture, shape (n,), is allowed")

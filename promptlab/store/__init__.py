@@ -31,9 +31,9 @@ from typing import TYPE_CHECKING, Any
 from promptlab import __version__
 from promptlab.errors import PromptlabError
 from promptlab.records import Cell, ContrastEffect, Image, Measure, Passport, Score, content_id, hashed_spelling
-from promptlab.store.declaration import declaration
 from promptlab.store.home import Home, find_home, hold, safe_name
 from promptlab.store.journal import Journal, JournalIndex, ScoreKey
+from promptlab.study.grid import declaration
 
 if TYPE_CHECKING:
     import duckdb
@@ -74,7 +74,7 @@ class Run:
         self, cells: Iterable[Cell], seeds: Sequence[int], tier: Callable[[Cell], str | None] = lambda cell: None
     ) -> None:
         """Say which cells the study has now, each at every seed; `tier` tells the tier of a cell's images."""
-        design = [{**_plain(cell), "tier": tier(cell), "images": _images(cell, seeds)} for cell in cells]
+        design = [{**_cell_record(cell), "tier": tier(cell), "images": _images(cell, seeds)} for cell in cells]
         plan = content_id([{**cell, "prompt": hashed_spelling(cell["prompt"])} for cell in design])
         known = self._index.plans.get((self.study, plan))
         if known is None or len(self._index.cells[self.study, plan]) != len(design):
@@ -239,7 +239,7 @@ def _images(cell: Cell, seeds: Sequence[int]) -> list[list[Any]]:
     return [[seed, cell.image_id(seed)] for seed in cell.seeds(seeds)]
 
 
-def _plain(cell: Cell) -> dict[str, Any]:
+def _cell_record(cell: Cell) -> dict[str, Any]:
     """A cell as plain data, with its id; `dataclasses.asdict` takes five times as long."""
     prompt = cell.prompt
     parts = {"phrases": [vars(x) for x in prompt.phrases], "bindings": [vars(x) for x in prompt.bindings]}

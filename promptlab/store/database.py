@@ -136,8 +136,8 @@ def rows(index: JournalIndex) -> Iterator[tuple[str, Row]]:
     yield from _designs(index)
     for key in sorted(index.images):
         (_, run, _), image = index.images[key]
-        asked = {k: v for k, v in image.recipe.items() if k not in ("width", "height")}
-        yield "image", {**asked, **vars(image), "recipe": canonical_json(image.recipe), "run": run}
+        requested = {k: v for k, v in image.recipe.items() if k not in ("width", "height")}
+        yield "image", {**requested, **vars(image), "recipe": canonical_json(image.recipe), "run": run}
     for probe_id, image_id, prompt in sorted(index.scores, key=lambda key: (*key[:2], key[2] or "")):
         scores = index.scores[probe_id, image_id, prompt]
         if index.score_stands(scores, image_id):

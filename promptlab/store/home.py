@@ -1,23 +1,21 @@
-"""Where runs, images and the database live.
+"""The home: the folder of runs, images and the database, and how promptlab writes into it safely.
 
     runs/<study>/<run>.jsonl      the journals: the only truth
-    images/ab/<sha256>.png        the pictures, by content
+    images/ab/<sha256>.png        the images, by content
     promptlab.duckdb              the product: built from the journals, may be deleted at any time
-    thumbs/ab/<sha256>.webp       small pictures for pages, may be deleted at any time
+    thumbs/ab/<sha256>.webp       small images for pages, may be deleted at any time
 
-The first of these that is given wins: the `--home` argument, the variable PROMPTLAB_HOME, `data/` of a clone, the
-folder that the platform keeps for a user's data.
+The first of these that is set wins: the `--home` argument, the variable PROMPTLAB_HOME, `data/` of a clone, the folder
+that the platform keeps for a user's data.
 
-Files that are there whole or not at all: written beside, synced, renamed, and the folder synced.
+Files are whole or absent: promptlab writes them under another name, syncs and renames them, and syncs the folder.
 
-One run of a study at a time: a lock that the operating system holds, and drops when its holder dies.
+One run of a study works at a time. It holds a lock of the operating system, which drops it when the process dies. A
+note beside the lock says who holds it; it informs people and decides nothing, so a stale note does no harm.
 
-Beside the lock lies a note that says who holds it; it informs people and decides nothing, so a stale note does no harm.
-
-Keys stay out of every file: values of environment variables that look like keys are replaced beforehand.
-
-A secret is the value of a variable whose name ends in KEY, TOKEN, SECRET, PASSWORD, PAT or CREDENTIALS, if it has 12
-characters or more and no blank. Shorter values would hit innocent words of a prompt.
+Keys stay out of every file: promptlab replaces the values of environment variables that look like keys. A secret is
+the value of a variable whose name ends in KEY, TOKEN, SECRET, PASSWORD, PAT or CREDENTIALS, if it has 12 characters or
+more and no blank. Shorter values would hit innocent words of a prompt.
 """
 
 from __future__ import annotations
@@ -115,10 +113,10 @@ class Home:
         return free
 
 
-def find_home(given: str | Path | None = None, env: Mapping[str, str] | None = None) -> Home:
+def find_home(path: str | Path | None = None, env: Mapping[str, str] | None = None) -> Home:
     """The home to use: `given`, else PROMPTLAB_HOME, else `data/` of a clone, else the user's data folder."""
     env = os.environ if env is None else env
-    chosen = given or env.get("PROMPTLAB_HOME")
+    chosen = path or env.get("PROMPTLAB_HOME")
     if chosen:
         return Home(Path(chosen).expanduser().absolute())
     clone = _clone(Path(__file__).resolve().parents[2])
@@ -140,9 +138,9 @@ def _user_data(env: Mapping[str, str], platform: str) -> Path:
         return Path(env.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     if platform == "darwin":
         return Path.home() / "Library" / "Application Support"
-    given = env.get("XDG_DATA_HOME", "")
+    configured = env.get("XDG_DATA_HOME", "")
     # The XDG rules say that a relative path is to be ignored.
-    return Path(given) if os.path.isabs(given) else Path.home() / ".local" / "share"
+    return Path(configured) if os.path.isabs(configured) else Path.home() / ".local" / "share"
 
 
 def disk_error(path: Path, error: OSError) -> DiskError:

@@ -41,8 +41,8 @@ from typing import Any, NamedTuple, Self
 from promptlab.errors import StoreError
 from promptlab.records import Image
 from promptlab.store._fault_points import crash_point, torn
-from promptlab.store.declaration import declaration_of_text
 from promptlab.store.home import Home, disk_error, make_folder, redact, secrets, sync_folder
+from promptlab.study.grid import declaration_of_text
 
 __all__ = [
     "FORMAT",
@@ -99,7 +99,7 @@ class JournalPart:
     """Bytes of an incomplete last line."""
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     """What JSON has no word for: numpy's numbers and arrays, and paths."""
     if hasattr(value, "tolist"):
         return value.tolist()
@@ -124,7 +124,7 @@ def _encode(kind: str, n: int, record: Mapping[str, Any], hidden: Iterable[str])
     if kind not in KINDS:
         raise StoreError(f"a journal has no record of kind {kind!r}; there are {', '.join(KINDS)}")
     try:
-        text = json.dumps(record, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain)
+        text = json.dumps(record, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_json_value)
         lone = any("\ud800" <= c <= "\udfff" for c in text) if not text.isascii() else False
         if lone or any(json.dumps(secret, ensure_ascii=False)[1:-1] in text for secret in hidden):
             cleaned = _clean(json.loads(text), hidden)

@@ -1,13 +1,10 @@
-"""Pictures on disk: PNG files named by the hash of their bytes, read with distrust.
+"""Images on disk: PNG files named by the hash of their bytes, and image files of any origin, read with distrust.
 
-A picture is an array uint8 (height, width, 3), sRGB. Its file carries two text chunks: `parameters`, as the
-AUTOMATIC1111 web UI writes it and other tools read it, and `promptlab`, the recipe as JSON. What is read back, and
-every picture from elsewhere, goes through `promptlab.store.pictures`.
+An image is an array uint8 (height, width, 3), sRGB, upright, transparency on white. Its file carries two text chunks:
+`parameters`, as the AUTOMATIC1111 web UI writes it and other tools read it, and `promptlab`, the recipe as JSON.
 
-Picture files read with distrust: few formats, limits on bytes and pixels, so that no file can exhaust the machine.
-
-A picture is an array uint8 (height, width, 3), sRGB, upright, transparency on white. Every file that is not a whole
-picture within the limits is a StoreError that says why, whatever its decoder raised.
+promptlab reads few formats, with limits on bytes and pixels, so that no file can exhaust the machine. Every file that
+is not a complete image within the limits is a StoreError that says why, whatever its decoder raised.
 """
 
 from __future__ import annotations

@@ -6,9 +6,13 @@
 from __future__ import annotations
 
 from promptlab.study.grid import axis_columns
-from promptlab.study.model import Contrast, GivenSettings, ProbeUse, Published, check_name
 from promptlab.study.study import (
+    Contrast,
+    GivenSettings,
+    ProbeUse,
+    Published,
     Study,
+    check_name,
     commented_study,
     load_study,
     parse_study,

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -24,9 +24,11 @@ from promptlab import plugins
 from promptlab.errors import PromptlabError, nearest
 from promptlab.records import Level
 from promptlab.study.axes.axis import MAX_ENUMERATED, SETTINGS, Axis, settle, use_of
-from promptlab.study.model import Contrast, GivenSettings, ProbeUse, Published
 from promptlab.study.prompts import PromptSpec, slots
 from promptlab.study.strict_yaml import Mistake, Route, allowed, sentence, shown
+
+if TYPE_CHECKING:
+    from promptlab.study.study import Contrast, GivenSettings, ProbeUse, Published
 
 __all__ = [
     "RESERVED",
@@ -132,7 +134,7 @@ def _levels(axes: Axes, settings: GivenSettings, model_chosen: bool) -> None:
                 route: Route = ("model",) if column == "model" else ("settings", column)
                 raise Mistake(route, f"{column!r} is given here and as an axis: keep one", key=True)
         for route, column, level in axis.written(name):
-            _level(("axes", name, *route), column, level)
+            _level(settings, ("axes", name, *route), column, level)
         seen: set[Any] = set()
         for i, point in enumerate(levels if levels.count <= MAX_ENUMERATED else ()):
             key = tuple((column, type(level), level) for column, level in point)
@@ -141,10 +143,10 @@ def _levels(axes: Axes, settings: GivenSettings, model_chosen: bool) -> None:
             seen.add(key)
 
 
-def _level(route: Route, column: str, level: Level) -> None:
+def _level(settings: GivenSettings, route: Route, column: str, level: Level) -> None:
     if use_of(column) == "setting":
         try:
-            GivenSettings.model_validate({column: level})
+            settings.model_validate({column: level})
         except ValidationError as error:
             raise Mistake(route, _first(error, column)) from None
         if level is None and column != "scheduler":
@@ -360,9 +362,9 @@ def check_probes(probes: Sequence[ProbeUse], contrasts: Sequence[Contrast], publ
         if use.name in names[:i]:
             raise Mistake(("probes", i), f"probe {use.name!r} stands twice")
         measures[use.name] = _measures(use, ("probes", i))
-    asked: list[tuple[Route, str]] = [(("contrasts", i), one.measure) for i, one in enumerate(contrasts)]
-    asked += [(("published", i), one.measure) for i, one in enumerate(published) if one.measure is not None]
-    for route, what in asked:
+    measured: list[tuple[Route, str]] = [(("contrasts", i), one.measure) for i, one in enumerate(contrasts)]
+    measured += [(("published", i), one.measure) for i, one in enumerate(published) if one.measure is not None]
+    for route, what in measured:
         probe, measure = what.split(".", 1)
         if probe not in names:
             message = f"the study does not use the probe {probe!r}{allowed(probe, names)}"

@@ -1,29 +1,42 @@
-"""From a study to its cells.
+"""From a study to its cells, and to the record of what it declares.
 
 The grid is the product of the axes in the order of the file, the last varying fastest, without the excluded
 combinations. It is counted by multiplication before anything is expanded, so a grid of 10^9 cells is refused at once.
 Cells that differ only in settings or manipulations share a `group`, the prompt family over which statistics pair.
+
+A run writes `declaration` into its journal, so that readers of the database need no YAML.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from promptlab.errors import StudyError
+from promptlab.errors import PromptlabError, StudyError
 from promptlab.records import AxisColumn, AxisRole, Cell, Level, Prompt, Settings, content_id
 from promptlab.study.axes.axis import SETTING_UNITS, SETTINGS, Point, settle, use_of
 from promptlab.study.checks import columns_of, unit_axes
 from promptlab.study.prompts import Draft, render
 from promptlab.study.strict_yaml import Mistake, Route
-from promptlab.study.study import Study
+from promptlab.study.study import Study, parse_study
 from promptlab.study.tokens import Tokens, open_tokens
 
-__all__ = ["MAX_CELLS", "Tokenizer", "axis_columns", "count", "count_images", "expand", "needs_tokenizer"]
+__all__ = [
+    "MAX_CELLS",
+    "Tokenizer",
+    "axis_columns",
+    "count",
+    "count_images",
+    "declaration",
+    "declaration_of_text",
+    "expand",
+    "needs_tokenizer",
+]
 
 MAX_CELLS = 10_000
 MAX_WALKED = 1_000_000
@@ -192,3 +205,46 @@ def axis_columns(study: Study) -> tuple[AxisColumn, ...]:
             unit = SETTING_UNITS.get(column.name, column.unit)
             found.append(AxisColumn(column.name, name, axis.kind, column.part, role, unit, len(found), levels.names))
     return tuple(found)
+
+
+def declaration(study: Study, probes: Sequence[tuple[str, str | None]]) -> dict[str, Any]:
+    """The record of `study`; `probes` are name and id of each of its probes, in order."""
+    return {
+        "study": study.name,
+        "question": study.question,
+        "backend": study.backend,
+        "model": study.model,
+        "axes": [asdict(column) for column in axis_columns(study)],
+        "probes": [
+            {"name": name, "probe_id": probe_id, "options": use.options}
+            for (name, probe_id), use in zip(probes, study.probes, strict=True)
+        ],
+        "contrasts": [
+            {
+                "name": contrast.name,
+                "probe": contrast.probe,
+                "measure": contrast.measure.removeprefix(f"{contrast.probe}."),
+                "target": contrast.target or "",
+                "axis": contrast.axis,
+                "levels": list(contrast.levels),
+                "conditions": contrast.where,
+                "margin": contrast.margin,
+                "detect": contrast.detect,
+                "says": contrast.says,
+                "family": contrast.family,
+            }
+            for contrast in study.contrasts
+        ],
+    }
+
+
+@lru_cache(maxsize=256)
+def declaration_of_text(text: str) -> dict[str, Any] | None:
+    """The record of the study with this YAML, for runs that wrote none; None for a text that is no study today."""
+    if not text:
+        return None
+    try:
+        study = parse_study(text)
+    except PromptlabError:
+        return None
+    return declaration(study, [(use.name, None) for use in study.probes])

@@ -115,8 +115,8 @@ def read(path: str | Path) -> Document:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        beside = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        raise StudyError(f"{shown}:1:1: there is no such file{nearest(path.name, beside)}") from None
+        neighbours = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        raise StudyError(f"{shown}:1:1: there is no such file{nearest(path.name, neighbours)}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise StudyError(f"{shown}:1:1: cannot be read: {reason}") from None

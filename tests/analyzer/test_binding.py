@@ -11,10 +11,10 @@ import pytest
 
 from judges import shipped, thing
 from promptlab.analyzer.judges.scene_parser import Scenes
-from promptlab.analyzer.known_truth import prompt_of, samples_of
+from promptlab.analyzer.passports import prompt_of, samples_of
 from promptlab.analyzer.probes import Sample
 from promptlab.analyzer.probes.binding import BindingOutcome, claims, match, outcome
-from promptlab.miniature.faults import FaultRates, render_with_faults
+from promptlab.miniature.drawing import FaultRates, render_with_faults
 from promptlab.miniature.parser import Found, group_blocks
 from promptlab.miniature.train.data import label_map
 from promptlab.miniature.world import Scene, sample_scene
@@ -168,7 +168,7 @@ def test_the_rule_is_exact_where_the_blocks_are(name: str, extra: float) -> None
         rates = FaultRates(extra=extra, **({} if name == "correct" else {name: 1.0}))
         drawn, truth, _ = render_with_faults(scene, rates, rng)
         # Of a thing in two colours the left one stands here; what it is called does not matter to what is fused.
-        things = tuple(replace(one, colour=one.colour.split("+")[0]) for one in drawn.truth)
+        things = tuple(replace(one, colour=one.colour.split("+")[0]) for one in drawn.ground_truth)
         nouns, colours = label_map((), things)
         blocks = group_blocks(np.eye(16)[nouns].transpose(2, 0, 1), np.eye(11)[colours].transpose(2, 0, 1)[1:])
         assert outcome(claims(prompt_of(scene)), blocks) == truth == name

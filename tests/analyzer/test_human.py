@@ -18,7 +18,7 @@ from promptlab.analyzer.judges.outcomes import Seen, majority, outcome_seen, rea
 from promptlab.errors import PromptlabError
 from promptlab.exchange.ratings import import_ratings
 from promptlab.results import tables
-from promptlab.stats.agreement import krippendorff_alpha
+from promptlab.stats.calibration import krippendorff_alpha
 from promptlab.store import Store
 from promptlab.study.prompt_lists import RequestedObject, requested_objects
 

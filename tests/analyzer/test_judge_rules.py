@@ -15,10 +15,10 @@ from promptlab.analyzer.judges.boxes import (
     BASIC_COLOURS,
     Detection,
     Wanted,
-    asked_of,
     colour_of,
     geneval,
     read_outcome,
+    requested_bindings,
     suppress,
 )
 from promptlab.analyzer.judges.outcomes import outcome_scores
@@ -206,7 +206,7 @@ def test_one_thing_counts_once() -> None:
 
 
 def test_outcomes_of_detections_follow_the_common_rule() -> None:
-    asked = asked_of(prompt({"noun": "cup", "colour": "red"}, {"noun": "chair", "colour": "Gray"}))
+    asked = requested_bindings(prompt({"noun": "cup", "colour": "red"}, {"noun": "chair", "colour": "Gray"}))
     assert [(b.noun, b.attribute) for b in asked] == [("cup", "red"), ("chair", "grey")]
     said = {("red", "grey"): "correct", ("grey", "red"): "swap", ("red", "red"): "leak", ("red", "blue"): "other"}
     for colours, outcome in said.items():

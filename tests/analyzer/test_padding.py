@@ -43,7 +43,7 @@ def test_every_slot_but_the_first_mark_is_in_one_part(backend: Diffusion, text: 
     assert together == sorted(set(together)) == part_places(backend, text, "all")
     (states,) = backend.texts.rows([text])
     (slots,) = {states["prompt_embeds"].shape[0]}
-    begun = {"StableDiffusion3Pipeline": 1, "FluxPipeline": 0}.get(backend.able.family.pipeline, 1)
+    begun = {"StableDiffusion3Pipeline": 1, "FluxPipeline": 0}.get(backend.able.architecture.pipeline, 1)
     assert len(together) == slots - begun and together[-1] == slots - 1
     assert (not parts[2]) == (text == FULL) and (not parts[0]) == (text == "")
 

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 from judges import Oracle, random_clip, random_parser, shipped, truth
-from promptlab.analyzer.known_truth import SETS, samples_of
-from promptlab.analyzer.passports import QUESTIONS, corrected_rate, passports
+from promptlab.analyzer.passports import QUESTIONS, SETS, corrected_rate, passports, samples_of
 from promptlab.analyzer.probes import Sample
 from promptlab.analyzer.probes.binding import BindingOutcome
 from promptlab.analyzer.probes.clip_contrast import ClipContrast
 from promptlab.analyzer.probes.exposure import Exposure
-from promptlab.miniature.faults import burn
+from promptlab.miniature.drawing import burn
 from promptlab.miniature.world import COLOURS
 from promptlab.records import OUTCOMES, Passport
 from promptlab.stats.calibration import corrected_shares

@@ -23,7 +23,7 @@ from promptlab.store import Store
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hidden pictures are one pixel that carries the outcome: how faults look is not what is tested here."""
-    from promptlab.miniature.faults import inject
+    from promptlab.miniature.drawing import inject
 
     def render_with_faults(scene: Any, rates: Any, rng: np.random.Generator) -> Any:
         _, outcome, _ = inject(scene, rates, rng)
@@ -52,8 +52,8 @@ def test_hidden_rates_are_recovered_where_what_is_said_is_wrong(drawn: None) -> 
     for fault in FAULTS:
         own = [row for row in rows if row.fault == fault]
         assert sum(bool(row.covers) for row in own) >= 18
-    assert sum(row.said_covers for row in rows) < 45
-    off = [np.mean([abs(getattr(row, what) - row.rate) for row in rows]) for what in ("said", "corrected")]
+    assert sum(row.observed_covers for row in rows) < 45
+    off = [np.mean([abs(getattr(row, what) - row.rate) for row in rows]) for what in ("observed", "corrected")]
     assert off[1] < off[0]
 
 

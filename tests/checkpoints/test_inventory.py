@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from promptlab.checkpoints import files
-from promptlab.checkpoints.files import fingerprint, header, parameters, resolve
-from promptlab.checkpoints.inventory import inspect_model, models_here, verify
+from promptlab.checkpoints.files import fingerprint, header, inspect_model, models_here, parameters, resolve, verify
 from promptlab.cli import app
 from promptlab.cli.terminal import console
 from promptlab.errors import ModelError
@@ -106,7 +105,7 @@ def test_all_models_are_listed(repository: Path) -> None:
     stocks = {stock.name: stock for stock in models_here()}
     assert list(stocks) == ["miniature", "miniature-bag", NAME]
     one = stocks[NAME]
-    assert one.complete and one.family == "FLUX.2 klein" and one.commit == COMMIT and one.pull is None
+    assert one.complete and one.architecture == "FLUX.2 klein" and one.commit == COMMIT and one.pull is None
     assert one.bytes == sum(file.stat().st_size for file in repository.glob("*/*"))
     said = cli()
     assert f"{NAME}: FLUX.2 klein" in said and f"commit {COMMIT}" in said and "safetensors only" in said

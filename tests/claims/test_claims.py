@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from promptlab.claims import STUDY, Settled, ablation, analyses, load_claims, run_claims
+from promptlab.claims import STUDY, Settled, analyses, load_claims, run_claims
 from promptlab.claims.analyses import ANALYSES, Analysis, explained
 from promptlab.generator.backends import Job
 from promptlab.generator.backends.diffusion import load
@@ -202,17 +202,17 @@ def test_a_word_is_replaced_where_it_stands() -> None:
 
     states = torch.arange(12.0).reshape(1, 6, 2)
     ids = [1, 5, 6, 7, 0, 0]
-    changed = ablation.without_word(states, ids, [5, 6], 1)
+    changed = analyses.without_word(states, ids, [5, 6], 1)
     assert torch.equal(changed[0, 1:3], states[0, -1:].expand(2, -1))
     assert torch.equal(changed[0, [0, 3, 4, 5]], states[0, [0, 3, 4, 5]]) and states[0, 1, 0] == 2
     for wrong, at in (([5, 6], 2), ([0], 4)):
         with pytest.raises(ValueError, match=r"no such word|no padding"):
-            ablation.without_word(states, ids, wrong, at)
+            analyses.without_word(states, ids, wrong, at)
 
 
 def test_ablation_measures_the_miniature(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ablation, "PAIRS", ablation.PAIRS[3:5])
-    monkeypatch.setattr(ablation, "SEEDS", (0,))
+    monkeypatch.setattr(analyses, "ABLATION_PAIRS", analyses.ABLATION_PAIRS[3:5])
+    monkeypatch.setattr(analyses, "ABLATION_SEEDS", (0,))
     found = finding("ablation")
     assert len(found.values) + found.detail["without_both_objects"] == 2 and found.detail["pictures"] == 6
     assert all(abs(value) < 255 for value in found.values.values())

@@ -39,7 +39,7 @@ def geneval(folder: Path) -> None:
 def test_genevals_folders(tmp_path: Path) -> None:
     geneval(tmp_path / "made")
     done = take_in(tmp_path / "made", tmp_path, model="sd2")
-    assert (done.layout, done.pictures, done.prompts, done.declared, done.own_seeds) == ("geneval", 7, 2, 2, True)
+    assert (done.layout, done.pictures, done.prompts, done.declared, done.seeds_kept) == ("geneval", 7, 2, 2, True)
     cells = list(expand(done.study))
     assert [cell.seeds(done.study.seeds) for cell in cells] == [(0, 1, 2, 3), (0, 1, 2)]
     assert [dict(cell.levels)["tag"] for cell in cells] == ["color_attr", "two_object"]
@@ -132,7 +132,7 @@ def test_notes_of_image_tools(tmp_path: Path) -> None:
         "9.png",
         "B.png",
     ]
-    assert not done.own_seeds  # one has none, and one is beyond 32 bits
+    assert not done.seeds_kept  # one has none, and one is beyond 32 bits
     found = {row["text"]: row for row in levels(done)}
     web = found["a red cup and a blue chair,\nin the rain"]
     assert (web["guidance_scale"], web["num_inference_steps"], web["scheduler"]) == (7.5, 20, "DPM++ 2M Karras")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from promptlab.checkpoints.families import architecture_of
+from promptlab.checkpoints.architectures import architecture_of
 from promptlab.checkpoints.files import quiet
 from promptlab.errors import ModelError, StudyError
 from promptlab.generator.backends.diffusion import load
@@ -242,8 +242,8 @@ def test_a_study_that_varies_the_model_takes_no_other(family_folder: Folders) ->
 def test_estimates_meet_counted_operations(
     pipeline: str, parameters: float, side: int, tera: float, family_folder: Folders
 ) -> None:
-    family = architecture_of(pipeline)
-    able = replace(capability(family_folder("sd")), family=family, factor=8, readers=family.readers)
+    architecture = architecture_of(pipeline)
+    able = replace(capability(family_folder("sd")), architecture=architecture, factor=8, readers=architecture.readers)
     one = Settings(1.0, 1, side, side)
     assert 1 / 1.6 < denoising_flop(able, int(parameters), one) / (tera * 1e12) < 1.6
     assert denoising_flop(able, 10, replace(one, guidance_scale=5.0)) == 2 * denoising_flop(able, 10, one)

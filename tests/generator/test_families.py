@@ -1,4 +1,4 @@
-"""One table of all families, on random weights: the stock pipeline's pictures, row by row, in any company."""
+"""One table of all architectures, on random weights: the stock pipeline's pictures, row by row, in any company."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from promptlab.checkpoints.families import FAMILIES, FLUX2_SYSTEM, QWEN_FRAME
+from promptlab.checkpoints.architectures import ARCHITECTURES, FLUX2_SYSTEM, QWEN_FRAME
 from promptlab.checkpoints.files import quiet
 from promptlab.generator.backends.diffusion import Diffusion, load
 from promptlab.generator.models.conditioning import padded_length
@@ -96,7 +96,7 @@ def test_pictures_are_those_of_the_stock_pipeline(backend: Diffusion) -> None:
     for mine, other in zip(ours, theirs, strict=True):
         assert mine.std() > 1
         # Qwen's pipeline pads to the longest text of the call, so there it is the same up to rounding.
-        assert np.abs(mine.astype(int) - other).max() <= (1 if backend.able.family.ragged else 0)
+        assert np.abs(mine.astype(int) - other).max() <= (1 if backend.able.architecture.ragged else 0)
 
 
 def test_mixed_guidance_is_single_calls(backend: Diffusion) -> None:
@@ -154,14 +154,14 @@ def test_no_guidance_and_all_of_it_need_one_pass(backend: Diffusion) -> None:
     single = len(calls)
     pictures(backend, [job(prompt, 2.0, 5) for prompt in PROMPTS])
     handle.remove()
-    lengths = len({backend._length(p) for p in PROMPTS}) if backend.able.family.ragged else 1
+    lengths = len({backend._length(p) for p in PROMPTS}) if backend.able.architecture.ragged else 1
     assert single == 3 * lengths  # three steps a batch
     conditional, unconditional = (latents(backend, jobs[:1]) for jobs in (one, zero))
     near = 1e-7
     assert apart(latents(backend, [job(PROMPTS[0], 1 + near, 5)]), conditional) < 1e-4
     assert apart(conditional, unconditional) > 1e-4
     assert torch.equal(latents(backend, zero[1:2]), unconditional)
-    if backend.able.family.pipeline != "QwenImagePipeline":  # which gives u + w (c - u) the norm of c
+    if backend.able.architecture.pipeline != "QwenImagePipeline":  # which gives u + w (c - u) the norm of c
         assert apart(latents(backend, [job(PROMPTS[0], near, 5)]), unconditional) < 1e-4
     empty = latents(backend, [job("", 1.0, 5)])
     assert torch.equal(empty, unconditional) != backend.able.zeros
@@ -213,18 +213,18 @@ def test_encoders_that_wait_elsewhere_change_nothing(backend: Diffusion) -> None
 # The table itself, held against the installed diffusers.
 
 
-@pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.pipeline)
-def test_the_table_is_what_the_pipelines_take(family: Any) -> None:
+@pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=lambda architecture: architecture.pipeline)
+def test_the_table_is_what_the_pipelines_take(architecture: Any) -> None:
     import diffusers
 
-    call = inspect.signature(getattr(diffusers, family.pipeline).__call__).parameters
-    names = {name for name in family.encodes if name}
-    assert family.guidance in call and names <= set(call)
-    if family.guidance_kind == "true":
+    call = inspect.signature(getattr(diffusers, architecture.pipeline).__call__).parameters
+    names = {name for name in architecture.encodes if name}
+    assert architecture.guidance in call and names <= set(call)
+    if architecture.guidance_kind == "true":
         assert {f"negative_{name}" for name in names} <= set(call)
-    assert call["num_inference_steps"].default == family.steps
-    assert call[family.guidance].default == family.scale
-    last = family.readers[-1]
+    assert call["num_inference_steps"].default == architecture.steps
+    assert call[architecture.guidance].default == architecture.scale
+    last = architecture.readers[-1]
     if "max_sequence_length" in call and last.limit is not None:
         assert call["max_sequence_length"].default == last.limit
 
@@ -235,7 +235,7 @@ def test_fixed_texts_are_those_of_the_pipelines(family_folder: Callable[[str], P
     assert FLUX2_SYSTEM == SYSTEM_MESSAGE
     pipe = load(str(family_folder("qwen-image"))).pipe
     assert "{}".join(QWEN_FRAME) == pipe.prompt_template_encode
-    (reader,) = FAMILIES["QwenImagePipeline"].readers
+    (reader,) = ARCHITECTURES["QwenImagePipeline"].readers
     assert reader.dropped == pipe.prompt_template_encode_start_idx == len(pipe.tokenizer(QWEN_FRAME[0]).input_ids)
 
 
@@ -252,7 +252,7 @@ def test_unpacked_latents_are_pictures(backend: Diffusion) -> None:
     z = latents(backend, [job(seed=1, height=16, width=32, **settings)])
     squeezed = z.squeeze(2) if z.ndim == 5 else z
     side = 16 // backend.able.factor
-    if backend.able.family.pipeline == "Flux2Pipeline":
+    if backend.able.architecture.pipeline == "Flux2Pipeline":
         assert squeezed.shape[1:] == (4 * backend.able.channels, side // 2, side)
     else:
         assert squeezed.shape[1:] == (backend.able.channels, side, 2 * side)

@@ -43,7 +43,7 @@ def test_our_own_pictures_come_back_with_their_seeds(tmp_path: Path) -> None:
     )
     run(drawn, tmp_path)
     done = take_in(tmp_path / "home" / "images", tmp_path)
-    assert done.own_seeds and done.study.seeds == (3, 8) and done.study.model == "miniature"
+    assert done.seeds_kept and done.study.seeds == (3, 8) and done.study.model == "miniature"
     assert sorted(row["guidance_scale"] for row in levels(done)) == [1.0, 5.0]
 
 

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from promptlab.miniature.drawing import render
-from promptlab.miniature.faults import BINDING_FAULTS, FaultRates, blob, blur, burn, inject, render_with_faults
+from promptlab.miniature.drawing import BINDING_FAULTS, FaultRates, blob, blur, burn, inject, render, render_with_faults
 from promptlab.miniature.world import COLOURS, Scene, Thing, sample_scene
 from promptlab.records import OUTCOMES
 
@@ -34,7 +33,7 @@ def test_no_rates_no_faults() -> None:
 def test_swap_exchanges_the_colours() -> None:
     picture, outcome, _ = render_with_faults(SCENE, FaultRates(swap=1), _rng())
     assert outcome == "swap"
-    assert [(t.noun, t.colour) for t in picture.truth] == [("cup", "blue"), ("car", "red")]
+    assert [(t.noun, t.colour) for t in picture.ground_truth] == [("cup", "blue"), ("car", "red")]
 
 
 def test_leak_gives_both_one_of_the_two_colours() -> None:
@@ -57,15 +56,15 @@ def test_neglect_drops_one_thing() -> None:
     left = set()
     for seed in range(20):
         picture, outcome, _ = render_with_faults(SCENE, FaultRates(neglect=1), _rng(seed))
-        assert outcome == "neglect" and len(picture.truth) == 1
-        left.add(picture.truth[0].noun)
+        assert outcome == "neglect" and len(picture.ground_truth) == 1
+        left.add(picture.ground_truth[0].noun)
     assert left == {"cup", "car"}
 
 
 def test_fused_draws_one_thing_of_two_halves() -> None:
     picture, outcome, _ = render_with_faults(SCENE, FaultRates(fused=1), _rng())
     assert outcome == "fused"
-    (truth,) = picture.truth
+    (truth,) = picture.ground_truth
     assert truth.noun == "cup+car" and truth.mask.sum() > 300
 
 
@@ -75,7 +74,7 @@ def test_extra_adds_a_thing_nobody_asked_for() -> None:
         assert (outcome, added) == ("correct", ("extra",))
         extra, *asked = scene.things
         assert tuple(asked) == SCENE.things and extra.noun not in ("cup", "car")
-        areas = [t.mask.sum() for t in render(scene).truth]
+        areas = [t.mask.sum() for t in render(scene).ground_truth]
         assert min(areas) > 60
 
 
@@ -157,5 +156,5 @@ def test_rates_that_sum_to_one_are_allowed() -> None:
 def test_blob_is_no_noun() -> None:
     thing = blob(_rng(1))
     assert thing.noun == "unknown" and thing.colour in COLOURS
-    (truth,) = render(Scene((thing,), seed=9)).truth
+    (truth,) = render(Scene((thing,), seed=9)).ground_truth
     assert truth.noun == "unknown" and truth.mask.any()

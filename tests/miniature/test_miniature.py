@@ -45,15 +45,15 @@ def test_an_interrupted_pool_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_labels_are_what_covers_most_of_a_block() -> None:
     drawn = data.scene(1, 4)
     picture = render(drawn)
-    labels = label_map(drawn.things, picture.truth)
+    labels = label_map(drawn.things, picture.ground_truth)
     assert labels.shape == (2, CELLS, CELLS)
-    for t in picture.truth:
+    for t in picture.ground_truth:
         mask = t.mask.reshape(CELLS, 4, CELLS, 4).mean((1, 3)) == 1
         assert (labels[0][mask] == LABELS.index(t.noun) + 1).all()
         assert (labels[1][mask] == list(COLOURS).index(t.colour) + 1).all()
-    bare = ~np.any([t.mask for t in picture.truth], axis=0)
+    bare = ~np.any([t.mask for t in picture.ground_truth], axis=0)
     assert not labels[:, bare.reshape(CELLS, 4, CELLS, 4).all((1, 3))].any()
-    strange = tuple(replace(t, noun="cup+chair") for t in picture.truth)
+    strange = tuple(replace(t, noun="cup+chair") for t in picture.ground_truth)
     assert set(np.unique(label_map(drawn.things, strange)[0])) == {0, LABELS.index("unknown") + 1}
 
 

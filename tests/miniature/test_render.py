@@ -56,7 +56,7 @@ def test_truth_lies_on_the_thing_and_shows_its_colour(pair: tuple[str, str]) -> 
     noun, colour = pair
     for pose in POSES if noun == "dog" else (None,):
         picture = render(_one(noun, colour, pose))
-        (truth,) = picture.truth
+        (truth,) = picture.ground_truth
         assert (truth.noun, truth.colour) == (noun, colour)
         left, top, right, bottom = truth.box
         rows, columns = np.nonzero(truth.mask)
@@ -78,7 +78,7 @@ def test_silhouettes_differ_at_36_pixels() -> None:
     masks = {}
     for noun, pose in KINDS:
         scene = Scene((Thing(noun, "red", pose=pose, side=36 / CANVAS),))
-        masks[noun, pose] = render(scene).truth[0].mask
+        masks[noun, pose] = render(scene).ground_truth[0].mask
     kinds = list(masks)
     for i, a in enumerate(kinds):
         for b in kinds[:i]:
@@ -98,9 +98,9 @@ def test_settings_change_the_background(setting: str) -> None:
 def test_styles_change_the_things(setting: str, style: str) -> None:
     scene = _one("cup", "blue", setting=setting)
     bare, styled = render(scene), render(replace(scene, style=style))
-    mask = bare.truth[0].mask
+    mask = bare.ground_truth[0].mask
     assert np.abs(bare.image[mask].astype(float) - styled.image[mask]).mean() > 4
-    assert np.array_equal(mask, styled.truth[0].mask)
+    assert np.array_equal(mask, styled.ground_truth[0].mask)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -109,7 +109,7 @@ def test_every_colour_can_be_seen_on_every_setting(colour: str, setting: str) ->
     for noun, style in (("cup", None), ("star", None), ("book", "flat"), ("dog", "glossy")):
         scene = replace(_one(noun, colour, setting=setting), style=style)
         picture = render(scene)
-        mask = picture.truth[0].mask
+        mask = picture.ground_truth[0].mask
         ring = mask & ~ndimage.binary_erosion(mask, iterations=3)
         step = np.linalg.norm(picture.image.astype(float) - _nothing(scene).image, axis=-1)
         # Where the thing ends, some pixel within three of its border must stand out: the rim or the body.
@@ -119,25 +119,25 @@ def test_every_colour_can_be_seen_on_every_setting(colour: str, setting: str) ->
 
 def test_later_things_hide_earlier_ones() -> None:
     behind, before = Thing("box", "red", x=0.5), Thing("ball", "blue", x=0.6)
-    both = render(Scene((behind, before))).truth
-    alone = render(Scene((behind,))).truth[0]
+    both = render(Scene((behind, before))).ground_truth
+    alone = render(Scene((behind,))).ground_truth[0]
     assert not (both[0].mask & both[1].mask).any()
     assert both[0].mask.sum() < alone.mask.sum()
 
 
 def test_things_may_leave_the_canvas() -> None:
     for x, y in ((-0.1, 0.5), (1.1, 0.5), (0.5, -0.1), (0.5, 1.1)):
-        assert render(Scene((Thing("box", "red", x=x, y=y),))).truth[0].mask.any()
-    (gone,) = render(Scene((Thing("box", "red", x=3, y=-2),))).truth
+        assert render(Scene((Thing("box", "red", x=x, y=y),))).ground_truth[0].mask.any()
+    (gone,) = render(Scene((Thing("box", "red", x=3, y=-2),))).ground_truth
     assert gone.box == (0, 0, 0, 0) and not gone.mask.any()
 
 
 def test_fused_and_unknown_things() -> None:
     fused = render(Scene((Thing("cup+chair", "red+blue"),)))
-    pixels, mask = fused.image.astype(float), fused.truth[0].mask
+    pixels, mask = fused.image.astype(float), fused.ground_truth[0].mask
     assert _nearest_colour(np.median(pixels[:, :64][mask[:, :64]], 0)) == "red"
     assert _nearest_colour(np.median(pixels[:, 64:][mask[:, 64:]], 0)) == "blue"
-    blobs = [render(Scene((Thing("unknown", "green"),), seed=seed)).truth[0].mask for seed in (1, 2)]
+    blobs = [render(Scene((Thing("unknown", "green"),), seed=seed)).ground_truth[0].mask for seed in (1, 2)]
     assert all(b.sum() > 200 for b in blobs) and not np.array_equal(blobs[0], blobs[1])
 
 

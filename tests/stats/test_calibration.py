@@ -118,7 +118,7 @@ def test_youden_of_many_outcomes() -> None:
     ],
 )
 def test_inversion_refuses(said: Any, confusion: Any) -> None:
-    with pytest.raises(ValueError, match=r"said needs|confusion"):
+    with pytest.raises(ValueError, match=r"observed needs|confusion"):
         invert_confusion(np.array(said), np.array(confusion))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from promptlab import plugins
-from promptlab.analyzer.known_truth import samples_of
+from promptlab.analyzer.passports import samples_of
 from promptlab.analyzer.probes import Probe, Sample
 from promptlab.errors import ModelError
 from promptlab.miniature.parser import Found

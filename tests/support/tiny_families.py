@@ -1,6 +1,6 @@
-"""A pipeline of random weights of every family, in a folder, as `save_pretrained` writes real ones: 2 pixels a latent.
+"""A pipeline of random weights of every architecture, in a folder, as `save_pretrained` writes: 2 pixels a latent.
 
-The tokenizers are of the families' own kinds (`tiny_tokenizers`), the text encoders as deep as the pipelines ask for
+The tokenizers are of each architecture's kind (`tiny_tokenizers`), the text encoders as deep as the pipelines ask for
 (`tiny_parts`).
 """
 
@@ -258,7 +258,7 @@ BUILDERS: dict[str, Callable[[Path], Any]] = {
     "z-image": lambda folder: z_image(folder, 6.0),
     "z-image-turbo": lambda folder: z_image(folder, 3.0),
 }
-"""One folder each: every family, and its kinds where it has several."""
+"""One folder each: every architecture, and its kinds where it has several."""
 
 
 def write_family(name: str, folder: Path) -> Path:

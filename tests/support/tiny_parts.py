@@ -92,7 +92,7 @@ def vae_flux2() -> Any:
 
 
 def flow(**config: Any) -> Any:
-    """The flow matching scheduler of all transformer families."""
+    """The flow matching scheduler of all transformer architectures."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     return FlowMatchEulerDiscreteScheduler(**config)

@@ -37,10 +37,10 @@ __all__ = [
     "MIXED",
     "Detection",
     "Wanted",
-    "asked_of",
     "colour_of",
     "geneval",
     "read_outcome",
+    "requested_bindings",
     "suppress",
     "things",
 ]
@@ -144,11 +144,11 @@ def geneval(
             by_noun.setdefault(one.noun, []).append(one)
     reasons = []
     for wanted in include:
-        there = by_noun.get(wanted.noun, [])[: wanted.count]
-        if len(there) < wanted.count:
-            reasons.append(f"expected {wanted.noun} >= {wanted.count}, found {len(there)}")
-        elif wanted.colour is not None and (n := sum(one.colour == wanted.colour for one in there)) < wanted.count:
-            colours = ", ".join(str(one.colour) for one in there)
+        matching = by_noun.get(wanted.noun, [])[: wanted.count]
+        if len(matching) < wanted.count:
+            reasons.append(f"expected {wanted.noun} >= {wanted.count}, found {len(matching)}")
+        elif wanted.colour is not None and (n := sum(one.colour == wanted.colour for one in matching)) < wanted.count:
+            colours = ", ".join(str(one.colour) for one in matching)
             reasons.append(f"expected {wanted.colour} {wanted.noun} >= {wanted.count}, found {n} ({colours})")
     for banned in exclude:
         if len(by_noun.get(banned.noun, [])) >= banned.count:
@@ -156,7 +156,7 @@ def geneval(
     return not reasons, tuple(reasons)
 
 
-def asked_of(prompt: Prompt) -> tuple[Binding, ...]:
+def requested_bindings(prompt: Prompt) -> tuple[Binding, ...]:
     """What a prompt claims about colour, one binding an object, in the spelling of `BASIC_COLOURS`."""
     found: dict[str, Binding] = {}
     for binding in prompt.bindings:
@@ -194,11 +194,11 @@ def _within(box: tuple[float, float, float, float], height: int, width: int) -> 
 
 
 def read_outcome(
-    asked: Sequence[Binding], found: Iterable[Detection], shape: tuple[int, ...]
+    requested: Sequence[Binding], found: Iterable[Detection], shape: tuple[int, ...]
 ) -> tuple[str, tuple[Found | None, ...]]:
     """The outcome of binding in a picture of `shape`, and the thing that stands for each asked object (or None).
 
     Never *fused*: masks are empty here, so that nothing has grown together, and a detector finds asked nouns only.
     """
     seen = things(found, shape)
-    return outcome(asked, seen), match(asked, seen)
+    return outcome(requested, seen), match(requested, seen)

@@ -247,8 +247,8 @@ def _joined(folder: Path) -> tuple[Any, Any]:
     logging.disable_progress_bar()
     text = CLIPTextModel.from_pretrained(text_weights().parent, dtype=torch.float32, local_files_only=True)
     model = shipped_clip(folder, text)
-    given = json.loads((folder / "open_clip_config.json").read_text("utf-8"))["preprocess_cfg"]
-    cfg = PreprocessCfg(**{**given, "mean": tuple(given["mean"]), "std": tuple(given["std"])})
+    preprocessing = json.loads((folder / "open_clip_config.json").read_text("utf-8"))["preprocess_cfg"]
+    cfg = PreprocessCfg(**{**preprocessing, "mean": tuple(preprocessing["mean"]), "std": tuple(preprocessing["std"])})
     model.visual.preprocess_cfg = vars(cfg)
     return model, image_transform_v2(cfg, is_train=False)
 

@@ -1,37 +1,33 @@
-"""What people saw in a picture, and which outcome of binding that is: GenEval's annotations.
+"""What people saw in an image, which outcome of binding that is, and the scores that every judge of outcomes gives.
 
-Each line of the file is one rater's answers about one picture (the questions are those of the authors' template):
+GenEval's annotations are a file with one line for each rater and image (the questions are those of the authors):
 
     Answer.task-count-K      "how many K are in the image?": 0, 1, ..., 5 (or more)
     Answer.task-color-K      "what color of K are in the image? choose all that apply": red|white; if there are any
     Answer.task-real-K       "how realistic are the K?": 1 completely unrealistic, 2 obvious mistakes, 3 realistic
     Answer.task-quality      "how well does the image fit the caption?": 1 to 4
 
-The rule, first match wins; an object has a colour if the rater chose it, beside whatever others:
+The first rule that matches gives the outcome. An object has a colour if the rater chose it, alone or among others:
 
-    1. *neglect*  an asked object is counted 0. (Answers about it that were given before the count was changed to 0
-                  stand in the file, hidden from the rater; they do not count.)
-    2. *correct*  every object has its asked colour. An object without an asked colour is always right.
-    3. *swap*     no object has its own colour, and each has the other's.
-    4. *leak*     an object has the colour that was asked of the other, whether or not it has its own too.
+    1. *neglect*  a requested object is counted 0. (The file keeps answers about it from before the count was changed
+                  to 0, which the rater no longer saw; they do not count.)
+    2. *correct*  every object has its requested colour. An object without a requested colour is always right.
+    3. *swap*     no object has its requested colour, and each has the other's.
+    4. *leak*     an object has the colour requested of the other, whether or not it has its requested one too.
     5. *other*    else.
 
-*fused* cannot be told: nobody was asked. Two readings that would count otherwise: asking that the other's colour be
-absent turns most of *correct* into *leak*; calling it *swap* wherever both objects have the other's colour, though one
-has its own as well, moves a few from *leak* to *swap*.
+Raters cannot report *fused*, since nobody asked them. Two other readings are possible. One could demand that the
+other's colour be absent, which turns most of *correct* into *leak*. Or one could call it *swap* wherever both objects
+have the other's colour, which moves a few from *leak* to *swap*. For an image, the answer of more than half of its
+raters counts; where no answer has that many, there is none.
 
-Raters see the picture of a prompt; of a picture counts what more than half of them say, and where no outcome has that,
-nothing is said about it.
+`outcome_scores` turns an outcome into scores of the same measures as the probe `binding`, so that tables, passports
+and agreement treat all judges alike. A judge that sees no shapes cannot tell *fused* from *neglect*, and reports None.
 
 References:
     Ghosh et al. 2023, GenEval: An Object-Focused Framework for Evaluating Text-to-Image Alignment (arXiv 2310.11513),
     annotations and template in djghosh13/geneval. The outcomes are those of `promptlab.records.OUTCOMES`; the rule is
     ours.
-
-The scores of an outcome of binding, for every judge that can tell one: the same measures, said by another probe.
-
-A judge that finds no shapes cannot tell *fused* from *neglect*: it says so with None. Measures are those of the probe
-`binding`, so that tables, passports and agreement ask all judges alike.
 """
 
 from __future__ import annotations
@@ -88,31 +84,37 @@ class Judgement:
     fit: int | None
 
 
-def outcome_seen(asked: Sequence[RequestedObject], seen: Sequence[Seen]) -> str | None:
+def outcome_seen(requested: Sequence[RequestedObject], seen: Sequence[Seen]) -> str | None:
     """The outcome by the rule above, or None where an answer is missing that decides it."""
     if any(one.count is None for one in seen):
         return None
     if any(one.count == 0 for one in seen):
         return "neglect"
-    if any(thing.colour and not one.colours for thing, one in zip(asked, seen, strict=True)):
+    if any(thing.colour and not one.colours for thing, one in zip(requested, seen, strict=True)):
         return None
-    own = [thing.colour is None or thing.colour in one.colours for thing, one in zip(asked, seen, strict=True)]
-    if all(own):
+    has_its_colour = [
+        thing.colour is None or thing.colour in one.colours for thing, one in zip(requested, seen, strict=True)
+    ]
+    if all(has_its_colour):
         return "correct"
-    foreign = [
-        any(other.colour in one.colours for k, other in enumerate(asked) if k != i and other.colour != asked[i].colour)
+    has_other_colour = [
+        any(
+            other.colour in one.colours
+            for k, other in enumerate(requested)
+            if k != i and other.colour != requested[i].colour
+        )
         for i, one in enumerate(seen)
     ]
-    if len(asked) == 2 and all(foreign) and not any(own):
+    if len(requested) == 2 and all(has_other_colour) and not any(has_its_colour):
         return "swap"
-    return "leak" if any(foreign) else "other"
+    return "leak" if any(has_other_colour) else "other"
 
 
 def majority(answers: Sequence[str | bool | None]) -> str | bool | None:
     """What more than half of those who answered say, or None."""
-    given = [answer for answer in answers if answer is not None]
-    best = Counter(given).most_common(1)
-    return best[0][0] if best and 2 * best[0][1] > len(given) else None
+    answered = [answer for answer in answers if answer is not None]
+    best = Counter(answered).most_common(1)
+    return best[0][0] if best and 2 * best[0][1] > len(answered) else None
 
 
 _NEEDED = (

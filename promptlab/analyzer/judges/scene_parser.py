@@ -39,12 +39,12 @@ class Scenes:
     """Reads pictures with the parser in `folder` (None: the one that ships). Nothing is opened before the first."""
 
     def __init__(self, folder: str | Path | None = None) -> None:
-        self._given = folder
+        self._chosen_folder = folder
 
     @cached_property
     def _folder(self) -> Path:
-        if self._given is not None:
-            return Path(self._given).expanduser()
+        if self._chosen_folder is not None:
+            return Path(self._chosen_folder).expanduser()
         from promptlab.resources import shipped_folder
 
         return shipped_folder() / "parser"

@@ -1,29 +1,24 @@
-"""Arithmetic of judges that answer questions about a picture: no model here, only their numbers.
+"""Judges that answer questions about an image: the models, and the arithmetic of their answers.
+
+A judge is a transformers model: a folder, or OWNER/NAME[@REVISION] in the cache of the hub, with config.json,
+safetensors and what its processor needs. promptlab fetches nothing, runs no code of the model and opens no pickle. On a
+GPU the judge runs in the precision of its checkpoint, else in float32.
 
     yes(a, b)     e^a / (e^a + e^b): the share of "yes" among yes and no, a and b being the logits of the first answer
                   token
     BLIP-VQA      product over the prompt's noun phrases of yes("<phrase>?"), at most 8 phrases; 1 for a phrase that is
-                  not there; a model's score is the mean over pictures
-    contrast      the smallest yes among the phrases asked for minus the largest among those with attributes exchanged
+                  missing; a model's score is the mean over images
+    contrast      the smallest yes among the requested phrases minus the largest among those with attributes exchanged
     VQAScore      geometric mean of the probabilities of the tokens of "Yes" after the question, exp(-cross-entropy)
 
-From yes and no per phrase to an outcome of binding: a noun is there if yes("a cup?") exceeds 1/2, a thing has each
-colour whose question exceeds 1/2, and `promptlab.analyzer.judges.outcomes.outcome_seen` says the rest, as for a
-human rater who may tick several colours. *fused* cannot be told: nobody asked.
+An outcome of binding follows from yes and no for each phrase. A noun is present if yes("a cup?") exceeds 1/2, and a
+thing has each colour whose question exceeds 1/2. `promptlab.analyzer.judges.outcomes.outcome_seen` decides the rest, as
+for a human rater who may tick several colours. The judge cannot report *fused*, since nobody asks it.
 
 References:
     Huang et al. 2023, T2I-CompBench (arXiv 2307.06350): BLIP-VQA. Lin et al. 2024, Evaluating Text-to-Visual Generation
     with Image-to-Text Generation (arXiv 2404.01291): VQAScore. Cho et al. 2024, Davidsonian Scene Graph (arXiv
-    2310.18235): a question about an attribute counts only where the thing is there.
-
-Judges of photographs: transformers models that answer questions about pictures or find things in them.
-
-A judge is a folder, or OWNER/NAME[@REVISION] in the cache of the hub, with config.json, safetensors and what its
-processor needs. Nothing is fetched, no code of a model's own runs, no pickle is opened. On a GPU the judge runs in the
-precision of its checkpoint, else in float32.
-
-References:
-    `promptlab.checkpoints.files` for the cache.
+    2310.18235): a question about an attribute counts only where the thing is present.
 """
 
 from __future__ import annotations
@@ -141,9 +136,10 @@ def questions(prompt: Prompt) -> tuple[Question, ...]:
         text = phrases[binding.object]
         other = both[1 - i] if len(both) == 2 else None
         swapped = foreign = None
-        own, its = binding.attribute, other.attribute if other is not None and other.kind == binding.kind else None
-        if own and its and own.lower() != its.lower():
-            swapped, foreign = _exchanged(text, own, its), its
+        attribute = binding.attribute
+        other_attribute = other.attribute if other is not None and other.kind == binding.kind else None
+        if attribute and other_attribute and attribute.lower() != other_attribute.lower():
+            swapped, foreign = _exchanged(text, attribute, other_attribute), other_attribute
         bare = f"{article(binding.noun)} {binding.noun}"
         found.append(
             Question(binding.object, binding.noun, binding.attribute, text, bare, swapped, foreign if swapped else None)
@@ -151,9 +147,9 @@ def questions(prompt: Prompt) -> tuple[Question, ...]:
     return tuple(found)
 
 
-def _exchanged(text: str, own: str, other: str) -> str | None:
+def _exchanged(text: str, attribute: str, other: str) -> str | None:
     """The phrase with the other attribute, its article mended; None where it does not hold its own as a word."""
-    changed, n = re.subn(rf"\b{re.escape(own)}\b", lambda _: other, text, count=1, flags=re.IGNORECASE)
+    changed, n = re.subn(rf"\b{re.escape(attribute)}\b", lambda _: other, text, count=1, flags=re.IGNORECASE)
     if not n:
         return None
     start = re.match(r"(an?)\s+(.*)", changed, re.IGNORECASE | re.DOTALL)
@@ -161,16 +157,16 @@ def _exchanged(text: str, own: str, other: str) -> str | None:
 
 
 def outcome_of(
-    asked: Sequence[Question], bare: Sequence[float], own: Sequence[float], foreign: Sequence[float | None]
+    requested: Sequence[Question], nouns: Sequence[float], phrases: Sequence[float], swapped: Sequence[float | None]
 ) -> str | None:
-    """The outcome of binding behind the answers, each in [0, 1], one an object; `foreign` None: it was not asked."""
+    """The outcome of binding behind the answers, each in [0, 1], one an object; `swapped` None: it was not asked."""
     things, seen = [], []
-    for question, there, right, wrong in zip(asked, bare, own, foreign, strict=True):
-        colours = {question.attribute} if question.attribute and right > 0.5 else set()
-        if question.foreign and wrong is not None and wrong > 0.5:
+    for question, noun_yes, phrase_yes, swapped_yes in zip(requested, nouns, phrases, swapped, strict=True):
+        colours = {question.attribute} if question.attribute and phrase_yes > 0.5 else set()
+        if question.foreign and swapped_yes is not None and swapped_yes > 0.5:
             colours.add(question.foreign)
         things.append(RequestedObject(question.noun, question.attribute))
-        seen.append(Seen(int(there > 0.5), frozenset(str(one) for one in colours) or frozenset({NEITHER})))
+        seen.append(Seen(int(noun_yes > 0.5), frozenset(str(one) for one in colours) or frozenset({NEITHER})))
     return outcome_seen(things, seen)
 
 

@@ -118,8 +118,8 @@ class Attention(Traced):
 def _contrast(maps: NDArray[np.float32]) -> float:
     """`maps` (4, h, w): both nouns, then both colours."""
     n1, n2, c1, c2 = maps
-    own = jensen_shannon(c1, n1) + jensen_shannon(c2, n2)
-    return jensen_shannon(c1, n2) + jensen_shannon(c2, n1) - own
+    matching = jensen_shannon(c1, n1) + jensen_shannon(c2, n2)
+    return jensen_shannon(c1, n2) + jensen_shannon(c2, n1) - matching
 
 
 def load(pictures: int = 24, parser: str | Path | None = None) -> Attention:

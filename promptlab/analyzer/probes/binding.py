@@ -74,36 +74,36 @@ def claims(prompt: Prompt) -> tuple[Binding, ...]:
     return tuple(found.values())
 
 
-def match(asked: Sequence[Binding], found: Sequence[Found]) -> tuple[Found | None, ...]:
+def match(requested: Sequence[Binding], found: Sequence[Found]) -> tuple[Found | None, ...]:
     """The thing that stands for each asked object, or None."""
     from scipy.optimize import linear_sum_assignment
 
-    taken: list[Found | None] = [None] * len(asked)
-    for noun in {binding.noun for binding in asked}:
-        objects = [i for i, binding in enumerate(asked) if binding.noun == noun]
+    taken: list[Found | None] = [None] * len(requested)
+    for noun in {binding.noun for binding in requested}:
+        objects = [i for i, binding in enumerate(requested) if binding.noun == noun]
         things = [thing for thing in found if thing.noun == noun]
         # All areas together are at most 1, so a right colour outweighs them.
-        worth = np.array([[2.0 * _right(asked[i], thing) + thing.area for thing in things] for i in objects])
+        worth = np.array([[2.0 * _right(requested[i], thing) + thing.area for thing in things] for i in objects])
         if things:
             for row, column in zip(*linear_sum_assignment(worth, maximize=True), strict=True):
                 taken[objects[row]] = things[column]
     return tuple(taken)
 
 
-def outcome(asked: Sequence[Binding], found: Sequence[Found]) -> str:
+def outcome(requested: Sequence[Binding], found: Sequence[Found]) -> str:
     """One of `records.OUTCOMES`, by the rule above."""
-    taken = match(asked, found)
+    taken = match(requested, found)
     if any(thing is None for thing in taken):
         return "fused" if _grown_together(taken, found) else "neglect"
-    pairs = [(binding, thing) for binding, thing in zip(asked, taken, strict=True) if thing is not None]
+    pairs = [(binding, thing) for binding, thing in zip(requested, taken, strict=True) if thing is not None]
     wrong = [(binding, thing) for binding, thing in pairs if not _right(binding, thing)]
     if not wrong:
         return "correct"
     if sorted(str(binding.attribute) for binding, _ in wrong) == sorted(thing.colour for _, thing in wrong):
         return "swap"
     # A wrong object's own colour is not the one it has, so any asked colour that it has is another's.
-    asked_colours = {binding.attribute for binding in asked}
-    return "leak" if any(thing.colour in asked_colours for _, thing in wrong) else "other"
+    requested_colours = {binding.attribute for binding in requested}
+    return "leak" if any(thing.colour in requested_colours for _, thing in wrong) else "other"
 
 
 def _right(binding: Binding, thing: Found) -> bool:
@@ -150,27 +150,28 @@ class BindingOutcome:
             yield from self._judge(sample, things.get(sample.image_id))
 
     def _judge(self, sample: Sample, found: tuple[Found, ...] | None) -> Iterator[Score]:
-        asked, objection = claims(sample.prompt), None if found is not None else Scenes.objection(sample.pixels.shape)
-        if not asked:
+        requested = claims(sample.prompt)
+        objection = None if found is not None else Scenes.objection(sample.pixels.shape)
+        if not requested:
             yield self._missing(sample, "correct", "", "the prompt declares no object")
             return
-        problems = [objection or _problem(binding) for binding in asked]
-        taken = match(asked, found or ())
-        if len(asked) > 1:
-            yield from self._whole(sample, asked, found or (), next((p for p in problems if p), None))
-        for binding, thing in zip(asked, taken, strict=True):
+        problems = [objection or _problem(binding) for binding in requested]
+        taken = match(requested, found or ())
+        if len(requested) > 1:
+            yield from self._whole(sample, requested, found or (), next((p for p in problems if p), None))
+        for binding, thing in zip(requested, taken, strict=True):
             yield from self._one(sample, binding, thing, objection)
 
     def _whole(
-        self, sample: Sample, asked: Sequence[Binding], found: Sequence[Found], problem: str | None
+        self, sample: Sample, requested: Sequence[Binding], found: Sequence[Found], problem: str | None
     ) -> Iterator[Score]:
         if problem:
             for measure in MEASURES[:8]:
                 yield self._missing(sample, measure.name, "", problem)
             return
-        result = outcome(asked, found)
+        result = outcome(requested, found)
         present = result not in ("neglect", "fused")
-        detail = {"found": [_plain(thing) for thing in found]}
+        detail = {"found": [_thing_facts(thing) for thing in found]}
         yield sample.score(self, "correct", "", float(result == "correct"), result, None, detail)
         for name in OUTCOMES[1:]:
             yield sample.score(self, name, "", float(result == name))
@@ -178,7 +179,7 @@ class BindingOutcome:
         if present:
             yield sample.score(self, "accuracy", "", float(result == "correct"))
         else:
-            gone = [b.noun for b, thing in zip(asked, match(asked, found), strict=True) if thing is None]
+            gone = [b.noun for b, thing in zip(requested, match(requested, found), strict=True) if thing is None]
             yield self._missing(sample, "accuracy", "", f"not every object is there: no {', no '.join(gone)}")
 
     def _one(self, sample: Sample, binding: Binding, thing: Found | None, objection: str | None) -> Iterator[Score]:
@@ -186,7 +187,7 @@ class BindingOutcome:
         if problem:
             yield self._missing(sample, "noun", binding.object, problem)
         else:
-            detail = _plain(thing) if thing else {}
+            detail = _thing_facts(thing) if thing else {}
             yield sample.score(self, "noun", binding.object, float(thing is not None), None, None, detail)
         if binding.attribute is None:
             return
@@ -211,7 +212,7 @@ def _problem(binding: Binding) -> str | None:
     return f"the scene parser does not know the colour {binding.attribute!r}: {', '.join(COLOURS)}"
 
 
-def _plain(thing: Found) -> dict[str, Any]:
+def _thing_facts(thing: Found) -> dict[str, Any]:
     return {
         "noun": thing.noun,
         "colour": thing.colour,

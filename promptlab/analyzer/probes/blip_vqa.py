@@ -38,7 +38,7 @@ from promptlab.records import Measure, Score
 __all__ = ["MODEL", "BlipVqa", "load"]
 
 _SOURCE = "T2I-CompBench (arXiv 2307.06350)"
-OWN = (
+VQA_MEASURES = (
     Measure("blip_vqa", "product over the phrases of the answers to '<phrase>?'", "share", 0, 1, True, _SOURCE),
     Measure("vqa_yes", "answer to '<phrase>?' about the target object", "share", 0, 1, True, _SOURCE),
     Measure(
@@ -77,7 +77,7 @@ class BlipVqa:
 
     name = "blip_vqa"
     version = 1
-    measures = (*OWN, *WHOLE)
+    measures = (*VQA_MEASURES, *WHOLE)
     needs: frozenset[Need] = frozenset()
     accelerated = True
 
@@ -95,49 +95,49 @@ class BlipVqa:
             yield from self._judge(sample)
 
     def _judge(self, sample: Sample) -> Iterator[Score]:
-        asked = questions(sample.prompt)
-        if not asked:
+        requested = questions(sample.prompt)
+        if not requested:
             yield sample.score(self, "blip_vqa", reason="the prompt declares no object with a phrase")
             return
-        texts = list(dict.fromkeys(t for one in asked for t in (one.phrase, one.bare, one.swapped) if t))
-        said = dict(zip(texts, self.answers(sample, [f"{text}?" for text in texts]), strict=True))
-        own, bare = [said[one.phrase] for one in asked], [said[one.bare] for one in asked]
-        foreign = [said[one.swapped] if one.swapped else None for one in asked]
-        yield sample.score(self, "blip_vqa", "", product(own), detail={"precision": self._opened.precision})
-        for one, right, there, wrong in zip(asked, own, bare, foreign, strict=True):
-            yield sample.score(self, "vqa_yes", one.object, right, detail={"question": f"{one.phrase}?"})
-            yield sample.score(self, "vqa_noun", one.object, there, detail={"question": f"{one.bare}?"})
-            if wrong is not None:
+        texts = list(dict.fromkeys(t for one in requested for t in (one.phrase, one.bare, one.swapped) if t))
+        yes_by_text = dict(zip(texts, self.answers(sample, [f"{text}?" for text in texts]), strict=True))
+        phrases, nouns = [yes_by_text[one.phrase] for one in requested], [yes_by_text[one.bare] for one in requested]
+        swapped = [yes_by_text[one.swapped] if one.swapped else None for one in requested]
+        yield sample.score(self, "blip_vqa", "", product(phrases), detail={"precision": self._opened.precision})
+        for one, phrase_yes, noun_yes, swapped_yes in zip(requested, phrases, nouns, swapped, strict=True):
+            yield sample.score(self, "vqa_yes", one.object, phrase_yes, detail={"question": f"{one.phrase}?"})
+            yield sample.score(self, "vqa_noun", one.object, noun_yes, detail={"question": f"{one.bare}?"})
+            if swapped_yes is not None:
                 asks = {"question": f"{one.swapped}?"}
-                yield sample.score(self, "vqa_swapped", one.object, wrong, detail=asks)
-        if len(asked) == 2:
-            yield from self._pair(sample, asked, own, bare, foreign)
+                yield sample.score(self, "vqa_swapped", one.object, swapped_yes, detail=asks)
+        if len(requested) == 2:
+            yield from self._pair(sample, requested, phrases, nouns, swapped)
 
     def _pair(
         self,
         sample: Sample,
-        asked: Sequence[Question],
-        own: Sequence[float],
-        bare: Sequence[float],
-        foreign: Sequence[float | None],
+        requested: Sequence[Question],
+        phrases: Sequence[float],
+        nouns: Sequence[float],
+        swapped: Sequence[float | None],
     ) -> Iterator[Score]:
-        wrong = [value for value in foreign if value is not None]
-        gone = [one.noun for one, there in zip(asked, bare, strict=True) if there <= 0.5]
+        exchanged = [value for value in swapped if value is not None]
+        unseen = [one.noun for one, yes in zip(requested, nouns, strict=True) if yes <= 0.5]
         reason = None
-        if len(wrong) < 2:
+        if len(exchanged) < 2:
             reason = "the two objects have no two attributes to exchange"
-        elif gone:
-            reason = f"the judge sees no {' and no '.join(gone)}, whose attribute would say nothing"
-        value = None if reason else contrast(own, wrong)
+        elif unseen:
+            reason = f"the judge sees no {' and no '.join(unseen)}, whose attribute would say nothing"
+        value = None if reason else contrast(phrases, exchanged)
         yield sample.score(self, "vqa_contrast", "", value, reason=reason)
-        detail = {"own": own, "noun": bare, "exchanged": foreign}
-        yield from outcome_scores(self, sample, outcome_of(asked, bare, own, foreign), detail=detail)
+        detail = {"own": phrases, "noun": nouns, "exchanged": swapped}
+        yield from outcome_scores(self, sample, outcome_of(requested, nouns, phrases, swapped), detail=detail)
 
     @cached_property
     def _opened(self) -> Judge:
         return open_judge(self._model, "BlipForQuestionAnswering", ("blip",))
 
-    def answers(self, sample: Sample, asked: Sequence[str]) -> list[float]:
+    def answers(self, sample: Sample, texts: Sequence[str]) -> list[float]:
         """The share of yes for each question about one picture. Raises ModelError."""
         import torch
 
@@ -146,13 +146,13 @@ class BlipVqa:
         size = {"height": self._size, "width": self._size}
         pixels = judge.processor.image_processor(sample.pixels, size=size, return_tensors="pt")["pixel_values"]
         yes, no = (tokenizer.convert_tokens_to_ids(word) for word in ("yes", "no"))
-        said = []
+        shares = []
         with torch.inference_mode():
             seen = model.vision_model(pixels.to(judge.device, model.dtype), interpolate_pos_encoding=True)[0]
             start = torch.full((1, 1), model.decoder_start_token_id, device=judge.device)
             # One question after the other: padding changes the answers of transformers' BLIP, masked or not.
-            for question in asked:
-                words = tokenizer(question, truncation=True, max_length=MOST_TOKENS, return_tensors="pt")
+            for text in texts:
+                words = tokenizer(text, truncation=True, max_length=MOST_TOKENS, return_tensors="pt")
                 words = words.to(judge.device)
                 states = model.text_encoder(
                     input_ids=words.input_ids,
@@ -161,8 +161,8 @@ class BlipVqa:
                     return_dict=False,
                 )[0]
                 logits = model.text_decoder(input_ids=start, encoder_hidden_states=states).logits[0, -1]
-                said.append(yes_share(float(logits[yes]), float(logits[no])))
-        return said
+                shares.append(yes_share(float(logits[yes]), float(logits[no])))
+        return shares
 
 
 def load(model: str = MODEL, image_size: int = 480) -> BlipVqa:

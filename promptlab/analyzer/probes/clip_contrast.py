@@ -34,15 +34,15 @@ __all__ = ["ClipContrast", "interaction", "load", "winoground"]
 _SOURCE = "Thrush et al. 2022 (arXiv 2204.03162)"
 
 
-def interaction(own: float, twin_own: float, crossed: float, twin_crossed: float) -> float:
+def interaction(matched: float, twin_matched: float, crossed: float, twin_crossed: float) -> float:
     """I from s(x, T), s(x', T'), s(x, T') and s(x', T)."""
-    return own + twin_own - crossed - twin_crossed
+    return matched + twin_matched - crossed - twin_crossed
 
 
-def winoground(own: float, twin_own: float, crossed: float, twin_crossed: float) -> tuple[bool, bool, bool]:
+def winoground(matched: float, twin_matched: float, crossed: float, twin_crossed: float) -> tuple[bool, bool, bool]:
     """Text, image and group score, from the same four numbers in the same order. A tie is no preference."""
-    text = own > crossed and twin_own > twin_crossed
-    image = own > twin_crossed and twin_own > crossed
+    text = matched > crossed and twin_matched > twin_crossed
+    image = matched > twin_crossed and twin_matched > crossed
     return text, image, text and image
 
 

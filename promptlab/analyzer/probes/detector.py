@@ -19,7 +19,14 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from promptlab.analyzer.judges.boxes import BASIC_COLOURS, Detection, asked_of, colour_of, read_outcome, suppress
+from promptlab.analyzer.judges.boxes import (
+    BASIC_COLOURS,
+    Detection,
+    colour_of,
+    read_outcome,
+    requested_bindings,
+    suppress,
+)
 from promptlab.analyzer.judges.outcomes import NOUN_AND_COLOUR, WHOLE, outcome_scores
 from promptlab.analyzer.judges.vqa import Judge, identity, open_judge
 from promptlab.analyzer.probes import Need, Sample, probe_id
@@ -58,21 +65,23 @@ class Detector:
     def score(self, samples: Sequence[Sample]) -> Iterator[Score]:
         """Scores; the target is the object's name, or "" for the prompt as a whole."""
         for sample in samples:
-            asked = asked_of(sample.prompt)
-            if not asked:
+            requested = requested_bindings(sample.prompt)
+            if not requested:
                 yield sample.score(self, "correct", reason="the prompt declares no object")
                 continue
-            found = self.detections(sample, list(dict.fromkeys(binding.noun for binding in asked)))
-            said, taken = read_outcome(asked, found, sample.pixels.shape)
-            strange = [b.attribute for b in asked if b.attribute is not None and b.attribute not in BASIC_COLOURS]
-            why = f"no basic colour: {', '.join(strange)} ({', '.join(BASIC_COLOURS)} are)" if strange else None
-            if len(asked) > 1:
-                told = None if why else said
-                yield from outcome_scores(self, sample, told, why, {"found": [_plain(f) for f in found]})
-            for binding, thing in zip(asked, taken, strict=True):
-                there = float(thing is not None)
+            found = self.detections(sample, list(dict.fromkeys(binding.noun for binding in requested)))
+            outcome, taken = read_outcome(requested, found, sample.pixels.shape)
+            strange = [b.attribute for b in requested if b.attribute is not None and b.attribute not in BASIC_COLOURS]
+            objection = f"no basic colour: {', '.join(strange)} ({', '.join(BASIC_COLOURS)} are)" if strange else None
+            if len(requested) > 1:
+                reported = None if objection else outcome
+                yield from outcome_scores(
+                    self, sample, reported, objection, {"found": [_detection_facts(f) for f in found]}
+                )
+            for binding, thing in zip(requested, taken, strict=True):
+                present = float(thing is not None)
                 detail = {"box": list(thing.box), "confidence": round(thing.noun_certainty, 4)} if thing else {}
-                yield sample.score(self, "noun", binding.object, there, detail=detail)
+                yield sample.score(self, "noun", binding.object, present, detail=detail)
                 if binding.attribute is None:
                     continue
                 reason = None if thing else f"no {binding.noun} was found"
@@ -121,7 +130,7 @@ def _an(noun: str) -> str:
     return f"{article(noun)} {noun}"
 
 
-def _plain(one: Detection) -> dict[str, Any]:
+def _detection_facts(one: Detection) -> dict[str, Any]:
     box = [round(side, 1) for side in one.box]
     return {"noun": one.noun, "colour": one.colour, "confidence": round(one.score, 4), "box": box}
 

@@ -1,29 +1,20 @@
-"""How different the pictures of one cell are over its seeds.
+"""How different the images of one cell are over its seeds.
 
-    seed_distance    mean of 1 - cos between a picture and its siblings, under one CLIP model
-    vendi            Vendi score of all pictures of the cell, 1 (all alike) to n
-    scene_entropy    entropy in bits of what the parser reads: nouns with their colours, a scene one label
+    x                embeddings (n, d), one row an image, scaled to unit length
+    K                their cosines x x^T (n, n);  l  the eigenvalues of K / n, which sum to 1
+    seed_distance    mean of 1 - cos between an image and its siblings, under one CLIP model
+    vendi            Vendi score exp(-sum l ln l): the effective number of different images, 1 (all alike) to n
+    scene_entropy    entropy -sum f log2 f, in bits, of the frequencies f of what the parser reads: nouns with their
+                     colours, a scene one label
     object_entropy   the same for one object: its colour, or "missing"
 
-The last three belong to the cell, not to one of its pictures; they stand once, on its first seed, and say in the target
-or the detail from how many pictures they come. They depend on that number: compare only at equal n, and one encoder.
+The last three belong to the cell, not to one of its images. The probe reports them once, on the first seed, with the
+number of images in the target or the detail. All depend on that number n: compare only at equal n, and the Vendi score
+only with one kernel (here the cosine of one encoder).
 
 References:
     Friedman and Dieng 2023, The Vendi Score: A Diversity Evaluation Metric for Machine Learning (arXiv 2210.02410).
     Shannon 1948, A Mathematical Theory of Communication.
-
-How different the pictures of one prompt are, over its seeds.
-
-    x    embeddings (n, d), one row a picture, scaled here to unit length
-    K    their cosines x x^T (n, n);  l  the eigenvalues of K / n, which sum to 1
-    V    Vendi score exp(-sum l ln l): the effective number of different pictures, from 1 (all alike) to n
-    H    entropy -sum f log2 f of the labels' frequencies f, in bits
-
-All three depend on n: compare only at equal n, and V only with one kernel (here the cosine of one encoder).
-
-References:
-    The Vendi Score: A Diversity Evaluation Metric for Machine Learning, Friedman and Dieng 2023 (arXiv 2210.02410).
-    A Mathematical Theory of Communication, Shannon 1948.
 """
 
 from __future__ import annotations

@@ -75,16 +75,16 @@ class VqaScore:
             for measure in self.measures:
                 yield sample.score(self, measure.name, reason="the prompt is empty")
             return
-        own = self.probability(sample, sample.prompt.text)
+        probability = self.probability(sample, sample.prompt.text)
         detail = {"precision": self._opened.precision}
-        yield sample.score(self, "vqascore", "", own, detail=detail)
+        yield sample.score(self, "vqascore", "", probability, detail=detail)
         if sample.prompt.swapped is None:
             for name in ("vqascore_swapped", "vqascore_contrast"):
                 yield sample.score(self, name, reason="the prompt has no two attributes to exchange")
             return
         other = self.probability(sample, sample.prompt.swapped)
         yield sample.score(self, "vqascore_swapped", "", other)
-        yield sample.score(self, "vqascore_contrast", "", own - other)
+        yield sample.score(self, "vqascore_contrast", "", probability - other)
 
     @cached_property
     def _opened(self) -> Judge:

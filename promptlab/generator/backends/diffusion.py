@@ -4,7 +4,7 @@
     seeds --CPU generator, one a row------ +--> stock pipeline --> latents z ----------VAE--------> x in about [-1, 1]
     w     --RowGuidance--------------------+
 
-One generator for all families (`promptlab.checkpoints.families`); what differs between them stands in tables and in
+One generator for all architectures; what differs between them stands in `promptlab.checkpoints.architectures`, in
 `conditioning` and `latents`. Pixels are round(255 clamp(x / 2 + 1/2)), as in the pipelines. They are decoded here,
 since the pipelines cut x off before anyone can see how much of it lies outside [-1, 1].
 
@@ -126,12 +126,14 @@ class Diffusion:
 
     def new_texts(self) -> TextStates:
         """An empty memory of text states."""
-        return TextStates(self._encode, together=self.able.family.together, at_work=lambda: self.encoders.at_work())
+        return TextStates(
+            self._encode, together=self.able.architecture.together, at_work=lambda: self.encoders.at_work()
+        )
 
     @property
     def denoiser(self) -> Any:
         """The U-Net or the transformer."""
-        return getattr(self.pipe, self.able.family.denoiser)
+        return getattr(self.pipe, self.able.architecture.denoiser)
 
     @property
     def batch_size(self) -> int:
@@ -147,7 +149,7 @@ class Diffusion:
         return {
             "backend": self.name,
             "model": self.model,
-            "pipeline": self.able.family.pipeline,
+            "pipeline": self.able.architecture.pipeline,
             "commit": commit(self.folders[0]),
             "weights": self._fingerprint,
             "dtype": str(self.denoiser.dtype).removeprefix("torch."),
@@ -166,7 +168,7 @@ class Diffusion:
 
     def groups(self, jobs: Sequence[Job]) -> dict[Shape, dict[Row, list[Job]]]:
         """Jobs by shape and row, their schedulers ready. Raises PromptlabError for an unknown scheduler."""
-        groups = group(jobs, self.able, self._length if self.able.family.ragged else None)
+        groups = group(jobs, self.able, self._length if self.able.architecture.ragged else None)
         for shape in groups:
             if shape.scheduler is not None:
                 self.schedulers[shape.scheduler] = scheduler_named(shape.scheduler, self.schedulers["default"])

@@ -1,7 +1,7 @@
 """Tier T0: draws what the prompt claims, and errs at set rates. The truth is known; no model is involved.
 
 The model's name says how often it errs: "miniature" never does, "swap=0.2,leak=0.1" does at these rates
-(`promptlab.miniature.faults`). A seed settles places and texture for all prompts, as the noise does in a diffusion
+(`promptlab.miniature.drawing`). A seed settles places and texture for all prompts, as the noise does in a diffusion
 model; seed and prompt together settle what goes wrong. Settings other than the size have no effect.
 
 It knows the nouns, colours, sizes and poses of the miniature's world. An object without a colour gets one by chance.
@@ -21,7 +21,7 @@ from promptlab.generator.backends import Job, Made
 if TYPE_CHECKING:
     import numpy as np
 
-    from promptlab.miniature.faults import FaultRates
+    from promptlab.miniature.drawing import FaultRates
     from promptlab.miniature.world import Thing
     from promptlab.records import Binding
 
@@ -37,7 +37,7 @@ def load(model: str = "miniature", **rates: float) -> Renderer:
     A study gives rates by `model`, since that enters the ids of its pictures; `rates` do not.
     Raises PromptlabError for a fault that there is not, or rates that cannot be.
     """
-    from promptlab.miniature.faults import FAULTS, FaultRates
+    from promptlab.miniature.drawing import FAULTS, FaultRates
 
     given: dict[str, float] = {}
     for name, value in (_named(model) | rates).items():
@@ -97,7 +97,7 @@ class Renderer:
     def _draw(self, job: Job) -> Made:
         import numpy as np
 
-        from promptlab.miniature.faults import render_with_faults
+        from promptlab.miniature.drawing import render_with_faults
         from promptlab.miniature.world import CANVAS, Scene, place
 
         began = time.perf_counter()

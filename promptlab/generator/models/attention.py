@@ -221,8 +221,8 @@ def _on_grid(weights: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def layout_of(backend: Diffusion) -> tuple[Layout, tuple[str, ...]]:
-    """See `LAYOUTS`. Raises UntraceableError for a family that is not among them."""
-    if (name := backend.able.family.pipeline) not in LAYOUTS:
+    """See `LAYOUTS`. Raises UntraceableError for an architecture that is not among them."""
+    if (name := backend.able.architecture.pipeline) not in LAYOUTS:
         known = ", ".join(LAYOUTS)
         raise UntraceableError(f"attention of {name} is not split into text and image yet: that of {known} is")
     return LAYOUTS[name]
@@ -231,7 +231,7 @@ def layout_of(backend: Diffusion) -> tuple[Layout, tuple[str, ...]]:
 def token_places(backend: Diffusion, prompt: Prompt, phrases: Sequence[Phrase]) -> list[list[int]]:
     """Places of each phrase's tokens in the text states; those that the encoders cut are not among them.
 
-    Raises UntraceableError for a phrase of which nothing is left, or a family that is not known here.
+    Raises UntraceableError for a phrase of which nothing is left, or an architecture that is not known here.
     """
     places: list[list[int]] = [[] for _ in phrases]
     offset = 0
@@ -312,7 +312,7 @@ def without(backend: Diffusion, job: Job, places: Sequence[Sequence[int]]) -> li
 def part_places(backend: Diffusion, text: str, part: Part) -> list[int]:
     """Places of a part in the text states that the denoiser reads; none where no slot is left for it.
 
-    Raises UntraceableError for a family whose states are not known here.
+    Raises UntraceableError for an architecture whose states are not known here.
     """
     places: list[int] = []
     offset = 0

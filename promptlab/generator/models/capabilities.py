@@ -1,6 +1,6 @@
 """What a model can do, read from the JSON of its folder: no weights, no torch.
 
-The pipeline's class settles most (`promptlab.checkpoints.families`); the checkpoint settles the rest:
+The pipeline's class settles most (`promptlab.checkpoints.architectures`); the checkpoint settles the rest:
 
     FLUX.1          transformer.guidance_embeds   embedded guidance (dev), or none (schnell)
     FLUX.2 klein    is_distilled                  none, or true guidance (base)
@@ -26,7 +26,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from promptlab.checkpoints.families import Family, GuidanceKind, Reader, architecture_of
+from promptlab.checkpoints.architectures import Architecture, GuidanceKind, Reader, architecture_of
 from promptlab.checkpoints.files import MINIATURES, components, pipeline_class, read_json, resolve
 from promptlab.errors import ModelError
 from promptlab.records import Settings
@@ -44,7 +44,7 @@ class Capability:
 
     Attributes:
         guidance: the argument of the call that carries the guidance.
-        guidance_kind: see `promptlab.checkpoints.families`; only "true" makes `guidance_scale` and `negative_prompt`
+        guidance_kind: see `checkpoints.architectures`; only "true" makes `guidance_scale` and `negative_prompt`
         work. mixes: whether rows of different guidance can share a batch.
         zeros: whether no negative prompt means zeros in place of the states of the empty text.
         readers: text encoders that are there, each with its limit.
@@ -53,7 +53,7 @@ class Capability:
         channels, factor: of the autoencoder's latents; pixels a latent, each way.
     """
 
-    family: Family
+    architecture: Architecture
     guidance: str
     guidance_kind: GuidanceKind
     mixes: bool
@@ -72,37 +72,41 @@ class Capability:
 
 def capability(folder: Path) -> Capability:
     """Read a pipeline's folder. Raises ModelError for one that is not known, partial or damaged."""
-    family = architecture_of(pipeline_class(folder))
+    architecture = architecture_of(pipeline_class(folder))
     index = read_json(folder / "model_index.json")
-    denoiser = read_json(folder / family.denoiser / "config.json")
+    denoiser = read_json(folder / architecture.denoiser / "config.json")
     vae = read_json(folder / "vae" / "config.json")
-    kind, argument, mixes = _guidance(family, folder, index, denoiser)
+    kind, argument, mixes = _guidance(architecture, folder, index, denoiser)
     factor = _factor(folder, vae)
     # SD's pipeline asks for multiples of 8 even where its autoencoder halves less often.
-    multiple = max(8, factor) if family.patch == 1 else factor * (family.patch or int(denoiser.get("patch_size", 2)))
-    size = family.size or _side(denoiser.get("sample_size")) * factor
+    multiple = (
+        max(8, factor)
+        if architecture.patch == 1
+        else factor * (architecture.patch or int(denoiser.get("patch_size", 2)))
+    )
+    size = architecture.size or _side(denoiser.get("sample_size")) * factor
     settings = Settings(
-        guidance_scale=family.scale + family.offset if kind == "true" else 1.0,
-        distilled_guidance_scale=family.scale if kind == "embedded" else None,
-        num_inference_steps=family.few_steps if kind == "none" else family.steps,
+        guidance_scale=architecture.scale + architecture.offset if kind == "true" else 1.0,
+        distilled_guidance_scale=architecture.scale if kind == "embedded" else None,
+        num_inference_steps=architecture.few_steps if kind == "none" else architecture.steps,
         height=size,
         width=size,
     )
     present = components(folder)
     readers = tuple(
         replace(reader, limit=reader.limit or _own_limit(folder / "tokenizer"))
-        for reader in family.readers
+        for reader in architecture.readers
         if reader.encoder in present
     )
-    if family.pipeline == "FluxPipeline" and kind == "none":
+    if architecture.pipeline == "FluxPipeline" and kind == "none":
         # schnell was trained on 256 tokens of T5, and its authors' code gives it no more
         readers = tuple(replace(reader, limit=min(reader.limit or 256, 256)) for reader in readers)
     return Capability(
-        family,
+        architecture,
         argument,
         kind,
         mixes,
-        bool(index.get("force_zeros_for_empty_prompt", True)) if "XL" in family.pipeline else False,
+        bool(index.get("force_zeros_for_empty_prompt", True)) if "XL" in architecture.pipeline else False,
         readers,
         settings,
         multiple,
@@ -112,30 +116,34 @@ def capability(folder: Path) -> Capability:
 
 
 def _guidance(
-    family: Family, folder: Path, index: dict[str, Any], denoiser: dict[str, Any]
+    architecture: Architecture, folder: Path, index: dict[str, Any], denoiser: dict[str, Any]
 ) -> tuple[GuidanceKind, str, bool]:
     """Kind, argument, and whether rows can differ in it."""
     embeds = denoiser.get("guidance_embeds")
-    match family.pipeline:
+    match architecture.pipeline:
         case "StableDiffusionPipeline" | "StableDiffusionXLPipeline":
             # These compute the embedding of one number for the whole batch.
-            return ("embedded", family.guidance, False) if denoiser.get("time_cond_proj_dim") else _true(family)
+            return (
+                ("embedded", architecture.guidance, False)
+                if denoiser.get("time_cond_proj_dim")
+                else _true(architecture)
+            )
         case "FluxPipeline":
-            return ("embedded" if embeds else "none"), family.guidance, True
+            return ("embedded" if embeds else "none"), architecture.guidance, True
         case "Flux2Pipeline":
-            return ("none" if embeds is False else "embedded"), family.guidance, True
+            return ("none" if embeds is False else "embedded"), architecture.guidance, True
         case "Flux2KleinPipeline":
-            return ("none", family.guidance, True) if index.get("is_distilled") else _true(family)
+            return ("none", architecture.guidance, True) if index.get("is_distilled") else _true(architecture)
         case "QwenImagePipeline":
-            return ("embedded", "guidance_scale", True) if embeds else _true(family)
+            return ("embedded", "guidance_scale", True) if embeds else _true(architecture)
         case "ZImagePipeline":
             shift = read_json(folder / "scheduler" / "scheduler_config.json").get("shift", 1.0)
-            return _true(family) if shift >= Z_IMAGE_BASE_SHIFT else ("none", family.guidance, True)
-    return _true(family)
+            return _true(architecture) if shift >= Z_IMAGE_BASE_SHIFT else ("none", architecture.guidance, True)
+    return _true(architecture)
 
 
-def _true(family: Family) -> tuple[GuidanceKind, str, bool]:
-    return "true", family.guidance, True
+def _true(architecture: Architecture) -> tuple[GuidanceKind, str, bool]:
+    return "true", architecture.guidance, True
 
 
 def _factor(folder: Path, vae: dict[str, Any]) -> int:

@@ -38,7 +38,10 @@ def encode(pipe: Any, able: Capability, texts: list[str]) -> dict[str, Sequence[
     import torch
 
     # An encoder that was left out still has its place, filled with zeros.
-    last = next((r for r in able.readers if r.tokenizer == able.family.readers[-1].tokenizer), able.family.readers[-1])
+    last = next(
+        (r for r in able.readers if r.tokenizer == able.architecture.readers[-1].tokenizer),
+        able.architecture.readers[-1],
+    )
     options: dict[str, Any] = {
         "prompt": list(texts),  # some pipelines write into the list
         "prompt_2": None,
@@ -51,7 +54,7 @@ def encode(pipe: Any, able: Capability, texts: list[str]) -> dict[str, Sequence[
     takes = inspect.signature(pipe.encode_prompt).parameters
     with torch.no_grad():
         states = pipe.encode_prompt(**{name: value for name, value in options.items() if name in takes})
-    found = {name: value for name, value in zip(able.family.encodes, states, strict=False) if name}
+    found = {name: value for name, value in zip(able.architecture.encodes, states, strict=False) if name}
     if _MASK in found:
         mask = found.pop(_MASK)
         # None says that no text of the batch was padded.
@@ -63,7 +66,7 @@ def encode(pipe: Any, able: Capability, texts: list[str]) -> dict[str, Sequence[
 def padded_length(able: Capability, tokens: int) -> int:
     """Length to which a text of so many tokens is padded."""
     # Where there is a mask, some padding always: a mask of ones is dropped, and the numbers change with it.
-    return (tokens // STEP + 1) * STEP if _MASK in able.family.encodes else -(-tokens // STEP) * STEP
+    return (tokens // STEP + 1) * STEP if _MASK in able.architecture.encodes else -(-tokens // STEP) * STEP
 
 
 def arguments(able: Capability, rows: Sequence[dict[str, Tensor]], prefix: str, device: Any) -> dict[str, Any]:
@@ -73,9 +76,9 @@ def arguments(able: Capability, rows: Sequence[dict[str, Tensor]], prefix: str, 
     found: dict[str, Any] = {}
     for name in rows[0]:
         tensors = [row[name].to(device) for row in rows]
-        if not able.family.ragged:
+        if not able.architecture.ragged:
             found[name] = torch.stack(tensors)
-        elif _MASK not in able.family.encodes:
+        elif _MASK not in able.architecture.encodes:
             found[name] = tensors  # a list, which the transformer pads
         else:
             length = padded_length(able, max(len(tensor) for tensor in tensors))
@@ -91,11 +94,11 @@ def guided(able: Capability, scales: Sequence[float] | None) -> dict[str, RowGui
     """The guidance argument of a call in two passes with w for each row, or, without them, in one."""
     from promptlab.generator.models.batches import ListGuidance, RowGuidance
 
-    family = able.family
+    architecture = able.architecture
     if scales is None:
-        return {able.guidance: 1.0 - family.offset}
-    kind = ListGuidance if family.rows == "list" else RowGuidance
-    return {able.guidance: kind([scale - family.offset for scale in scales])}
+        return {able.guidance: 1.0 - architecture.offset}
+    kind = ListGuidance if architecture.rows == "list" else RowGuidance
+    return {able.guidance: kind([scale - architecture.offset for scale in scales])}
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def estimate(model: str, pictures: Iterable[Settings]) -> Estimate:
     """A rough estimate for pictures of these settings, one each. Raises ModelError where weights are missing."""
     folder = resolve(model)[0]
     able = capability(folder)
-    denoiser = parameters(folder / able.family.denoiser)
+    denoiser = parameters(folder / able.architecture.denoiser)
     work = sum(denoising_flop(able, denoiser, settings) for settings in pictures)
     encoders = sum(parameters(folder / reader.encoder) for reader in able.readers)
     body = denoiser + parameters(folder / "vae")
@@ -76,10 +76,10 @@ RAGGED_TOKENS = 64
 def denoising_flop(able: Capability, size: int, settings: Settings) -> float:
     """FLOP of one picture's denoising by a model of `size` parameters."""
     area = settings.height * settings.width / able.factor**2
-    if able.family.denoiser == "unet":
+    if able.architecture.denoiser == "unet":
         step = 0.2 * size * area
     else:
-        text = RAGGED_TOKENS if able.family.ragged else sum(reader.limit or 77 for reader in able.readers[-1:])
+        text = RAGGED_TOKENS if able.architecture.ragged else sum(reader.limit or 77 for reader in able.readers[-1:])
         step = 1.4 * size * (area / 4 + text)
     passes = 2 if able.guidance_kind == "true" and settings.guidance_scale not in (0.0, 1.0) else 1
     return step * settings.num_inference_steps * passes

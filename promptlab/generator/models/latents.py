@@ -2,7 +2,7 @@
 
     packed --unpacked--> (n, channels, height, width) --denormalised--> z --vae.decode--> x in about [-1, 1]
 
-Transformer families hand out latents as sequences of 2x2 patches. The pipelines undo this by functions of their own,
+Transformer architectures hand out latents as sequences of 2x2 patches. The pipelines undo this by their own functions,
 which are called here; what they do inline between (scale, shift, mean, deviation) is repeated in the same order.
 """
 

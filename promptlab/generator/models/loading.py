@@ -92,7 +92,7 @@ def open_pipeline(folder: Path, able: Capability, bag: bool, dtype: Any, device:
     safe: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
     # A folder without an encoder (SD3 without T5) is only loaded if one says so.
     present = components(folder)
-    parts = {part for reader in able.family.readers for part in (reader.encoder, reader.tokenizer)}
+    parts = {part for reader in able.architecture.readers for part in (reader.encoder, reader.tokenizer)}
     safe |= dict.fromkeys(parts - present.keys())
     # Without a dtype, transformers keeps the file's own and diffusers takes float32.
     pipe = DiffusionPipeline.from_pretrained(folder, dtype=dtype, variant=variant_of(folder), **safe)

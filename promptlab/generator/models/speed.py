@@ -214,8 +214,8 @@ def equip(pipe: Any, able: Capability, wish: Wish, backend: str = "inductor") ->
     """
     import torch
 
-    device, denoiser = pipe.device, getattr(pipe, able.family.denoiser)
-    unet = able.family.denoiser == "unet"
+    device, denoiser = pipe.device, getattr(pipe, able.architecture.denoiser)
+    unet = able.architecture.denoiser == "unet"
     own = able.settings
     attention = wish.attention
     if attention == "auto":

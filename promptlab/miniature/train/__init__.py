@@ -5,18 +5,16 @@
     pool --> clip --> bag -----+--> denoiser --> pipeline
     pool --> scorer
 
-Each stage leaves its final weights in `OUT/` and its checkpoint and log in `OUT/work/`; a stage whose final weights
-exist is skipped, so the same command goes on where an interrupted one stopped.
+Each stage leaves its final weights in `OUT/` and its checkpoint and log in `OUT/work/`. A stage whose final weights
+exist is skipped, so the same command continues where an interrupted one stopped.
 
-From a finished training to what ships: copies, counts, losses and their curves. 24 MiB, nothing twice.
+A training can also start from the shipped miniature: it trains some stages further, and puts the others in place as if
+they had just been finished. A finished miniature holds no optimizer state, so a stage that is trained further begins
+its schedule anew, from the shipped weights.
 
-The ordinary CLIP ships its vision tower alone (`clip/`): its text tower is the pipeline's text encoder. The bag encoder
-does not ship: it is the text encoder's token vectors (`clip_pair.bag_encoder`).
-
-Going on from what ships: train some stages further, take the others as they are.
-
-A finished miniature holds no optimizer state, so a stage that goes on begins its schedule anew, from the shipped
-weights. Stages that are not trained are put in place as if they had just been finished.
+What ships are copies, counts, losses and their curves: 24 MiB, nothing twice. The ordinary CLIP ships its vision tower
+alone (`clip/`), since its text tower is the pipeline's text encoder. The bag encoder does not ship: it is the text
+encoder's token vectors (`promptlab.miniature.clip.bag_encoder`).
 """
 
 from __future__ import annotations
@@ -332,8 +330,8 @@ def _ship_vision(source: Path, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     tensors = load_file(source / "open_clip_model.safetensors")
-    own = {k: v for k, v in tensors.items() if k.startswith("visual.") or k in ("logit_scale", "text_projection")}
-    save_tensors(own, folder / "vision.safetensors")
+    vision = {k: v for k, v in tensors.items() if k.startswith("visual.") or k in ("logit_scale", "text_projection")}
+    save_tensors(vision, folder / "vision.safetensors")
     for name in ("open_clip_config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copy(source / name, folder / name)
 

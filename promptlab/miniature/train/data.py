@@ -1,21 +1,20 @@
-"""The pool: training pictures drawn once and read by every stage.
+"""What every stage of the training reads: a pool of images drawn once, hard negatives, and a head that names the nouns.
 
-`pixels.npy` uint8 (n, 128, 128, 3); `labels.npy` uint8 (n, 2, 32, 32), the noun (0 is background) and the colour
-(0 is none) of each 4x4 block of pixels. Scene i is `scene(seed, i)`, so nothing else is stored. Rendering is spread
-over processes; an interrupted pool goes on at its first empty picture.
+The pool holds `pixels.npy` uint8 (n, 128, 128, 3), and `labels.npy` uint8 (n, 2, 32, 32) with the noun (0 is
+background) and the colour (0 is none) of each 4x4 block of pixels. Scene i is `scene(seed, i)`, so nothing else is
+stored. Several processes render; an interrupted pool continues at its first empty image.
 
-Hard negatives for a CLIP: a scene's twin that differs in one thing, with the captions of both.
+Hard negatives for a CLIP are twins of a scene that differ in one thing, with the captions of both.
 
-Ours; captions as hard negatives follow Yuksekgonul et al. 2023, When and Why Vision-Language Models Behave like
-Bags-of-Words (arXiv 2210.01936). Here the pictures have twins too.
+The throw-away head teaches a network what stands where: it names the noun of every place, as the label maps do. It
+serves the CLIP towers (silhouettes) and the denoiser (which noun the text wants drawn here), and goes when the training
+ends. Pixels alone say little of shapes: a noun wrongly drawn in the right colour costs hardly any squared error.
 
-A throw-away head that teaches a network what stands where: it names the noun of every place, as the label maps do.
-
-It serves the CLIP towers (silhouettes) and the denoiser (which noun the text wants drawn here), and leaves with the
-training. Pixels alone say little of shapes: a noun wrongly drawn in the right colour costs hardly any squared error.
-
-Ours. Supervision of a middle stage follows Lee et al. 2015, Deeply-Supervised Nets (arXiv 1409.5185); that a denoiser
-learns many times faster so, Yu et al. 2024, Representation Alignment for Generation (arXiv 2410.06940).
+References:
+    Captions as hard negatives follow Yuksekgonul et al. 2023, When and Why Vision-Language Models Behave like
+    Bags-of-Words (arXiv 2210.01936); twins of the images are ours. Supervision of a middle stage follows Lee et al.
+    2015, Deeply-Supervised Nets (arXiv 1409.5185); that a denoiser learns many times faster so, Yu et al. 2024,
+    Representation Alignment for Generation (arXiv 2410.06940).
 """
 
 from __future__ import annotations
@@ -89,13 +88,13 @@ def parser_scene(seed: int, i: int) -> Scene:
     return drawn
 
 
-def label_map(things: tuple[Thing, ...], truth: tuple) -> np.ndarray:  # type: ignore[type-arg]
+def label_map(things: tuple[Thing, ...], ground_truth: tuple) -> np.ndarray:  # type: ignore[type-arg]
     """Nouns and colours of blocks, shape (2, 32, 32): a block belongs to what covers most of it, 0 if half is bare."""
     block = CANVAS // CELLS
     names, colours = {n: i + 1 for i, n in enumerate(LABELS)}, {c: i + 1 for i, c in enumerate(COLOURS)}
     out = np.zeros((2, CELLS, CELLS), np.uint8)
     best = np.full((CELLS, CELLS), 0.5)
-    for t in truth:
+    for t in ground_truth:
         share = t.mask.reshape(CELLS, block, CELLS, block).mean((1, 3))
         wins = share >= best
         out[0][wins] = names.get(t.noun, names["unknown"])
@@ -114,7 +113,7 @@ def _render_chunk(folder: str, kind: str, seed: int, start: int, stop: int) -> i
         drawn = draw(seed, i)
         picture = render(drawn)
         pixels[i] = picture.image
-        labels[i] = label_map(drawn.things, picture.truth)
+        labels[i] = label_map(drawn.things, picture.ground_truth)
     return stop
 
 

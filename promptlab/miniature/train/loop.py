@@ -74,12 +74,12 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str
     from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part")
+    unfinished = path.with_suffix(".part")
     try:
-        save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, beside, metadata)
-        os.replace(beside, path)
+        save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, unfinished, metadata)
+        os.replace(unfinished, path)
     except Exception as error:
-        beside.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         if isinstance(error, OSError) or "No space" in str(error) or "os error 28" in str(error):
             raise DiskError(f"cannot write {path}: {error}. The last complete checkpoint is kept; free room") from error
         raise
@@ -151,8 +151,8 @@ class Shard(NamedTuple):
 def shard_of(model: nn.Module, loss_of: Callable[[nn.Module, int], Tensor]) -> Shard:
     """A copy of `model` that reads the same weights. On two cores a thread a shard beats two threads an operation."""
     twin = copy.deepcopy(model)
-    for own, shared in zip(twin.parameters(), model.parameters(), strict=True):
-        own.data = shared.data
+    for parameter, shared in zip(twin.parameters(), model.parameters(), strict=True):
+        parameter.data = shared.data
     return Shard(twin, partial(loss_of, twin))
 
 
@@ -167,13 +167,13 @@ def _backward(loss_of: Callable[[int], Tensor], step: int) -> float:
 def _gather(params: Sequence[Tensor], shards: Sequence[Shard]) -> None:
     """The mean gradient over the model and its shards, in the model."""
     for shard in shards:
-        for own, other in zip(params, (p for p in shard.model.parameters() if p.requires_grad), strict=True):
-            if own.grad is not None and other.grad is not None:
-                own.grad += other.grad
+        for parameter, other in zip(params, (p for p in shard.model.parameters() if p.requires_grad), strict=True):
+            if parameter.grad is not None and other.grad is not None:
+                parameter.grad += other.grad
             other.grad = None
-    for own in params:
-        if own.grad is not None:
-            own.grad /= 1 + len(shards)
+    for parameter in params:
+        if parameter.grad is not None:
+            parameter.grad /= 1 + len(shards)
 
 
 def warm_file(folder: Path, name: str) -> Path:
@@ -227,7 +227,7 @@ def fit(
     if checkpoint.exists():
         start = state.load(checkpoint)
         report(f"{name}: resumed at step {start} of {plan.steps}")
-    began = told = saved = time.monotonic()
+    began = reported = saved = time.monotonic()
     recent: list[float] = []
     with (folder / f"{name}.jsonl").open("a") as log, ThreadPoolExecutor(max(1, len(shards))) as pool:
         for step in range(start, plan.steps):
@@ -245,7 +245,7 @@ def fit(
             state.update_average(step)
             recent.append(float(np.mean(losses)))
             now = time.monotonic()
-            if now - told > 10 or step + 1 == plan.steps:
+            if now - reported > 10 or step + 1 == plan.steps:
                 mean = float(np.mean(recent))
                 if not np.isfinite(mean):
                     raise ModelError(f"{name}: the loss is not finite at step {step + 1}: lower lr in the preset")
@@ -254,7 +254,7 @@ def fit(
                 line = {"step": step + 1, "loss": round(mean, 5), "seconds": round(now - began, 1)}
                 log.write(json.dumps(line) + "\n")
                 log.flush()
-                told, recent = now, []
+                reported, recent = now, []
             if now - saved > plan.checkpoint_seconds:
                 state.save(checkpoint, step + 1)
                 saved = now

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from promptlab.miniature.captions import describe
-from promptlab.miniature.clip import WIDTH, Tokens
+from promptlab.miniature.clip import WIDTH, ClipTokens
 from promptlab.miniature.tokenizer import write_tokenizer
 from promptlab.miniature.train.data import Pool
 from promptlab.miniature.train.loop import Fit, Report, autocast, device, fit, shard_of, step_rng
@@ -124,8 +124,8 @@ def train_vae(
         for dim in (2, 3):
             error = error + GRADIENT * (x.diff(dim=dim) - y.diff(dim=dim)).abs().mean()
         if early:
-            own = torch.nn.functional.avg_pool2d(x, 8)
-            error = error + ANCHOR * early * (posterior.mean[:, :3].float() - own).square().mean()
+            means = torch.nn.functional.avg_pool2d(x, 8)
+            error = error + ANCHOR * early * (posterior.mean[:, :3].float() - means).square().mean()
         loss: Tensor = error + KL * posterior.kl().mean()
         return loss
 
@@ -222,7 +222,7 @@ def train_denoiser(
     model.places = places_head(model.up_blocks[1], channels[1])
     model.to(device(), memory_format=torch.channels_last)
     model.set_attn_processor(AttnProcessor())  # the fused kernel's backward is many times slower on CPUs in bfloat16
-    tokenize = Tokens(work)
+    tokenize = ClipTokens(work)
     alphas = build_scheduler().alphas_cumprod.to(device())
     scenes = [pool.scene(i) for i in range(len(latents))]
     n = plan.batch // shards
@@ -293,8 +293,8 @@ def save_pipeline(vae: Any, encoder: Any, unet: Any, out: Path) -> None:
     config = out / "pipeline" / "text_encoder" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
     for path in (out / "pipeline").rglob("config.json"):  # diffusers notes where it read a part: a path of this machine
-        own = {k: v for k, v in json.loads(path.read_text()).items() if k != "_name_or_path"}
-        path.write_text(json.dumps(own, indent=2) + "\n")
+        kept = {k: v for k, v in json.loads(path.read_text()).items() if k != "_name_or_path"}
+        path.write_text(json.dumps(kept, indent=2) + "\n")
     # The tokenizer's own files, as small as they can be, over what save_pretrained rewrote.
     for file in (out / "pipeline" / "tokenizer").iterdir():
         file.unlink()

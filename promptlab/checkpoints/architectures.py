@@ -22,7 +22,7 @@ from typing import Literal
 
 from promptlab.errors import ModelError, nearest
 
-__all__ = ["FAMILIES", "FLUX2_SYSTEM", "QWEN_FRAME", "Family", "GuidanceKind", "Reader", "architecture_of"]
+__all__ = ["ARCHITECTURES", "FLUX2_SYSTEM", "QWEN_FRAME", "Architecture", "GuidanceKind", "Reader", "architecture_of"]
 
 GuidanceKind = Literal["true", "embedded", "none"]
 
@@ -64,7 +64,7 @@ class Reader:
 
 
 @dataclass(frozen=True)
-class Family:
+class Architecture:
     """One pipeline class.
 
     Attributes:
@@ -109,11 +109,11 @@ _CLIP = Reader("CLIP")
 _CLIP_2 = Reader("CLIP 2", "tokenizer_2", "text_encoder_2")
 _POOLED = ("prompt_embeds", "", "pooled_prompt_embeds", "")
 
-FAMILIES = {
-    family.pipeline: family
-    for family in (
+ARCHITECTURES = {
+    architecture.pipeline: architecture
+    for architecture in (
         # the miniature too
-        Family(
+        Architecture(
             "StableDiffusionPipeline",
             "Stable Diffusion 1.x and 2.x",
             ("prompt_embeds", ""),
@@ -122,7 +122,7 @@ FAMILIES = {
             denoiser="unet",
             patch=1,
         ),
-        Family(
+        Architecture(
             "StableDiffusionXLPipeline",
             "Stable Diffusion XL",
             _POOLED,
@@ -130,7 +130,7 @@ FAMILIES = {
             denoiser="unet",
             patch=1,
         ),
-        Family(
+        Architecture(
             "StableDiffusion3Pipeline",
             "Stable Diffusion 3 and 3.5",
             _POOLED,
@@ -139,7 +139,7 @@ FAMILIES = {
             scale=7.0,
             patch=0,
         ),
-        Family(
+        Architecture(
             "FluxPipeline",
             "FLUX.1",
             ("prompt_embeds", "pooled_prompt_embeds", ""),
@@ -149,7 +149,7 @@ FAMILIES = {
             scale=3.5,
             size=1024,
         ),
-        Family(
+        Architecture(
             "Flux2Pipeline",
             "FLUX.2",
             ("prompt_embeds", ""),
@@ -158,7 +158,7 @@ FAMILIES = {
             scale=4.0,
             size=1024,
         ),
-        Family(
+        Architecture(
             "Flux2KleinPipeline",
             "FLUX.2 klein",
             ("prompt_embeds", ""),
@@ -166,7 +166,7 @@ FAMILIES = {
             scale=4.0,
             size=1024,
         ),
-        Family(
+        Architecture(
             "QwenImagePipeline",
             "Qwen-Image",
             ("prompt_embeds", "prompt_embeds_mask"),
@@ -177,7 +177,7 @@ FAMILIES = {
             together=1,
             ragged=True,
         ),
-        Family(
+        Architecture(
             "ZImagePipeline",
             "Z-Image",
             ("prompt_embeds", ""),
@@ -193,11 +193,11 @@ FAMILIES = {
 """Every class that can be run, by name."""
 
 
-def architecture_of(pipeline: str) -> Family:
-    """The family of a pipeline class. Raises ModelError for a class that is not in the table."""
-    if pipeline not in FAMILIES:
-        known = ", ".join(FAMILIES)
+def architecture_of(pipeline: str) -> Architecture:
+    """The architecture of a pipeline class. Raises ModelError for a class that is not in the table."""
+    if pipeline not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
         raise ModelError(
-            f"models of class {pipeline!r} cannot be run yet: known are {known}{nearest(pipeline, FAMILIES)}"
+            f"models of class {pipeline!r} cannot be run yet: known are {known}{nearest(pipeline, ARCHITECTURES)}"
         )
-    return FAMILIES[pipeline]
+    return ARCHITECTURES[pipeline]
