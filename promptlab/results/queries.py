@@ -79,13 +79,14 @@ WHERE cell.study = ? AND cell.current AND image.status = 'ok' ORDER BY cell.posi
 
 @dataclass(frozen=True)
 class StudyScores:
-    """A study's scores, one row a score, and its axes with their levels as text."""
+    """A study's scores, one row a score, its axes with their levels as text, and what kind of axis each is."""
 
     store: Store
     study: str
     rows: pd.DataFrame
     axes: dict[str, list[str]]
     where: dict[str, str]
+    columns: tuple[AxisColumn, ...]
 
     def level(self, axis: str) -> pd.Series[Any]:
         """The level of each row, as text, None where it has none."""
@@ -99,6 +100,11 @@ class StudyScores:
         part = balanced(part, axis)
         keys = ["prompt_group", "cell_id", "seed", "level"]
         return part.groupby(keys, sort=False)["value"].mean().reset_index()
+
+    def parts(self, part: str) -> list[tuple[str, str]]:
+        """Columns that are this part of an axis, each with the axis' own column, where scores have both."""
+        columns = sorted((column.name, column.axis) for column in self.columns if column.part == part)
+        return [(name, axis) for name, axis in columns if name in self.axes and axis in self.axes]
 
 
 def study_axes(store: Store, study: str) -> tuple[AxisColumn, ...]:
@@ -123,7 +129,7 @@ def study_scores(store: Store, study: str, where: Mapping[str, Level] | None = N
             raise PromptlabError(f"{study} has {what}: it has {', '.join(known) or 'none'}{hint}")
     rows = at_levels(rows, fixed)
     axes = {name: list(dict.fromkeys(lv[name] for lv in rows["levels"] if name in lv)) for name in sorted(names)}
-    return StudyScores(store, study, rows, axes, fixed)
+    return StudyScores(store, study, rows, axes, fixed, study_axes(store, study))
 
 
 def balanced(rows: pd.DataFrame, axis: str) -> pd.DataFrame:
