@@ -143,7 +143,7 @@ def test_compounding_says_why_there_is_none() -> None:
     never = compounding.compounding(table.assign(value=0.0), rng=rng())
     assert never.estimate is None and never.reason and "never right" in never.reason
     few = compounding.compounding(table[table["seed"] == 0], rng=rng())
-    assert few.estimate is None and few.reason and "2 pictures" in few.reason
+    assert few.estimate is None and few.reason and "2 images" in few.reason
     with pytest.raises(ValueError, match="1 details"):
         compounding.compounding(table[table["part"] == 0], rng=rng())
     with pytest.raises(ValueError, match="right, wrong or not measured"):

@@ -55,6 +55,7 @@ class FindingRow:
         result: what stands in the row, or a function that computes it. Where that raises ValueError, the row has the
             message as its reason.
         module: where the number is explained; by default the name of the finding's file.
+        axis: the axis, or "" for a finding about prompts.
         tier: by default that of the whole study.
     """
 
@@ -63,7 +64,7 @@ class FindingRow:
     measure: str
     result: Result | Callable[[], Result]
     module: str = ""
-    tier: str = ""
+    tier: str | None = None
 
 
 def findings(store: Store, study: str, where: Mapping[str, Level] | None = None, seed: int = 0) -> pd.DataFrame:
@@ -105,9 +106,8 @@ def _rows(
 
 def _expanded(row: FindingRow, name: str) -> Iterator[dict[str, Any]]:
     """The rows of the table, by column, that `row` of the finding `name` stands for."""
-    labels = {"finding": row.name, "module": row.module or name, "axis": row.axis, "measure": row.measure}
-    if row.tier:
-        labels["tier"] = row.tier
+    labels = {"finding": row.name, "module": row.module or name, "measure": row.measure}
+    labels |= {key: value for key, value in (("axis", row.axis), ("tier", row.tier)) if value is not None}
     try:
         result = row.result() if callable(row.result) else row.result
     except ValueError as error:
