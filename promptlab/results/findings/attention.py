@@ -21,7 +21,7 @@ import numpy as np
 from promptlab.errors import PromptlabError
 from promptlab.records import AxisColumn
 from promptlab.results.findings import FindingRow
-from promptlab.results.queries import StudyScores, at_levels
+from promptlab.results.queries import StudyScores, at_levels, sql
 from promptlab.stats.calibration import auc
 from promptlab.stats.paired import Interval, mean_interval
 
@@ -34,16 +34,6 @@ RESAMPLES = 2000
 _FORETELLS = "AUC of the attention contrast, correct against swap or leak"
 _ACTS = "change by a colour word, own object less the other (Delta-E)"
 _COLOURS = "colour lost without its word, own object less the other (share)"
-_SCORES = """
-SELECT prompt_group, image, levels, probe, measure, target, value FROM scored
-WHERE study = ? AND status = 'ok' AND probe IN ('attention', 'ablation', 'padding')
-ORDER BY prompt_group, image, target
-"""
-_OUTCOMES = """
-SELECT a.prompt_group, a.levels, a.value, o.outcome FROM scored AS a JOIN outcomes AS o USING (study, cell_id, seed)
-WHERE study = ? AND a.measure = 'attention_contrast' AND a.status = 'ok' AND o.probe = 'binding'
-    AND a.value IS NOT NULL AND o.outcome IN ('correct', 'swap', 'leak') ORDER BY a.image
-"""
 
 
 @dataclass(frozen=True)
@@ -81,7 +71,7 @@ def attention_figures(
     Attention and ablation have two figures each, padding two for each part; of a probe that did not score, none is
     here. Raises PromptlabError where no image was traced.
     """
-    rows = at_levels(store.query(_SCORES, [study]), where)
+    rows = at_levels(store.query(sql("traced_scores"), [study]), where)
 
     def mean(measure: str, part: str = "") -> Interval:
         part_rows = rows[(rows["measure"] == measure) & rows["target"].str.startswith(part)]
@@ -89,7 +79,7 @@ def attention_figures(
         values = [None if v != v else float(v) for v in images["value"].tolist()]
         return mean_interval(values, images["prompt_group"].tolist(), rng=np.random.default_rng(seed))
 
-    contrast = at_levels(store.query(_OUTCOMES, [study]), where)
+    contrast = at_levels(store.query(sql("traced_outcomes"), [study]), where)
     foretells = _auc_interval(
         contrast["value"].to_numpy(float),
         (contrast["outcome"] == "correct").to_numpy(bool),

@@ -29,7 +29,7 @@ from promptlab.analyzer.judges.clip import SHIPPED
 from promptlab.errors import ModelError, StoreError
 from promptlab.records import AxisColumn
 from promptlab.results.findings import FindingRow
-from promptlab.results.queries import StudyScores, study_axes
+from promptlab.results.queries import StudyScores, sql, study_axes
 from promptlab.stats.curves import need
 from promptlab.stats.paired import Effect, paired_effect
 
@@ -57,18 +57,6 @@ ENCODERS = ("clip_similarity", "clip_contrast", "clip_phrases", "diversity")
 TOGETHER = 64
 """Images read at once."""
 _PROBES = "SELECT name, options FROM probe WHERE study = ? ORDER BY position"
-_PICTURES = """
-WITH named AS (
-    SELECT study, cell_id, map_from_entries(list({'k': axis, 'v': level} ORDER BY axis)) AS levels
-    FROM level GROUP BY study, cell_id
-)
-SELECT cell.prompt_group, cell.tier, cell_image.seed, named.levels, image.file, image.pixels
-FROM cell JOIN cell_image ON cell_image.study = cell.study AND cell_image.cell_id = cell.id
-JOIN image ON image.id = cell_image.image
-JOIN named ON named.study = cell.study AND named.cell_id = cell.id
-WHERE cell.study = ? AND cell.current AND image.status = 'ok' AND image.file IS NOT NULL AND image.pixels IS NOT NULL
-ORDER BY cell.position, cell_image.seed
-"""
 
 
 _NO_FLOOR = (
@@ -148,7 +136,7 @@ def image_rows(store: Store, study: str, where: Mapping[str, str]) -> pd.DataFra
 
     Columns: prompt_group, tier, seed, levels (a dict of text), file and pixels (hashes; equal images, equal pixels).
     """
-    rows = store.query(_PICTURES, [study])
+    rows = store.query(sql("order_images"), [study])
     rows["levels"] = rows["levels"].map(lambda levels: dict(levels or {}))
     keep = [all(levels.get(axis) == level for axis, level in where.items()) for levels in rows["levels"]]
     return rows[np.array(keep, dtype=bool)]
