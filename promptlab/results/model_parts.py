@@ -77,7 +77,7 @@ Floats = NDArray[np.float64]
 
 BAR_WIDTHS = (1, 2, 4, 8, 16)
 """Widths of the bars that the autoencoder encodes, in pixels."""
-_PHRASINGS = ("a photo of {}", "a picture of {}", "there is {}", "{}")
+_FRAMES = ("a photo of {}", "a picture of {}", "there is {}", "{}")
 
 
 @dataclass(frozen=True)
@@ -113,13 +113,13 @@ GRIDS = {
         "things x colours",
         NOUNS,
         tuple(COLOURS),
-        tuple(frame.format(x) for x in ("a {word} {noun}", "a {noun} that is {word}") for frame in _PHRASINGS),
+        tuple(frame.format(x) for x in ("a {word} {noun}", "a {noun} that is {word}") for frame in _FRAMES),
     ),
     "poses": Grid(
         "dogs x poses",
         tuple(f"{colour} dog" for colour in COLOURS),
         POSES,
-        tuple(frame.format(x) for x in ("a {word} {noun}", "a {noun} {word}") for frame in _PHRASINGS[:3]),
+        tuple(frame.format(x) for x in ("a {word} {noun}", "a {noun} {word}") for frame in _FRAMES[:3]),
     ),
     "verbs": Grid(
         "animals x verbs",
@@ -129,9 +129,7 @@ GRIDS = {
         ),
         ("running", "sleeping", "jumping", "eating", "sitting", "standing", "swimming", "walking"),
         tuple(
-            frame.format(x)
-            for x in ("a {word} {noun}", "a {noun} {word}")
-            for frame in (*_PHRASINGS, "a painting of {}")
+            frame.format(x) for x in ("a {word} {noun}", "a {noun} {word}") for frame in (*_FRAMES, "a painting of {}")
         ),
     ),
 }
