@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from promptlab.errors import PromptlabError, nearest
 from promptlab.records import Level
 from promptlab.resources import demo_folder
-from promptlab.results import tables
-from promptlab.results.queries import PICTURES, SCORES, number_of, preferred_probe_ids
+from promptlab.results import queries, tables
+from promptlab.results.queries import number_of, preferred_probe_ids
 from promptlab.store import Store
 from promptlab.store.database import level_text
 from promptlab.store.pictures import path_of
@@ -104,8 +104,8 @@ class Results:
 
     Attributes:
         store: where the results are kept.
-        study: the study's name, or None where no study was asked for.
-        demo: whether this is the demo that ships, in place of the study that was asked for.
+        study: the study's name, or None.
+        demo: whether this is the demo that ships, in place of that study.
     """
 
     store: Store
@@ -144,11 +144,7 @@ class Results:
 
     def _study_facts(self) -> dict[str, str]:
         cells = self.store.query(
-            """
-            SELECT count(DISTINCT prompt_group)::BIGINT AS prompts,
-                string_agg(DISTINCT tier, ', ' ORDER BY tier) AS tiers
-            FROM cell WHERE study = ? AND current
-            """,
+            queries.sql("study_facts"),
             [self._name()],
         ).iloc[0]
         counts = self.completeness().groupby("status")["n"].sum()
@@ -188,10 +184,7 @@ class Results:
     def axes(self) -> dict[str, list[str]]:
         """The levels of each axis, as text, in the order of the study."""
         rows = self.store.query(
-            """
-            SELECT axis, level FROM level JOIN cell ON cell.study = level.study AND cell.id = level.cell_id
-            WHERE cell.study = ? AND cell.current GROUP BY axis, level ORDER BY axis, min(level_position)
-            """,
+            queries.sql("levels"),
             [self._name()],
         )
         return {str(axis): part["level"].tolist() for axis, part in rows.groupby("axis")}
@@ -203,13 +196,7 @@ class Results:
         higher_is_better (NULL where neither is better).
         """
         return self.store.query(
-            """
-            SELECT probe || '.' || measured.measure AS measure, sum(with_value)::BIGINT AS n,
-                any_value(description) AS description, any_value(unit) AS unit, any_value(lower) AS lower,
-                any_value(upper) AS upper, any_value(higher_is_better) AS higher_is_better
-            FROM measured LEFT JOIN measure ON measure.name = measured.measure
-            WHERE study = ? GROUP BY 1 ORDER BY 1
-            """,
+            queries.sql("measures"),
             [self._name()],
         )
 
@@ -347,17 +334,17 @@ class Results:
         wanted = {k: level_text(v) for k, v in (where or {}).items()}
         axes = [str(self.check_axis(name, FILTERS)) for name in wanted if name not in FILTERS]
         rows = store.query(
-            PICTURES,
+            queries.sql("images"),
             {
                 **{name: wanted.get(name) for name in FILTERS},
                 **{"study": study, "axes": axes, "levels": [wanted[name] for name in axes]},
-                "said_by": self._outcome_probes(probe),
-                **{"probes": sorters, "measure": sorter, "down": descending, "most": limit, "skip": offset},
+                "outcome_probes": self._outcome_probes(probe),
+                **{"probes": sorters, "measure": sorter, "descending": descending, "most": limit, "skip": offset},
             },
         )
         rows.insert(1, "path", [self._path(file) for file in rows.pop("file")])
         shown = {"study": study, "images": rows["image"].tolist(), "cells": rows["cell_id"].tolist()}
-        scores = store.query(SCORES, shown)
+        scores = store.query(queries.sql("image_scores"), shown)
         for name in sorted(set(scores["measure"])) if measures is None else names:
             part = scores[(scores["measure"] == name) | (scores["measure"].str.partition(".")[2] == name)]
             values = dict(zip(zip(part["cell_id"], part["image"], strict=True), part["value"], strict=True))
@@ -390,8 +377,8 @@ class Results:
         ids = preferred_probe_ids(self.store, self._name(), "correct", probe)
         if probe is not None and not ids:
             known = [name[:-8] for name in self.measures()["measure"] if name.endswith(".correct")]
-            names = f"told by {', '.join(known)}" if known else "told by none"
-            raise PromptlabError(f"{self.study} has no outcome by {probe!r}: they are {names}{nearest(probe, known)}")
+            names = f"it has those by {', '.join(known) or 'no probe'}"
+            raise PromptlabError(f"{self.study} has no outcome by {probe!r}: {names}{nearest(probe, known)}")
         return ids
 
     def _path(self, file: Any) -> str | None:

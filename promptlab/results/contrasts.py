@@ -4,8 +4,8 @@ A contrast compares two levels of one axis. Images pair when they agree in every
 and the prompt family (`Cell.group`), which is the unit of inference. Pairs in which one image was not measured are
 dropped and counted.
 
-`mixed` gives the same contrasts by the mixed model (`promptlab.stats.mixed`), beside what the bootstrap over prompts
-says of them.
+`mixed` gives the same contrasts by the mixed model (`promptlab.stats.mixed`), with what the bootstrap over prompts says
+of them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 
 from promptlab.errors import PromptlabError
 from promptlab.records import ContrastEffect
+from promptlab.results.queries import sql
 from promptlab.stats.mixed import mixed_effect
 from promptlab.store.database import level_text
 from promptlab.study import Contrast, Study
@@ -28,14 +29,6 @@ if TYPE_CHECKING:
     from promptlab.store import Store
 
 __all__ = ["Pairs", "contrast_effects", "contrast_pairs", "contrasts_of", "mixed"]
-
-_SCORES = """
-SELECT prompt_group, seed, levels, probe_id, target, value
-FROM scored
-WHERE study = ? AND measure = ? AND probe = ? AND status = 'ok'
-ORDER BY cell_id, seed, probe_id, target
-"""
-"""In a fixed order, else the same random numbers would resample other prompts, and the bounds would wander."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +49,7 @@ class Pairs:
 
 def contrast_pairs(store: Store, study: str, contrast: Contrast) -> Pairs:
     """The pairs of a contrast of `study` (by name), from the published database."""
-    scores = store.query(_SCORES, [study, contrast.measure.split(".", 1)[1], contrast.probe])
+    scores = store.query(sql("contrast_scores"), [study, contrast.measure.split(".", 1)[1], contrast.probe])
     arms = [level_text(level) for level in contrast.levels]
     where = {axis: level_text(level) for axis, level in contrast.where.items()}
     sides: dict[tuple[str, int, Hashable], list[list[float]]] = {}
@@ -74,7 +67,7 @@ def contrast_pairs(store: Store, study: str, contrast: Contrast) -> Pairs:
         rest = tuple(sorted((a, v) for a, v in levels.items() if a != contrast.axis))
         key = (row["prompt_group"], row["seed"], rest)
         value = float("nan") if row["value"] is None else float(row["value"])
-        # several targets of one picture (its objects, say) are averaged
+        # several targets of one image (its objects, say) are averaged
         sides.setdefault(key, [[], []])[arms.index(levels[contrast.axis])].append(value)
     pairs = {key: side for key, side in sides.items() if side[0] and side[1]}
     a, b = (tuple(_mean(side[i]) for side in pairs.values()) for i in (0, 1))
@@ -137,11 +130,6 @@ def _adjusted(study: Study, effects: list[ContrastEffect]) -> tuple[ContrastEffe
     return tuple(effects)
 
 
-_CONTRASTS = """
-SELECT name, probe, measure, target, axis, level_a, level_b, conditions FROM contrast WHERE study = ? ORDER BY position
-"""
-
-
 def contrasts_of(store: Store, study: str) -> tuple[Contrast, ...]:
     """The contrasts of a study as its last run saw it, their levels as text.
 
@@ -150,7 +138,7 @@ def contrasts_of(store: Store, study: str) -> tuple[Contrast, ...]:
     known = store.query("SELECT question FROM study WHERE name = ? AND question IS NOT NULL", [study])
     if not len(known):
         raise PromptlabError(f"{study} was run without a study file, so the database does not know its contrasts")
-    rows: list[dict[str, Any]] = store.query(_CONTRASTS, [study]).to_dict("records")  # type: ignore[assignment]
+    rows: list[dict[str, Any]] = store.query(sql("contrasts"), [study]).to_dict("records")  # type: ignore[assignment]
     return tuple(
         Contrast(
             name=row["name"],
@@ -165,7 +153,7 @@ def contrasts_of(store: Store, study: str) -> tuple[Contrast, ...]:
 
 
 def mixed(store: Store, study: str) -> pd.DataFrame:
-    """One row a contrast of `study`: the paired difference by the mixed model, and what varies it.
+    """One row for each contrast of `study`: the paired difference by the mixed model, and what varies it.
 
     Columns: contrast, measure, target, and those of `promptlab.stats.mixed.Mixed`: n_prompts, n_seeds, n_pairs,
     n_dropped, estimate, low, high, p, df, prompt_share, seed_share, residual_share, residual_sd, method, reason; then
@@ -175,15 +163,15 @@ def mixed(store: Store, study: str) -> pd.DataFrame:
 
     from promptlab.results.tables import effects
 
-    beside = effects(store, study).drop_duplicates("contrast").set_index("contrast")
+    by_contrast = effects(store, study).drop_duplicates("contrast").set_index("contrast")
     rows = []
     for contrast in contrasts_of(store, study):
         pairs = contrast_pairs(store, study, contrast)
         found = mixed_effect(pairs.a, pairs.b, pairs.groups, pairs.seeds)
         row: dict[str, Any] = {"contrast": contrast.name, "measure": contrast.measure, "target": contrast.target or ""}
         row |= {name: value for name, value in asdict(found).items() if name != "confidence"}
-        known = contrast.name in beside.index
+        known = contrast.name in by_contrast.index
         for name, column in (("", "estimate"), ("_low", "low"), ("_high", "high")):
-            row[f"over_prompts{name}"] = beside.loc[contrast.name, column] if known else None
-        rows.append({**row, "tier": beside.loc[contrast.name, "tier"] if known else None})
+            row[f"over_prompts{name}"] = by_contrast.loc[contrast.name, column] if known else None
+        rows.append({**row, "tier": by_contrast.loc[contrast.name, "tier"] if known else None})
     return pd.DataFrame(rows)

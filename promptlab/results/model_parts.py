@@ -1,16 +1,6 @@
-"""What `promptlab.results.model_parts` looks at: grids of texts, and their states by the encoders that are here.
+"""A model's parts without any image: the geometry of its text encoder, and the detail that its autoencoder keeps.
 
-    things x colours    14 nouns of the miniature's world, 10 colours, 8 ways to say it
-    dogs x poses        the miniature's dog, in 10 colours (its "nouns"), 3 poses, 6 ways
-    animals x verbs     20 nouns x 8 verbs x 10 ways, for encoders that learned English
-
-States are pooled (the vector that CLIP compares; of a pipeline, the pooled output of its first encoder), or those of a
-noun's own tokens in context, mean over them (`at="noun"`): what a denoiser reads of the noun. A causal encoder gives a
-noun nothing of the words behind it, so half of the ways name the word first.
-
-Grids are ours; 20 nouns, 8 verbs and 10 paraphrases in all.
-
-Geometry of a text encoder's states, without a picture: what a grid of nouns x words x frames is arranged by.
+Geometry says what a grid of nouns x words x frames is arranged by:
 
     X        (nouns, words, frames, d) states, centred by their grand mean (states lie in a narrow cone, and raw cosines
              say little); a word is a verb or a colour, a frame one way to say the same
@@ -25,12 +15,20 @@ Geometry of a text encoder's states, without a picture: what a grid of nouns x w
     primacy  cos(E(A and B), E(A)) - cos(E(A and B), E(B)) on centred states, over pairs in both orders: above 0 the
              first-named object has more of the state, 0 an encoder that ignores order
 
+The grids are ours:
+
+    things x colours    14 nouns of the miniature's world, 10 colours, 8 ways to say it
+    dogs x poses        the miniature's dog, in 10 colours (its "nouns"), 3 poses, 6 ways
+    animals x verbs     20 nouns x 8 verbs x 10 ways, for encoders that learned English
+
+States are pooled (the vector that CLIP compares; of a pipeline, the pooled output of its first encoder), or the mean
+over a noun's tokens in context (`at="noun"`): what a denoiser reads of the noun. In a causal encoder a noun knows
+nothing of the words after it, so half of the ways name the word first.
+
 References:
     Anderson 2001, A new method for non-parametric multivariate analysis of variance.
     Rousseeuw 1987, Silhouettes; Hubert and Arabie 1985, Comparing partitions.
     Trager et al. 2023, Linear Spaces of Meanings (arXiv 2302.14383). Text primacy is ours.
-
-A model's parts before any picture, as frames: its text encoder's geometry, its autoencoder's detail.
 """
 
 from __future__ import annotations
@@ -78,8 +76,8 @@ At = Literal["pooled", "noun"]
 Floats = NDArray[np.float64]
 
 BAR_WIDTHS = (1, 2, 4, 8, 16)
-"""Widths of bars, in pixels, that the autoencoder is given."""
-_SAID = ("a photo of {}", "a picture of {}", "there is {}", "{}")
+"""Widths of the bars that the autoencoder encodes, in pixels."""
+_FRAMES = ("a photo of {}", "a picture of {}", "there is {}", "{}")
 
 
 @dataclass(frozen=True)
@@ -115,13 +113,13 @@ GRIDS = {
         "things x colours",
         NOUNS,
         tuple(COLOURS),
-        tuple(frame.format(x) for x in ("a {word} {noun}", "a {noun} that is {word}") for frame in _SAID),
+        tuple(frame.format(x) for x in ("a {word} {noun}", "a {noun} that is {word}") for frame in _FRAMES),
     ),
     "poses": Grid(
         "dogs x poses",
         tuple(f"{colour} dog" for colour in COLOURS),
         POSES,
-        tuple(frame.format(x) for x in ("a {word} {noun}", "a {noun} {word}") for frame in _SAID[:3]),
+        tuple(frame.format(x) for x in ("a {word} {noun}", "a {noun} {word}") for frame in _FRAMES[:3]),
     ),
     "verbs": Grid(
         "animals x verbs",
@@ -131,7 +129,7 @@ GRIDS = {
         ),
         ("running", "sleeping", "jumping", "eating", "sitting", "standing", "swimming", "walking"),
         tuple(
-            frame.format(x) for x in ("a {word} {noun}", "a {noun} {word}") for frame in (*_SAID, "a painting of {}")
+            frame.format(x) for x in ("a {word} {noun}", "a {noun} {word}") for frame in (*_FRAMES, "a painting of {}")
         ),
     ),
 }
@@ -148,7 +146,7 @@ class Report:
 
 
 class _Encoder:
-    """Texts to states. `at_noun` is whether states of single tokens are there."""
+    """Texts to states. `at_noun` is whether it gives states of single tokens."""
 
     def __init__(self, pooled: Any, tokens: Any = None) -> None:
         self.pooled, self._tokens = pooled, tokens
@@ -358,7 +356,7 @@ def geometry(states: Floats, *, rng: np.random.Generator, permutations: int = 99
     inside = [_within(one) for one in x]
     chance = [_within(np.stack([rng.permutation(one[:, j]) for j in range(f)], axis=1)) for one in x for _ in range(20)]
     apart = [_silhouette(one.reshape(-1, d) - one.mean((0, 1)), np.repeat(np.arange(v), f)) for one in x]
-    told = [value for value in apart if value is not None]
+    measured = [value for value in apart if value is not None]
     meaning = parts.noun + parts.word + parts.noun_word
     return Geometry(
         n_nouns=k,
@@ -367,14 +365,14 @@ def geometry(states: Floats, *, rng: np.random.Generator, permutations: int = 99
         partition=parts,
         word_inside=float(np.mean(inside)),
         word_inside_chance=float(np.mean(chance)),
-        silhouette_inside=float(np.mean(told)) if told else None,
+        silhouette_inside=float(np.mean(measured)) if measured else None,
         silhouette_everywhere=_silhouette(flat, words),
         ari_word=float(adjusted_rand_score(words, _clusters(flat, v))),
         ari_noun=float(adjusted_rand_score(nouns, _clusters(flat, k))),
         probe=_probe(flat, words, nouns),
         probe_chance=1 / v,
         additivity=1 - parts.noun_word / meaning if meaning > 1e-9 else None,
-        reason=None if told else "states within a noun are all equal",
+        reason=None if measured else "states within a noun are all equal",
     )
 
 
@@ -401,7 +399,7 @@ def _clusters(x: Floats, n: int) -> NDArray[np.int_]:
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
-        # fewer distinct states than clusters: an encoder that hears no difference is an answer, not a mistake
+        # fewer distinct states than clusters: an encoder that makes no difference is an answer, not a mistake
         warnings.simplefilter("ignore", ConvergenceWarning)
         return np.asarray(KMeans(n, n_init=5, random_state=0).fit_predict(x))
 
@@ -430,8 +428,8 @@ def primacy(both: Floats, alone: Floats, pairs: Sequence[tuple[int, int]]) -> Fl
         pairs: (A, B) as indices into `alone`.
     """
     middle = alone.mean(0)
-    own, ab = _unit(alone - middle), _unit(both - middle)
-    first, second = (own[[pair[i] for pair in pairs]] for i in (0, 1))
+    single, ab = _unit(alone - middle), _unit(both - middle)
+    first, second = (single[[pair[i] for pair in pairs]] for i in (0, 1))
     lead = (ab[0] * first).sum(1) - (ab[0] * second).sum(1), (ab[1] * second).sum(1) - (ab[1] * first).sum(1)
     mean: Floats = (lead[0] + lead[1]) / 2
     return mean
@@ -477,7 +475,7 @@ def geometry_table(
     checkpoint: str | None = None,
     permutations: int = 999,
 ) -> pd.DataFrame:
-    """One row a grid and kind of state: model, grid, at (pooled or noun), then the fields of
+    """One row for each grid and kind of state: model, grid, at (pooled or noun), then the fields of
     `promptlab.results.model_parts`.
 
     The shares of variance (0..1, adding up to 1) are variance_noun, variance_word, variance_frame, variance_noun_word,
@@ -489,8 +487,8 @@ def geometry_table(
     for one in reports(model, grids, checkpoint, permutations):
         fields = asdict(one.geometry)
         parts = fields.pop("partition")
-        told = {k if k in ("p", "permutations") else f"variance_{k}": v for k, v in parts.items()}
-        rows.append({"model": one.model, "grid": one.grid, "at": one.at, **told, **fields})
+        shares = {k if k in ("p", "permutations") else f"variance_{k}": v for k, v in parts.items()}
+        rows.append({"model": one.model, "grid": one.grid, "at": one.at, **shares, **fields})
     return pd.DataFrame(rows)
 
 

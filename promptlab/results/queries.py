@@ -1,7 +1,7 @@
 """What the results read from the published database: a study's axes, its scores, its images. It concludes nothing.
 
 `study_scores` and what follows give scores as `promptlab.results.findings` takes them: one row an image, with its
-prompt family, seed and level. `PICTURES` and `SCORES` are the two questions behind `Results.images`.
+prompt family, seed and level. The folder `sql` holds the statements of this package, one in each file.
 
 Where several probes give the same measure, `preferred_probe` says which of them is used: the one that the caller names,
 else `binding`, which reads the miniature's images, else `human`, what raters said, else the first by name. Of its
@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from promptlab.store import Store
 
 __all__ = [
-    "PICTURES",
-    "SCORES",
     "StudyScores",
     "at_levels",
     "balanced",
@@ -39,6 +39,7 @@ __all__ = [
     "preferred_probe",
     "preferred_probe_ids",
     "right_objects",
+    "sql",
     "study_axes",
     "study_scores",
 ]
@@ -46,59 +47,42 @@ __all__ = [
 READ = ("binding", "exposure", "diversity")
 """The shipped probes whose scores findings read. Those of all probes from outside are read too."""
 _AXES = "SELECT * EXCLUDE (study) FROM axis WHERE study = ? ORDER BY position"
-_SCORES = """
-SELECT scored.prompt_group, scored.cell_id, scored.seed, scored.levels, scored.probe,
-    scored.measure, scored.target, scored.value, scored.tier, scored.prompt_id,
-    (SELECT count(DISTINCT object) FROM binding WHERE binding.prompt_id = scored.prompt_id) AS objects
-FROM scored WHERE study = ? AND status = 'ok' AND list_contains(?::VARCHAR[], probe)
-ORDER BY cell_id, seed, probe_id, measure, target
-"""
-_PLACES = """
-SELECT scored.prompt_group, scored.cell_id, scored.seed, scored.levels, scored.target,
-    (SELECT count(DISTINCT object) FROM binding WHERE binding.prompt_id = scored.prompt_id) AS objects,
-    (score.detail ->> '$.area')::DOUBLE AS area,
-    (score.detail ->> '$.box[0]')::DOUBLE + (score.detail ->> '$.box[2]')::DOUBLE AS x
-FROM scored JOIN score ON score.image = scored.image AND score.probe_id = scored.probe_id
-    AND score.target = scored.target AND score.measure = scored.measure
-    AND coalesce(score.prompt_id, scored.prompt_id) = scored.prompt_id
-WHERE study = ? AND status = 'ok' AND scored.measure = 'noun' AND scored.probe = 'binding'
-ORDER BY scored.cell_id, scored.seed, scored.target
-"""
-_NAMED = """
-SELECT prompt_id, noun, attribute FROM binding WHERE attribute IS NOT NULL AND kind IN ('colour', 'color')
-ORDER BY prompt_id, position
-"""
-_PIXELS = """
-SELECT cell.model, cell.prompt, cell_image.seed, image.pixels, cell.guidance_scale, cell.num_inference_steps,
-    cell.height, cell.width, cell.scheduler, cell.negative_prompt
-FROM cell JOIN cell_image ON cell_image.study = cell.study AND cell_image.cell_id = cell.id
-JOIN image ON image.id = cell_image.image
-WHERE cell.study = ? AND cell.current AND image.status = 'ok' ORDER BY cell.position, cell_image.seed
-"""
+
+
+@cache
+def sql(name: str) -> str:
+    """The statement in `sql/<name>.sql`; its comment says what a row is."""
+    return resources.files("promptlab.results").joinpath("sql", f"{name}.sql").read_text("utf-8")
 
 
 @dataclass(frozen=True)
 class StudyScores:
-    """A study's scores, one row a score, and its axes with their levels as text."""
+    """A study's scores, one row a score, its axes with their levels as text, and what kind of axis each is."""
 
     store: Store
     study: str
     rows: pd.DataFrame
     axes: dict[str, list[str]]
     where: dict[str, str]
+    columns: tuple[AxisColumn, ...]
 
     def level(self, axis: str) -> pd.Series[Any]:
         """The level of each row, as text, None where it has none."""
         return self.rows["levels"].map(lambda levels: levels.get(axis))
 
     def scores(self, measure: str, axis: str) -> pd.DataFrame:
-        """prompt_group, cell_id, seed, level (a number), value of probe.measure: a row a picture, `balanced`."""
+        """prompt_group, cell_id, seed, level (a number), value of probe.measure: a row an image, `balanced`."""
         probe, name = measure.split(".")
         part = self.rows[(self.rows["probe"] == probe) & (self.rows["measure"] == name)]
         part = part.assign(level=self.level(axis)[part.index].map(number_of)).dropna(subset=["level"])
         part = balanced(part, axis)
         keys = ["prompt_group", "cell_id", "seed", "level"]
         return part.groupby(keys, sort=False)["value"].mean().reset_index()
+
+    def parts(self, part: str) -> list[tuple[str, str]]:
+        """Columns that are this part of an axis, each with the axis' own column, where scores have both."""
+        columns = sorted((column.name, column.axis) for column in self.columns if column.part == part)
+        return [(name, axis) for name, axis in columns if name in self.axes and axis in self.axes]
 
 
 def study_axes(store: Store, study: str) -> tuple[AxisColumn, ...]:
@@ -108,38 +92,38 @@ def study_axes(store: Store, study: str) -> tuple[AxisColumn, ...]:
 
 
 def study_scores(store: Store, study: str, where: Mapping[str, Level] | None = None) -> StudyScores:
-    """The scores of `study` at the levels that `where` names. Raises PromptlabError for a level that is not there."""
+    """The scores of `study` at the levels that `where` names. Raises PromptlabError for an unknown level."""
     outside = [one.name for one in registry("probe").values() if one.source != "promptlab"]
-    rows = store.query(_SCORES, [study, [*READ, *outside]])
+    rows = store.query(sql("scores"), [study, [*READ, *outside]])
     rows["levels"] = rows["levels"].map(lambda levels: dict(levels or {}))
     fixed = {axis: level_text(level) for axis, level in (where or {}).items()}
     names = {name for levels in rows["levels"] for name in levels}
     for axis, level in fixed.items():
-        there = {levels[axis] for levels in rows["levels"] if axis in levels}
-        if level not in there:
-            known = sorted(there if axis in names else names)
+        present = {levels[axis] for levels in rows["levels"] if axis in levels}
+        if level not in present:
+            known = sorted(present if axis in names else names)
             what = f"no level {level!r} of {axis!r}" if axis in names else f"no axis {axis!r}"
             hint = nearest(level if axis in names else axis, known)
             raise PromptlabError(f"{study} has {what}: it has {', '.join(known) or 'none'}{hint}")
     rows = at_levels(rows, fixed)
     axes = {name: list(dict.fromkeys(lv[name] for lv in rows["levels"] if name in lv)) for name in sorted(names)}
-    return StudyScores(store, study, rows, axes, fixed)
+    return StudyScores(store, study, rows, axes, fixed, study_axes(store, study))
 
 
 def balanced(rows: pd.DataFrame, axis: str) -> pd.DataFrame:
-    """Of rows with `levels`, those whose combination of prompt family and other axes is there at most levels of `axis`.
+    """Of rows with `levels`, those whose combination of prompt family and other axes has the most levels of `axis`.
 
-    Else a level would be compared with another that was asked of other cells too.
+    Else a level would be compared with another that covers other cells too.
     """
     rest = [
         (group, tuple(sorted((name, level) for name, level in levels.items() if name != axis)))
         for group, levels in zip(rows["prompt_group"], rows["levels"], strict=True)
     ]
-    there: dict[Hashable, set[str]] = {}
+    present: dict[Hashable, set[str]] = {}
     for key, levels in zip(rest, rows["levels"], strict=True):
-        there.setdefault(key, set()).add(levels.get(axis))
-    most = max(map(len, there.values()), default=0)
-    return rows[np.array([len(there[key]) == most for key in rest], dtype=bool)]
+        present.setdefault(key, set()).add(levels.get(axis))
+    most = max(map(len, present.values()), default=0)
+    return rows[np.array([len(present[key]) == most for key in rest], dtype=bool)]
 
 
 def number_of(level: str | None) -> float | None:
@@ -152,7 +136,7 @@ def number_of(level: str | None) -> float | None:
 
 def object_places(data: StudyScores) -> pd.DataFrame:
     """Share of the canvas (`area`) and twice the centre (`x`, pixels) of each object as the parser found it."""
-    places = data.store.query(_PLACES, [data.study])
+    places = data.store.query(sql("object_places"), [data.study])
     places["levels"] = places["levels"].map(lambda levels: dict(levels or {}))
     return at_levels(places, data.where)
 
@@ -167,16 +151,16 @@ def at_levels(rows: pd.DataFrame, where: Mapping[str, str] | None) -> pd.DataFra
 
 def claimed_pairs(data: StudyScores) -> dict[str, tuple[str, str]]:
     """By prompt_id: the noun and colour that a prompt claims (the first, of several)."""
-    rows = data.store.query(_NAMED)
+    rows = data.store.query(sql("claimed_colours"))
     return {key: (noun, colour) for key, noun, colour in rows[::-1].itertuples(index=False)}
 
 
 def kept_prompts(data: StudyScores) -> pd.DataFrame:
-    """Pictures by what the encoder reads of their prompts: kept, seed, pixels; of models whose tokenizer is here."""
+    """Images by what the encoder reads of their prompts: kept, seed, pixels; of models whose tokenizer is here."""
     from promptlab.checkpoints.files import tokenizer_of
     from promptlab.study.tokens import open_tokens
 
-    rows = data.store.query(_PIXELS, [data.study])
+    rows = data.store.query(sql("image_pixels"), [data.study])
     folders = {model: tokenizer_of(model) for model in set(rows["model"])}
     tokens = {model: open_tokens(folder) for model, folder in folders.items() if folder is not None}
     rows = rows[rows["model"].isin(tokens)]
@@ -189,7 +173,7 @@ def kept_prompts(data: StudyScores) -> pd.DataFrame:
 
 
 def right_objects(data: StudyScores, objects: int) -> pd.DataFrame:
-    """Each object of prompts with so many: is it there, in its colour? prompt_group, cell_id, seed, part, value."""
+    """Each object of prompts with so many: is it present, in its colour? prompt_group, cell_id, seed, part, value."""
     rows = data.rows[
         (data.rows["objects"] == objects) & (data.rows["probe"] == "binding") & (data.rows["target"] != "")
     ]
@@ -197,47 +181,9 @@ def right_objects(data: StudyScores, objects: int) -> pd.DataFrame:
     wide = rows.groupby([*keys, "measure"])["value"].first().unstack("measure")
     if not {"noun", "colour"} <= set(wide.columns):
         return wide.reset_index().iloc[:0].assign(part=None, value=None)
-    # an object that is not there has no colour, and is wrong
+    # an object that is absent has no colour, and is wrong
     wide["value"] = wide["noun"].where(wide["noun"] != 1, wide["colour"])
     return wide.reset_index().rename(columns={"target": "part"}).dropna(subset=["noun"])
-
-
-PICTURES = """
-WITH wanted AS (SELECT unnest($axes::VARCHAR[]) AS axis, unnest($levels::VARCHAR[]) AS level), here AS (
-    SELECT cell.*, cell_image.seed, cell_image.image, coalesce(image.status, 'missing') AS status, image.reason,
-        image.file,
-        (SELECT arg_max(label, probe_id) FROM score WHERE score.image = cell_image.image AND measure = 'correct'
-            AND coalesce(score.prompt_id, cell.prompt_id) = cell.prompt_id
-            AND list_contains($said_by::VARCHAR[], probe_id)) AS outcome,
-        (SELECT avg(value) FROM score WHERE score.image = cell_image.image AND measure = $measure
-            AND coalesce(score.prompt_id, cell.prompt_id) = cell.prompt_id
-            AND list_contains($probes::VARCHAR[], probe_id)) AS sorter,
-        (SELECT map_from_entries(list({'k': axis, 'v': level} ORDER BY axis)) FROM level
-            WHERE level.study = cell.study AND level.cell_id = cell.id) AS levels
-    FROM cell
-    JOIN cell_image ON cell_image.study = cell.study AND cell_image.cell_id = cell.id
-    LEFT JOIN image ON image.id = cell_image.image
-    WHERE cell.current AND cell.study = $study AND NOT EXISTS (
-        SELECT 1 FROM wanted WHERE NOT EXISTS (
-            SELECT 1 FROM level WHERE level.study = cell.study AND level.cell_id = cell.id
-                AND level.axis = wanted.axis AND level.level = wanted.level))
-)
-SELECT image, file, status, reason, outcome, id AS cell_id, prompt_group, prompt, negative_prompt, levels, seed, model,
-    tier, guidance_scale, num_inference_steps, height, width, scheduler
-FROM here
-WHERE ($status IS NULL OR status = $status) AND ($outcome IS NULL OR outcome = $outcome)
-    AND ($seed IS NULL OR seed::VARCHAR = $seed) AND ($prompt_group IS NULL OR prompt_group = $prompt_group)
-ORDER BY CASE WHEN $down THEN -sorter ELSE sorter END NULLS LAST, position, seed
-LIMIT $most OFFSET $skip
-"""
-
-SCORES = """
-SELECT cell_id, image, probe || '.' || measure AS measure, avg(value) AS value
-FROM scored
-WHERE study = $study AND status = 'ok' AND value IS NOT NULL AND list_contains($images::VARCHAR[], image)
-    AND list_contains($cells::VARCHAR[], cell_id)
-GROUP BY ALL
-"""
 
 
 FIRST = ("binding", "human")
@@ -255,10 +201,7 @@ def preferred_probe_ids(store: Store, study: str, measure: str, requested: str |
     One, but for people, whose every file of ratings has its own; none where no probe gave it.
     """
     rows = store.query(
-        """
-        SELECT DISTINCT probe, probe_id FROM measured
-        WHERE study = ? AND measure = ? AND with_value + with_label > 0 ORDER BY probe_id
-        """,
+        sql("measure_probes"),
         [study, measure],
     )
     chosen = preferred_probe(rows["probe"], requested)

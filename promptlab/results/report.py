@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from promptlab import __version__
 from promptlab.records import OUTCOMES
 from promptlab.results import check_study_name, tables
+from promptlab.results.queries import sql
 from promptlab.results.words import OUTCOME_COLOURS, TIERS, with_interval
 from promptlab.store import pictures
 
@@ -132,22 +133,12 @@ def _leak(row: dict[Any, Any]) -> dict[str, Any]:
 def _galleries(store: Store, study: str) -> list[tuple[str, list[dict[str, Any]]]]:
     """Right and wrong images where an outcome is known, a prompt once; else the first ones."""
     outcomes = store.query(
-        """
-        SELECT prompt, seed, file, outcome FROM outcomes
-        WHERE study = ? AND measure = 'correct' AND outcome IS NOT NULL AND file IS NOT NULL
-            AND (SELECT count(*) FROM binding WHERE binding.prompt_id = outcomes.prompt_id) > 1
-        ORDER BY cell_id, seed
-        """,
+        sql("gallery_outcomes"),
         [study],
     )
     if not len(outcomes):
         first = store.query(
-            """
-            SELECT DISTINCT ON (cell.position) cell.prompt, cell_image.seed, image.file, NULL AS outcome FROM cell
-            JOIN cell_image ON cell_image.study = cell.study AND cell_image.cell_id = cell.id
-            JOIN image ON image.id = cell_image.image AND image.file IS NOT NULL
-            WHERE cell.study = ? AND cell.current ORDER BY cell.position, cell_image.seed LIMIT ?
-            """,
+            sql("gallery_images"),
             [study, EACH],
         )
         return [("Pictures", _embedded(store, first))] if len(first) else []
@@ -169,23 +160,11 @@ def _embedded(store: Store, rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _methods(store: Store, study: str) -> list[tuple[str, str]]:
     cells = store.query(
-        """
-        SELECT string_agg(DISTINCT model, ', ') AS model, string_agg(DISTINCT backend, ', ') AS backend,
-            count(*) AS cells, count(DISTINCT prompt) AS prompts, count(DISTINCT prompt_group) AS "prompt families",
-            string_agg(DISTINCT num_inference_steps::VARCHAR, ', ') AS num_inference_steps,
-            string_agg(DISTINCT guidance_scale::VARCHAR, ', ') AS guidance_scale,
-            string_agg(DISTINCT width || ' x ' || height, ', ') AS size
-        FROM cell WHERE study = ? AND current
-        """,
+        sql("methods"),
         [study],
     ).to_dict("records")[0]
     facts = store.query(
-        """
-        SELECT name, any_value(value) AS value FROM fact JOIN run ON run.id = fact.run
-        WHERE run.study = ? AND (name IN ('torch', 'diffusers', 'transformers', 'open_clip_torch', 'duckdb')
-            OR name IN ('diffusion.commit', 'diffusion.dtype', 'diffusion.device', 'diffusion.batch_size'))
-        GROUP BY name ORDER BY name
-        """,
+        sql("software"),
         [study],
     )
     methods = [(str(name), str(value)) for name, value in cells.items() if _known(value)]

@@ -3,10 +3,11 @@
 Every table has one row a group, an `n` of images, an `n_prompts`, and intervals over prompts (95 %, bootstrap). An
 image that is not ok, or not measured, is in no mean; `completeness` says how many those are.
 
-`judges` and `agreements` put judges side by side: what each says of the same images, and how far they agree.
+`ranking` compares wordings. `judges` and `agreements` compare judges: what each finds in the same images, and how far
+they agree.
 
-    verdict    does this image show what was asked? 1 or 0: `correct` of a judge that tells outcomes (scene parser,
-               detector, questions, people), VQAScore above 1/2 of one that only says how likely "Yes" is
+    verdict    does this image show what the prompt says? 1 or 0: `correct` of a judge that gives outcomes (scene
+               parser, detector, questions, people), VQAScore above 1/2 of one that only says how likely "Yes" is
     outcome    which of `records.OUTCOMES`, of the former
     observed   share of images of which two judges say the same
     alpha      Krippendorff's, over images that both judged; prompts are resampled
@@ -29,10 +30,9 @@ import numpy as np
 
 from promptlab.records import OUTCOMES
 from promptlab.results.leakage import leakage, leakages, leaked_pictures
-from promptlab.results.queries import preferred_probe_ids
-from promptlab.results.ranking import ranking
+from promptlab.results.queries import preferred_probe_ids, sql
 from promptlab.stats.calibration import krippendorff_alpha
-from promptlab.stats.paired import interval_of_rates, interval_of_totals, mean_interval
+from promptlab.stats.paired import interval_of_rates, interval_of_totals, mean_interval, paired_effect
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,29 +58,21 @@ __all__ = [
     "studies",
 ]
 
+RANKING = (
+    *("level", "mean", "low", "high", "n", "n_prompts", "tier"),
+    *("behind", "behind_low", "behind_high", "best_image"),
+)
+
 
 def studies(store: Store) -> pd.DataFrame:
     """One row a study: name, cells, planned, ok, failed, missing, last run's status."""
-    return store.query(
-        """
-        SELECT c.study, count(*) AS cells, sum(planned)::BIGINT AS planned, sum(ok)::BIGINT AS ok,
-            sum(failed)::BIGINT AS failed, sum(missing)::BIGINT AS missing,
-            (SELECT status FROM run WHERE run.study = c.study ORDER BY started DESC LIMIT 1) AS last_run
-        FROM completeness c GROUP BY c.study ORDER BY c.study
-        """
-    )
+    return store.query(sql("studies"))
 
 
 def completeness(store: Store, study: str) -> pd.DataFrame:
-    """One row a status of the study's planned pictures: status, reason, n."""
+    """One row for each status of the study's planned images: status, reason, n."""
     return store.query(
-        """
-        SELECT coalesce(image.status, 'missing') AS status, image.reason, count(*) AS n
-        FROM cell JOIN cell_image ON cell_image.study = cell.study AND cell_image.cell_id = cell.id
-        LEFT JOIN image ON image.id = cell_image.image
-        WHERE cell.current AND cell.study = ?
-        GROUP BY ALL ORDER BY n DESC
-        """,
+        sql("completeness"),
         [study],
     )
 
@@ -90,23 +82,24 @@ def outcome_shares(
 ) -> pd.DataFrame:
     """Shares of the outcomes of binding in two-object prompts, one row a level of axis `by` (all together if None).
 
-    `probe` says whose word counts, such as "binding" or "human": the first of these two that has any, if None.
+    `probe` is the preferred probe, such as "binding" or "human"; by default the first of these two that has any.
 
-    Columns: level, outcome, share, low, high (over all pictures measured), n, n_prompts, tier, and corrected,
-    corrected_low, corrected_high, reason: the share behind what the probe said, by its passport's confusion matrix
+    Columns: level, outcome, share, low, high (over all images measured), n, n_prompts, tier, and corrected,
+    corrected_low, corrected_high, reason: the share after correction by the confusion matrix of the probe's
+    passport
     (NULL without a passport, or where it is too weak: then `reason` says so). The row `accuracy` is correct given that
-    both objects are present; its n is the pictures where they are.
+    both objects are present; its n is the images where they are.
     """
     import pandas as pd
 
     probes = preferred_probe_ids(store, study, "correct", probe)
-    rows = store.query(_OUTCOMES, {"study": study, "by": by, "probes": probes})
+    rows = store.query(sql("outcome_counts"), {"study": study, "by": by, "probes": probes})
     known = _confusion(store, probes)
     rng = np.random.default_rng(seed)
     out: list[dict[str, Any]] = []
     for level in dict.fromkeys(rows["level"]) if by else [None]:
         part = rows if level is None else rows[rows["level"] == level]
-        behind = _corrected(part, known, rng)
+        corrected = _corrected(part, known, rng)
         for outcome in (*OUTCOMES, "accuracy"):
             pool = part
             if outcome == "accuracy":
@@ -119,25 +112,12 @@ def outcome_shares(
             interval = interval_of_rates(k, of, rng=rng)
             row = {"level": level, "outcome": outcome, "share": interval.estimate, "low": interval.low}
             row |= {"high": interval.high, "n": int(n.sum()), "n_prompts": len(names)}
-            out.append({**row, "tier": part["tier"].iloc[0] if len(part) else None, **behind.get(outcome, {})})
+            out.append({**row, "tier": part["tier"].iloc[0] if len(part) else None, **corrected.get(outcome, {})})
     return pd.DataFrame(out)
 
 
-_OUTCOMES = """
-SELECT cell.prompt_group, told.label AS outcome, level.level, min(cell.tier) AS tier,
-    sum(told.scores)::BIGINT AS n, min(cell.position) AS first
-FROM cell_score told
-JOIN cell ON cell.study = told.study AND cell.id = told.cell_id
-LEFT JOIN level ON level.study = cell.study AND level.cell_id = cell.id AND level.axis = $by
-WHERE told.study = $study AND told.measure = 'correct' AND told.label IS NOT NULL
-    AND list_contains($probes::VARCHAR[], told.probe_id)
-    AND cell.prompt_id IN (SELECT prompt_id FROM binding GROUP BY prompt_id HAVING count(*) = 2)
-GROUP BY ALL ORDER BY first, outcome
-"""
-
-
 def _confusion(store: Store, probes: list[str]) -> dict[str, Any]:
-    """What the passport says of a probe's outcomes: `classes` and `confusion`; empty without one."""
+    """What the passport measured of a probe's outcomes: `classes` and `confusion`; empty without one."""
     found = store.query(
         "SELECT detail FROM passport WHERE list_contains(?::VARCHAR[], probe_id) AND kind = 'binding'", [probes]
     )
@@ -175,22 +155,9 @@ def cell_means(
 ) -> pd.DataFrame:
     """Mean of `measure` at each level of axis `by`. Columns: level, mean, low, high, n, n_prompts, tier.
 
-    Where several probes give the measure, `probe` says whose word counts, as in `outcome_shares`.
+    Where several probes give the measure, `probe` names the preferred one, as in `outcome_shares`.
     """
     return curves(store, study, measure, by, seed, probe)[0]
-
-
-_CURVES = """
-SELECT told.measure, cell.prompt_group, min(cell.prompt) AS prompt, level.level, min(cell.tier) AS tier,
-    fsum(told.total) AS total, sum(told.with_value)::BIGINT AS n, bool_and(told.rate) AS rate,
-    min(level.level_position) AS place, min(cell.id) AS first
-FROM cell_score told
-JOIN cell ON cell.study = told.study AND cell.id = told.cell_id
-JOIN level ON level.study = cell.study AND level.cell_id = cell.id AND level.axis = $by
-WHERE told.study = $study AND told.with_value > 0
-    AND (told.measure, told.probe_id) IN (SELECT unnest($measures::VARCHAR[]), unnest($probes::VARCHAR[]))
-GROUP BY ALL ORDER BY place, first
-"""
 
 
 def curves(
@@ -203,10 +170,10 @@ def curves(
 def many_curves(
     store: Store, study: str, measures: Sequence[str], by: str, seed: int = 0, probe: str | None = None
 ) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
-    """`curves` of several measures, for which the pictures are read once."""
-    told = [(name, one) for name in measures for one in preferred_probe_ids(store, study, name, probe)]
-    asked = {"study": study, "by": by, "measures": [name for name, _ in told], "probes": [one for _, one in told]}
-    rows = store.query(_CURVES, asked)
+    """`curves` of several measures, for which the images are read once."""
+    pairs = [(name, one) for name in measures for one in preferred_probe_ids(store, study, name, probe)]
+    names, probes = [name for name, _ in pairs], [one for _, one in pairs]
+    rows = store.query(sql("curves"), {"study": study, "by": by, "measures": names, "probes": probes})
     return {name: _curves(rows[rows["measure"] == name], seed) for name in measures}
 
 
@@ -234,12 +201,7 @@ def effects(store: Store, study: str) -> pd.DataFrame:
     from promptlab.stats.hypotheses import benjamini_hochberg
 
     frame = store.query(
-        """
-        SELECT * EXCLUDE (run),
-            (SELECT string_agg(DISTINCT tier, ', ' ORDER BY tier) FROM cell WHERE cell.study = effect.study AND current)
-            AS tier
-        FROM effect WHERE study = ? ORDER BY contrast
-        """,
+        sql("effects"),
         [study],
     )
     frame["q"] = np.nan
@@ -251,12 +213,7 @@ def effects(store: Store, study: str) -> pd.DataFrame:
 
 def claims(store: Store) -> pd.DataFrame:
     """Claims about prompting with their verdicts, as view `verdict` of the database, in the order of their ids."""
-    return store.query(
-        """
-        SELECT * FROM verdict
-        ORDER BY regexp_extract(claim_id, '[0-9]+')::BIGINT, claim_id
-        """
-    )
+    return store.query(sql("claims"))
 
 
 def passports(store: Store) -> pd.DataFrame:
@@ -264,25 +221,15 @@ def passports(store: Store) -> pd.DataFrame:
     return store.query("SELECT * EXCLUDE (run) FROM passport ORDER BY probe_id, kind")
 
 
-_VERDICTS = """
-SELECT probe AS judge, image, prompt_id, prompt_group, tier, any_value(label) AS outcome,
-    any_value(CASE WHEN measure = 'correct' THEN value WHEN value IS NOT NULL THEN (value > 0.5)::DOUBLE END) AS verdict
-FROM scored
-WHERE study = ? AND status = 'ok' AND measure IN ('correct', 'vqascore') AND target = ''
-GROUP BY ALL ORDER BY image, prompt_id, judge
-"""
-"""In a fixed order, else the same random numbers would resample other prompts."""
-
-
 def judges(store: Store, study: str, seed: int = 0) -> pd.DataFrame:
-    """One row a judge: what share of the pictures shows what was asked.
+    """One row for each judge: the share of the images that show what the prompt says.
 
     Columns: judge, share, low, high (over prompts), n, n_prompts, not_measured, tier, and sensitivity, specificity,
-    youden: of its passport, from drawn pictures (NULL without one).
+    youden: of its passport, from drawn images (NULL without one).
     """
     import pandas as pd
 
-    rows = store.query(_VERDICTS, [study])
+    rows = store.query(sql("verdicts"), [study])
     passes = store.query(
         "SELECT probe AS judge, any_value(sensitivity) AS sensitivity, "
         "any_value(specificity) AS specificity, any_value(youden) AS youden "
@@ -300,31 +247,31 @@ def judges(store: Store, study: str, seed: int = 0) -> pd.DataFrame:
 
 
 def agreements(store: Store, study: str, seed: int = 0) -> pd.DataFrame:
-    """One row a pair of judges and question ("shows it?", and "outcome" where both tell outcomes).
+    """One row for each pair of judges and question ("shows it?", and "outcome" where both give outcomes).
 
     Columns: judge, other, question, observed, alpha, low, high, n, n_prompts, share, other_share (of "shows it?"), tier
     and reason (why there is no alpha).
     """
     import pandas as pd
 
-    rows = store.query(_VERDICTS, [study])
+    rows = store.query(sql("verdicts"), [study])
     rng = np.random.default_rng(seed)
     out: list[dict[str, Any]] = []
     for one, other in combinations(sorted(set(rows["judge"])), 2):
         arms = [rows[rows["judge"] == name] for name in (one, other)]
         both = arms[0].merge(arms[1], on=["image", "prompt_id", "prompt_group", "tier"], suffixes=("", "_other"))
         for question, column in (("shows it?", "verdict"), ("outcome", "outcome")):
-            told = both[both[column].notna() & both[f"{column}_other"].notna()]
+            judged = both[both[column].notna() & both[f"{column}_other"].notna()]
             if question == "outcome" and any(arm["outcome"].isna().all() for arm in arms):
                 continue
-            pairs = list(zip(told[column], told[f"{column}_other"], strict=True))
-            found = krippendorff_alpha(pairs, told["prompt_group"].tolist(), rng=rng)
+            pairs = list(zip(judged[column], judged[f"{column}_other"], strict=True))
+            found = krippendorff_alpha(pairs, judged["prompt_group"].tolist(), rng=rng)
             row = {"judge": one, "other": other, "question": question, "observed": found.observed}
-            row |= {"alpha": found.alpha, "low": found.low, "high": found.high, "n": len(told)}
+            row |= {"alpha": found.alpha, "low": found.low, "high": found.high, "n": len(judged)}
             row |= {"n_prompts": found.n_groups, "share": None, "other_share": None, "reason": found.reason}
-            if question == "shows it?" and len(told):
-                row |= {"share": float(told["verdict"].mean()), "other_share": float(told["verdict_other"].mean())}
-            out.append({**row, "tier": told["tier"].iloc[0] if len(told) else None})
+            if question == "shows it?" and len(judged):
+                row |= {"share": float(judged["verdict"].mean()), "other_share": float(judged["verdict_other"].mean())}
+            out.append({**row, "tier": judged["tier"].iloc[0] if len(judged) else None})
     columns = ["judge", "other", "question", "observed", "alpha", "low", "high", "n", "n_prompts"]
     return pd.DataFrame(out, columns=[*columns, "share", "other_share", "tier", "reason"])
 
@@ -338,12 +285,7 @@ def crossed_means(store: Store, study: str, measure: str, by: str, split: str, s
     import pandas as pd
 
     rows = store.query(
-        """
-        SELECT prompt_group, levels[?] AS part, level, value, tier FROM scored_by_axis
-        WHERE study = ? AND measure = ? AND axis = ? AND status = 'ok' AND value IS NOT NULL AND levels[?] IS NOT NULL
-            AND list_contains(?::VARCHAR[], probe_id)
-        ORDER BY level_position, cell_id, seed, probe_id, target
-        """,
+        sql("crossed_scores"),
         [split, study, measure, by, split, preferred_probe_ids(store, study, measure)],
     )
     rng = np.random.default_rng(seed)
@@ -354,3 +296,62 @@ def crossed_means(store: Store, study: str, measure: str, by: str, split: str, s
         row = {"part": part, "level": level, "mean": found.estimate, "low": found.low, "high": found.high}
         out.append({**row, "n": len(some), "n_prompts": len(set(groups)), "tier": some["tier"].iloc[0]})
     return pd.DataFrame(out, columns=["part", "level", "mean", "low", "high", "n", "n_prompts", "tier"])
+
+
+def ranking(
+    store: Store,
+    study: str,
+    measure: str,
+    axis: str | None = None,
+    seed: int = 0,
+    probe: str | None = None,
+    group: str | None = None,
+    most: int = 200,
+) -> pd.DataFrame:
+    """Wordings by a measure, the best first: levels of `axis`, or whole prompts if None; the `most` best.
+
+    Where several probes give the measure, `probe` names the preferred one, as in `outcome_shares`. `group` keeps the
+    images of one prompt family. Of a measure of which neither way is better the highest comes first.
+
+    Of whole prompts the seeds are resampled, so an interval is about that prompt alone. Images are added up in the
+    database, by prompt family (by seed, of whole prompts): a hundred thousand of them take as long as a hundred.
+
+    Columns: level, mean, low, high, n, n_prompts, tier; behind, behind_low, behind_high (the best minus this level,
+    over images that differ in nothing else: same prompt family, seed, other levels); best_image, the id of the image
+    with the best value at this level (ties: the first of the plan).
+    """
+    import pandas as pd
+
+    probes = preferred_probe_ids(store, study, measure, probe)
+    with store.connect() as connection:
+        connection.execute(sql("ranked_cells"), {"study": study, "axis": axis, "group": group})
+        connection.execute(sql("ranked_scores"), {"study": study, "measure": measure, "probes": probes})
+        rows = connection.execute(sql("ranking_totals"), {"measure": measure}).df()
+        if not len(rows):
+            return pd.DataFrame(columns=list(RANKING))
+        sums = rows.groupby("level")[["total", "n"]].sum()
+        lower = bool(rows["lower"].fillna(False).all())
+        means = (sums["total"] / sums["n"]).sort_values(ascending=lower).head(most)
+        best = str(means.index[0])
+        levels = [str(name) for name in means.index]
+        paired = connection.execute(sql("ranking_pairs"), {"best": best, "levels": levels}).df()
+        images = dict(
+            connection.execute(sql("ranking_images"), {"study": study, "levels": levels, "lower": lower}).fetchall()
+        )
+    rows = rows[rows["level"].isin(means.index)]
+    parts, gaps = dict(list(rows.groupby("level"))), dict(list(paired.groupby("level")))
+    rng = np.random.default_rng(seed)
+    out = []
+    for level in means.index:
+        part = parts[level]
+        interval = interval_of_totals(part["total"].tolist(), part["n"].tolist(), part["rate"].tolist(), rng=rng)
+        row: dict[str, Any] = {"level": level, "mean": interval.estimate, "low": interval.low, "high": interval.high}
+        row |= {"n": int(part["n"].sum()), "n_prompts": 1 if axis is None else len(part), "tier": part["tier"].iloc[0]}
+        row["best_image"] = images[level]
+        if level != best:
+            both = gaps.get(level, paired.head(0))
+            groups = both["unit"].tolist()
+            gap = paired_effect(both["best"].tolist(), both["value"].tolist(), groups, rng=rng, resamples=2000)
+            row |= {"behind": gap.estimate, "behind_low": gap.low, "behind_high": gap.high}
+        out.append(row)
+    return pd.DataFrame(out, columns=list(RANKING))

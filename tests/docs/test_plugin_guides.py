@@ -16,6 +16,7 @@ from promptlab import Store
 
 GUIDES = {
     "darkness": (ROOT / "promptlab/analyzer/probes/README.md", "dark", "darker"),
+    "vivid": (ROOT / "promptlab/results/findings/README.md", "words", "vivid"),
     "paint": (ROOT / "promptlab/generator/backends/README.md", "painted", "brighter"),
 }
 
@@ -44,14 +45,17 @@ def test_the_guide_to_a_plugin_runs(name: str, tmp_path: Path) -> None:
 
     run(f"{sys.executable} -m pytest -q -p no:cacheprovider -c /dev/null --rootdir . test_{name}.py", path=".")
     commands = "".join(body for language, _, body in blocks if language == "sh").splitlines()
-    assert len(commands) == 2
+    outputs = []
     for command in commands:
         prefix, _, argv = command.partition(" ")
         assert prefix == "PYTHONPATH=."
-        said = run(f"{sys.executable} -m {argv}", path=".")
-    assert f"{name}: PROMPTLAB_PLUGINS; {name}" in said
+        outputs.append(run(f"{sys.executable} -m {argv}", path="."))
+    assert len(commands) == (3 if name == "vivid" else 2)
+    assert f"{name}: PROMPTLAB_PLUGINS; {name}" in outputs[-1]
+    if name == "vivid":
+        assert "chroma of 'at noon' less 'at night'" in outputs[1]
     (effect,) = Store(tmp_path / "home").effects(study)
     assert effect.contrast == contrast and effect.estimate is not None and effect.n_pairs == 4
     write_metadata(files["pyproject.toml"], tmp_path)
-    kind = "probes" if "probes" in files["pyproject.toml"] else "backends"
+    kind = next(kind for kind in ("probes", "backends", "findings") if f"promptlab.{kind}" in files["pyproject.toml"])
     assert f"{name}: promptlab-{name} 0.1; {name}" in run(f"{sys.executable} -m promptlab list {kind}", path=".")

@@ -17,7 +17,7 @@ from promptlab.analyzer.passports import passports
 from promptlab.analyzer.probes import checked_id
 from promptlab.claims import load_claims, run_claims
 from promptlab.errors import StudyError
-from promptlab.results.findings import findings
+from promptlab.results.findings import FIRST, findings
 from promptlab.results.queries import study_scores
 from promptlab.run import RunOptions
 
@@ -110,9 +110,44 @@ def test_an_installed_plugin_runs_and_stands_in_a_contrast(installed: Path, tmp_
     assert results.curve("sharp.sharpness", "guidance_scale")["mean"].tolist() == pytest.approx([FIVE, ONE])
     assert results.passports()["kind"].tolist() == ["burn.sharpness"]
     assert "sharp" in repr(results)
-    findings(store, "brighter")
+    (row,) = findings(store, "brighter").query("module == 'gain'").to_dict("records")
+    assert row["finding"] == "sharpness per step of guidance" and row["estimate"] == pytest.approx((FIVE - ONE) / 4)
+    assert (row["axis"], row["measure"], row["n"]) == ("guidance_scale", "sharp.sharpness", 2)
+    held = findings(store, "brighter", {"guidance_scale": 5}).query("module == 'gain'")
+    assert held["reason"].tolist() == ["one level of guidance: a gain needs at least 2"]
     scores = study_scores(store, "brighter").scores("sharp.sharpness", "guidance_scale")
     assert sorted(scores["value"]) == pytest.approx([ONE, FIVE])
+
+
+def test_every_finding_has_both_functions_and_those_that_ship_have_a_place(installed: Path) -> None:
+    names = plugins.names("finding")
+    assert set(names) == {*FIRST, "gain"}
+    for name in names:
+        shipped = plugins.module("finding", name)
+        assert callable(shipped.applies) and callable(shipped.find)
+
+
+def test_a_finding_that_is_no_finding_is_a_mistake_in_one_line(
+    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hollow.py").write_text('kind = "finding"\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    store = Store(tmp_path / "home")
+    run_study(parse_study(STUDY), store, options=RunOptions(passports_n=0))
+    monkeypatch.setenv(plugins.VARIABLE, "hollow")
+    with pytest.raises(PromptlabError, match=r"finding 'hollow' .* has no function applies\(\.\.\.\)"):
+        findings(store, "brighter")
+    (tmp_path / "hollow.py").write_text(
+        'kind = "finding"\ndef applies(axes): return False\ndef find(data, rng): 1 / 0\n'
+    )
+    forget("hollow")
+    assert "hollow" not in set(findings(store, "brighter")["module"])
+    lost = "def applies(axes): return True\ndef find(data, rng):\n    raise ValueError('why')\n    yield\n"
+    (tmp_path / "hollow.py").write_text(f'kind = "finding"\n{lost}')
+    forget("hollow")
+    (row,) = findings(store, "brighter").query("module == 'hollow'").to_dict("records")
+    assert row["reason"] == "why"
+    forget("hollow")
 
 
 def test_a_claim_rests_on_a_probe_from_outside(installed: Path, tmp_path: Path) -> None:

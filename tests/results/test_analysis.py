@@ -105,7 +105,7 @@ def test_of_several_probes_one_is_asked(found: Results, tmp_path: Path) -> None:
     told = both.images(measures=())["outcome"].tolist()
     assert told == found.images(measures=())["outcome"].tolist() and "a" not in told
     assert set(both.images(measures=(), probe="blip_vqa")["outcome"]) == {"correct", "fused"}
-    with pytest.raises(PromptlabError, match=r"no outcome by 'blip_vqq': they are told by .* did you mean 'blip_vqa'"):
+    with pytest.raises(PromptlabError, match=r"no outcome by 'blip_vqq': it has those by .* did you mean 'blip_vqa'"):
         both.images(probe="blip_vqq")
 
 

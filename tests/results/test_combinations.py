@@ -12,7 +12,7 @@ import pytest
 
 from places import ROOT
 from promptlab.errors import PromptlabError
-from promptlab.results.findings import order, rarity, specificity
+from promptlab.results.findings import compounding, order, rarity, sensitivity
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -78,12 +78,12 @@ def test_sensitivity_stands_over_the_floor_of_paraphrases() -> None:
         (f"p{j}", s, kind, v) for j in range(9) for s in (0, 1) for kind, v in (("order", 0.3), ("paraphrase", 0.1))
     ]
     table = pd.DataFrame(rows, columns=["prompt_group", "seed", "kind", "value"])
-    found = order.sensitivity(table, rng=rng())
+    found = sensitivity.sensitivity(table, rng=rng())
     assert found.estimate == pytest.approx(0.2) and found.n_groups == 9 and found.n_pairs == 18
-    null = order.sensitivity(table.assign(value=rng(2).random(len(table))), rng=rng())
+    null = sensitivity.sensitivity(table.assign(value=rng(2).random(len(table))), rng=rng())
     assert null.p is not None and null.p > 0.05
     with pytest.raises(ValueError, match="'paraphrase' are allowed"):
-        order.sensitivity(table.assign(kind="same"), rng=rng())
+        sensitivity.sensitivity(table.assign(kind="same"), rng=rng())
 
 
 # P10, details together.
@@ -94,9 +94,9 @@ def test_products_over_distinct_seeds_equal_the_slow_sum() -> None:
     for m, k in ((4, 2), (5, 3), (6, 4), (5, 5)):
         x = draw.random((m, k))
         slow = np.mean([np.prod([x[s, i] for i, s in enumerate(seeds)]) for seeds in permutations(range(m), k)])
-        assert specificity.distinct_product(x) == pytest.approx(slow)
+        assert compounding.distinct_product(x) == pytest.approx(slow)
     with pytest.raises(ValueError, match="as many distinct seeds"):
-        specificity.distinct_product(np.ones((2, 3)))
+        compounding.distinct_product(np.ones((2, 3)))
 
 
 def details(draw: np.random.Generator, hinder: bool, prompts: int = 30, seeds: int = 8) -> pd.DataFrame:
@@ -113,12 +113,12 @@ def details(draw: np.random.Generator, hinder: bool, prompts: int = 30, seeds: i
 
 
 def test_compounding_tells_hindrance_from_independence() -> None:
-    found = specificity.compounding(details(rng(1), True), rng=rng(), resamples=1000)
+    found = compounding.compounding(details(rng(1), True), rng=rng(), resamples=1000)
     assert found.estimate is not None and found.high is not None and found.high < 0
     assert found.p is not None and found.p <= 0.01
     ps, held = [], 0
     for k in range(60):
-        null = specificity.compounding(details(rng(100 + k), False), rng=rng(k), resamples=400)
+        null = compounding.compounding(details(rng(100 + k), False), rng=rng(k), resamples=400)
         assert null.low is not None and null.high is not None and null.p is not None
         held += null.low <= 0 <= null.high
         ps.append(null.p)
@@ -133,21 +133,21 @@ def test_prompts_of_unequal_difficulty_do_not_compound() -> None:
         for s in range(8)
         for i in (0, 1)
     ]
-    found = specificity.compounding(pd.DataFrame(rows), rng=rng(), resamples=400)
+    found = compounding.compounding(pd.DataFrame(rows), rng=rng(), resamples=400)
     assert found.estimate is not None and found.estimate < 0.02
     assert np.log(found.detail["all_right"] / found.detail["product_of_rates"]) > 0.4
 
 
 def test_compounding_says_why_there_is_none() -> None:
     table = details(rng(1), False, 3)
-    never = specificity.compounding(table.assign(value=0.0), rng=rng())
+    never = compounding.compounding(table.assign(value=0.0), rng=rng())
     assert never.estimate is None and never.reason and "never right" in never.reason
-    few = specificity.compounding(table[table["seed"] == 0], rng=rng())
-    assert few.estimate is None and few.reason and "2 pictures" in few.reason
+    few = compounding.compounding(table[table["seed"] == 0], rng=rng())
+    assert few.estimate is None and few.reason and "2 images" in few.reason
     with pytest.raises(ValueError, match="1 details"):
-        specificity.compounding(table[table["part"] == 0], rng=rng())
+        compounding.compounding(table[table["part"] == 0], rng=rng())
     with pytest.raises(ValueError, match="right, wrong or not measured"):
-        specificity.compounding(table.assign(value=0.5), rng=rng())
+        compounding.compounding(table.assign(value=0.5), rng=rng())
 
 
 # P16, rarity.

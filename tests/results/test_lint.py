@@ -84,7 +84,7 @@ def test_the_quick_encoder_leaves_what_it_cannot_read(tmp_path: Path) -> None:
     import numpy as np
     from safetensors.numpy import save_file
 
-    from promptlab.results.clip_states import pooled_states
+    from promptlab.results.lint import pooled_states
 
     assert pooled_states(tmp_path) is None, "no file of weights: a folder of several, or of none"
     (tmp_path / "config.json").write_text('{"hidden_act": "relu"}')
@@ -97,7 +97,7 @@ def test_the_quick_encoder_against_transformers(act: str, end: int, tmp_path: Pa
     import torch
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from promptlab.results.clip_states import pooled_states
+    from promptlab.results.lint import pooled_states
 
     size = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = CLIPTextConfig(vocab_size=8, max_position_embeddings=9, hidden_act=act, eos_token_id=end, **size)

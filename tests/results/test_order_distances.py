@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from promptlab.results.findings import findings
-from promptlab.results.findings.order import (
+from promptlab.results.findings.sensitivity import (
     Encoder,
     distances,
     encoder_of,
-    picture_rows,
+    image_rows,
     sensitivity,
     vectors,
 )
@@ -118,7 +118,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_renderer_moves_what_is_named_first_and_hears_no_paraphrase(home: Path) -> None:
     store = Store(home)
     row = findings(store, "said").set_index("finding").loc["order sensitivity"]
-    rows = picture_rows(store, "said", {})
+    rows = image_rows(store, "said", {})
     known = vectors(store, rows, Encoder("miniature"))
     assert distances(rows, known, "wording")["value"].tolist() == [0] * 12
     by_hand = distances(rows, known, "order").groupby("prompt_group")["value"].mean().mean()
@@ -137,7 +137,7 @@ def test_without_a_paraphrase_axis_it_says_how_to_add_one(home: Path) -> None:
 def test_pictures_that_are_gone_are_counted(home: Path, tmp_path: Path) -> None:
     store = Store(tmp_path)
     run_study(parse_study(STUDY), store, RunOptions(passports_n=0))
-    rows = picture_rows(store, "said", {})
+    rows = image_rows(store, "said", {})
     gone = rows["file"].iloc[0]
     (store.home.images / gone[:2] / f"{gone}.png").unlink()
     row = findings(store, "said").set_index("finding").loc["order sensitivity"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from promptlab.results.ranking import ranking
+from promptlab.results.tables import ranking
 from promptlab.store import Store
 
 

@@ -1,259 +1,128 @@
-"""Every analysis that a study's axes allow, in one table: what `burn`, `order`, `needle` and the others make of it.
+"""Every finding that a study's axes allow, in one table. Each finding is one file of this folder.
 
-    axis                              findings
-    guidance_scale                    burn vector and burn point, and where the curve of chroma bends
-    an order of two objects           primacy, colour by position, share of area, side
-    any order, and a paraphrase       distance of pictures between orders, less that between paraphrases
-    tokens, with a needle             recall before and beyond the limit: step, slope, area; equality of cut prompts
-    ladder, with a control            slope per detail, less that of the filler
-    num_inference_steps               steps from which on the loss of `correct` stays below a margin, and are enough
-    two objects in a prompt           compounding: both right, against what independent objects would give
-    any, traced                       attention, ablation and padding: the figures of the module `attention`
-    one coloured object (miniature)   slope of "there, in its colour" on how often training showed the pair
+    file          applies to                          finds
+    burn          guidance_scale                      what high guidance does to colour, and from where on
+    order         an order of two objects             primacy, colour by position, share of area, side
+    needle        tokens, with a needle               recall before and beyond the limit of the encoder
+    specificity   ladder                              slope per detail, less that of the filler
+    steps         num_inference_steps                 how many steps are enough
+    compounding   prompts of two objects              both right, against what independent objects would give
+    rarity        one coloured object (miniature)     how success depends on how often training showed the pair
+    sensitivity   any order, and a paraphrase         distance between orders, less that between paraphrases
+    attention     traced images                       attention, ablation and padding
 
-A picture's several targets are averaged, and so are cells of one prompt that differ in other axes, unless `where` holds
-those fixed; cells that are not there at all levels of the axis are left out. The modules named in `module` say what
-each number is and where it is from.
+An image's several targets are averaged. So are cells of one prompt that differ in other axes, unless `where` holds
+those fixed. Cells that do not exist at all levels of the axis are left out. README.md shows how to add a finding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
-from itertools import permutations
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from promptlab import plugins
 from promptlab.errors import PromptlabError
 from promptlab.records import Level
-from promptlab.results.findings import burn, needle, order, rarity, specificity, steps
-from promptlab.results.findings.attention import attention_figures
-from promptlab.results.queries import (
-    StudyScores,
-    balanced,
-    claimed_pairs,
-    kept_prompts,
-    number_of,
-    object_places,
-    right_objects,
-    study_axes,
-    study_scores,
-)
+from promptlab.results.queries import StudyScores, study_scores
 from promptlab.stats.curves import Finding
-from promptlab.stats.paired import Effect
+from promptlab.stats.paired import Effect, Interval
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from promptlab.store import Store
 
-__all__ = ["LIMIT", "MARGIN", "findings"]
+__all__ = ["FindingRow", "Result", "findings"]
 
-LIMIT = 76
-"""The first token that CLIP's 77 cut off: the last of them is the end mark."""
-MARGIN = 0.03
+Result = Finding | Effect | Interval | Mapping[str, Any] | list["FindingRow"]
+"""A number with its interval, or columns with their values, or several rows that rest on one computation."""
+FIRST = ("burn", "order", "needle", "specificity", "steps", "compounding", "rarity", "sensitivity", "attention")
+"""The order of the findings that ship. All share one random generator, so the order is part of their values."""
 COLUMNS = (
     *("finding", "module", "axis", "measure", "estimate", "low", "high", "p", "n_prompts", "n", "n_dropped"),
     *("method", "reason", "tier"),
 )
 
 
-def findings(store: Store, study: str, where: Mapping[str, Level] | None = None, seed: int = 0) -> pd.DataFrame:
-    """One row a finding of `study`: see the module. `where` holds axes at a level.
+@dataclass(frozen=True)
+class FindingRow:
+    """One row of the table.
 
-    Columns: finding, module, axis, measure, estimate, low, high (95 %), p, n_prompts, n (pictures), n_dropped, method,
-    reason, tier. What the data cannot give is NULL with a reason. Raises PromptlabError for a level that is not there.
+    Attributes:
+        result: what stands in the row, or a function that computes it. Where that raises ValueError, the row has the
+            message as its reason.
+        module: where the number is explained; by default the name of the finding's file.
+        axis: the axis, or "" for a finding about prompts.
+        tier: by default that of the whole study.
+    """
+
+    name: str
+    axis: str | None
+    measure: str
+    result: Result | Callable[[], Result]
+    module: str = ""
+    tier: str | None = None
+
+
+def findings(store: Store, study: str, where: Mapping[str, Level] | None = None, seed: int = 0) -> pd.DataFrame:
+    """One row for each finding of `study`. `where` holds axes at a level.
+
+    Columns: finding, module, axis, measure, estimate, low, high (95 %), p, n_prompts, n (images), n_dropped, method,
+    reason, tier. What the data cannot give is NULL with a reason. Raises PromptlabError for an unknown level, and for a
+    finding from outside that cannot be used.
     """
     import pandas as pd
 
     data = study_scores(store, study, where)
     tier = ", ".join(sorted(set(data.rows["tier"].dropna())))
     rng = np.random.default_rng(seed)
-    makers = (_burn, _order, _needle, _ladder, _steps, _compounding, _rarity, _sensitivity, _attention)
-    found = [row for make in makers for row in make(data, rng)]
-    return pd.DataFrame([{"tier": tier, **row} for row in found], columns=list(COLUMNS))
+    rows: list[dict[str, Any]] = []
+    for name in (*FIRST, *(name for name in plugins.names("finding") if name not in FIRST)):
+        applies, find = (_function(name, function) for function in ("applies", "find"))
+        if applies(data.columns):
+            rows += _rows(name, find, data, rng)
+    return pd.DataFrame([{"tier": tier, **row} for row in rows], columns=list(COLUMNS))
 
 
-def _row(name: str, module: str, axis: str, measure: str, found: Finding | Effect) -> dict[str, Any]:
-    n = found.n_pairs if isinstance(found, Effect) else found.n
-    return {
-        **{"finding": name, "module": module, "axis": axis, "measure": measure, "estimate": found.estimate},
-        **{"low": found.low, "high": found.high, "p": found.p, "n_prompts": found.n_groups, "n": n},
-        **{"n_dropped": found.n_dropped, "method": found.method, "reason": found.reason},
-    }
+def _function(name: str, function: str) -> Callable[..., Any]:
+    found = getattr(plugins.module("finding", name), function, None)
+    if not callable(found):
+        raise PromptlabError(f"{plugins.registry('finding')[name]} has no function {function}(...)")
+    return found  # type: ignore[no-any-return]
 
 
-def _tried(name: str, module: str, axis: str, measure: str, ask: Callable[[], Finding | Effect]) -> dict[str, Any]:
-    """A finding, or what its module says against the data, as the reason."""
+def _rows(
+    name: str, find: Callable[..., Iterable[FindingRow]], data: StudyScores, rng: np.random.Generator
+) -> Iterator[dict[str, Any]]:
     try:
-        return _row(name, module, axis, measure, ask())
+        for row in find(data, rng):
+            yield from _expanded(row, name)
     except ValueError as error:
-        return {"finding": name, "module": module, "axis": axis, "measure": measure, "reason": str(error)}
+        yield {"finding": name, "module": name, "reason": str(error)}
 
 
-def _burn(data: StudyScores, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-    """Against the lowest guidance of 1 or more: the threshold is what 99 of 100 pictures there stay below."""
-    import pandas as pd
-
-    axis, chroma = "guidance_scale", "exposure.p95_chroma"
-    levels = sorted(n for level in data.axes.get(axis, ()) if (n := number_of(level)) is not None)
-    curve = data.scores(chroma, axis)
-    if len(levels) < 2 or curve.empty:
-        return
-    plain = next((w for w in levels if w >= 1), levels[0])
-    names = ("colourfulness", "mean_chroma", "p95_chroma", "clipped_share", "rms_contrast", "mean_luma")
-    several = [data.scores(f"exposure.{name}", axis).assign(measure=name) for name in names]
-    keys = ["prompt_group", "seed", "level", "measure"]
-    scores = pd.concat(several).groupby(keys, sort=False)["value"].mean().reset_index()
-    if levels[-1] > plain:
-        for name, effect in burn.burn_vector(scores, levels[-1], plain, rng=rng).items():
-            label = f"change from w = {plain:g} to {levels[-1]:g}"
-            yield _row(label, "burn", axis, f"exposure.{name}", effect)
-    unburnt = curve.loc[np.isclose(curve["level"], plain), "value"]
-    threshold = burn.threshold_of(unburnt.to_numpy())
-    above = curve[curve["level"] >= plain]
-    point = partial(burn.burn_point, above, threshold, rng=rng)
-    yield _tried(f"w* at which it exceeds {threshold:.3g}", "burn", axis, chroma, point)
-    yield _tried("w at which its curve bends", "burn", axis, chroma, partial(burn.bend, curve, rng=rng))
-
-
-def _order(data: StudyScores, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-    columns = {column.name: column for column in study_axes(data.store, data.study) if column.kind == "order"}
-    for axis, levels in data.axes.items():
-        names = columns[axis].names if axis in columns else ()
-        if len(names) != 2 or len(levels) != 2 or not set(names) <= set(data.rows["target"]):
-            continue
-        places = object_places(data)
-        binding = data.rows[data.rows["probe"] == "binding"]
-        for name, measure in (("primacy", "noun"), ("colour by position", "colour")):
-            scores = _mentioned(binding[binding["measure"] == measure], axis, names, "value")
-            yield _tried(name, "order", axis, f"binding.{measure}", partial(order.primacy, scores, rng=rng))
-        area, side = (_mentioned(places, axis, names, column) for column in ("area", "x"))
-        shares = partial(order.area_share, area, rng=rng)
-        yield _tried("first's share of area, less 1/2", "order", axis, "binding.noun", shares)
-        yield _tried("first is left, less 1/2", "order", axis, "binding.noun", partial(order.side, side, rng=rng))
-
-
-def _mentioned(rows: pd.DataFrame, axis: str, names: tuple[str, ...], column: str) -> pd.DataFrame:
-    """prompt_group, order, seed, mention (1 or 2) and value, of the objects `names` that the order arranges."""
-    rows = balanced(rows[rows["objects"] == 2], axis)
-    orders = {", ".join(named): named for named in permutations(names)}
-    levels = [levels.get(axis) or "" for levels in rows["levels"]]
-    arranged = [orders.get(level, ()) for level in levels]
-    places = [named.index(t) + 1 if t in named else 0 for named, t in zip(arranged, rows["target"], strict=True)]
-    found = rows[["prompt_group", "seed"]].assign(order=levels, mention=places, value=rows[column].astype(float))
-    keys = ["prompt_group", "order", "seed", "mention"]
-    return found[found["mention"] > 0].groupby(keys)["value"].mean().reset_index()
-
-
-def _brought(data: StudyScores, part: str) -> Iterator[tuple[str, str]]:
-    """Columns that are this part of an axis, each with the axis' own column, where scores have both."""
-    columns = sorted((column.name, column.axis) for column in study_axes(data.store, data.study) if column.part == part)
-    return ((name, axis) for name, axis in columns if name in data.axes and axis in data.axes)
-
-
-def _needle(data: StudyScores, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-    measure = "binding.noun"
-    for axis, length in _brought(data, "at"):
-        longest = max((n for level in data.axes[length] if (n := number_of(level)) is not None), default=None)
-        there = data.level(length).map(number_of) == longest
-        part = StudyScores(data.store, data.study, data.rows[there], data.axes, data.where)
-        scores = part.scores(measure, axis)
-        if scores.empty:
-            continue
-        try:
-            found = needle.recall(scores, LIMIT, rng=rng)
-        except ValueError as error:
-            yield {"finding": "recall", "module": "needle", "axis": axis, "measure": measure, "reason": str(error)}
-            continue
-        for name, one in (("step at the limit", found.step), ("slope", found.slope), ("area", found.area)):
-            label = {"slope": "slope per 10 tokens, inside", "area": "mean recall, inside"}.get(name, name)
-            yield _row(f"recall: {label}", "needle", axis, measure, one)
-        same = needle.truncation_equality(kept_prompts(data))
-        share = None if same.equal is None else same.n_equal / same.n_pairs
-        yield {
-            **{
-                "finding": "pictures alike up to the limit are equal",
-                "module": "needle",
-                "axis": axis,
-                "n": same.n_pairs,
-            },
-            **{"measure": "image.pixels", "estimate": share, "method": "exact", "reason": same.reason},
-        }
-
-
-def _ladder(data: StudyScores, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-    for arm, axis in _brought(data, "arm"):
-        for measure in ("diversity.seed_distance", "diversity.scene_entropy", "exposure.colourfulness"):
-            scores = data.scores(measure, axis)
-            if scores.empty:
-                continue
-            sides = dict(zip(data.rows["cell_id"], data.level(arm), strict=True))
-            of = scores["cell_id"].map(sides)
-            own, filler = scores[of != "filler"], scores[of == "filler"]
-            ask = partial(specificity.slope, own, filler if len(filler) else None, rng=rng)
-            yield _tried("slope per detail, less filler's", "specificity", axis, measure, ask)
-
-
-def _steps(data: StudyScores, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-    axis, measure = "num_inference_steps", "binding.correct"
-    scores = data.scores(measure, axis)
-    if scores["level"].nunique() < 2:
-        return
-    found = steps.convergence(scores, MARGIN, rng=rng)
-    name = f"steps from which on the loss to {found.reference:g} is below {MARGIN:g}"
-    yield _row(name, "convergence", axis, measure, found.knee)
-    reason = None if found.enough is not None else "no number of steps is shown to be enough by so many prompts"
-    yield {
-        **{"finding": "steps shown to be enough", "module": "convergence", "axis": axis, "measure": measure},
-        **{"estimate": found.enough, "n_prompts": found.knee.n_groups, "n": found.knee.n, "reason": reason},
-        "method": "90 % interval below the margin",
-    }
-
-
-def _compounding(data: StudyScores, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-    scores = right_objects(data, 2)
-    if scores.empty:
-        return
-    if scores.duplicated(["prompt_group", "seed", "part"]).any():
-        reason = "a prompt has several cells: hold the other axes at a level, where={axis: level}"
-        yield {"finding": "compounding", "module": "specificity", "measure": "binding.colour", "reason": reason}
-        return
-    yield _tried("compounding", "specificity", "", "binding.colour", partial(specificity.compounding, scores, rng=rng))
-
-
-def _rarity(data: StudyScores, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-    from promptlab.resources import shipped_folder
-
-    scores = right_objects(data, 1)
-    if scores.empty or set(data.rows["tier"]) != {"T1"}:
-        return
-    counts = rarity.pair_counts(shipped_folder() / "pair_counts.csv")
-    claims = claimed_pairs(data)
-    scores = scores[scores["prompt_id"].isin(claims)]
-    pairs = [claims[key] for key in scores["prompt_id"]]
-    scores = scores.assign(prompt_group=[" ".join(pair) for pair in pairs], count=[counts.get(p, 0) for p in pairs])
-    slope, gap = (partial(ask, scores, rng=rng) for ask in (rarity.rarity_slope, rarity.held_out_gap))
-    yield _tried("log odds for ten times the examples", "rarity", "", "binding.colour", slope)
-    yield _tried("never seen, less seen", "rarity", "", "binding.colour", gap)
-
-
-def _sensitivity(data: StudyScores, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-    name = "order sensitivity"
-    for one in order.compared(data.store, data.study, data.where):
-        said = {"finding": name, "module": "order", "axis": one.axis, "measure": one.measure, "reason": one.reason}
-        if one.scores is not None:
-            said = _tried(name, "order", one.axis, one.measure, partial(order.sensitivity, one.scores, rng=rng))
-        yield {"tier": one.tier, **said}
-
-
-def _attention(data: StudyScores, _: np.random.Generator) -> Iterator[dict[str, Any]]:
+def _expanded(row: FindingRow, name: str) -> Iterator[dict[str, Any]]:
+    """The rows of the table, by column, that `row` of the finding `name` stands for."""
+    labels = {"finding": row.name, "module": row.module or name, "measure": row.measure}
+    labels |= {key: value for key, value in (("axis", row.axis), ("tier", row.tier)) if value is not None}
     try:
-        figures = attention_figures(data.store, data.study, where=data.where)
-    except PromptlabError:  # no picture was traced
-        return
-    for one in figures:
-        found = {name: getattr(one.found, name) for name in ("estimate", "low", "high", "n", "n_dropped", "method")}
-        named = {"finding": f"{one.says}; chance {one.chance:g}", "module": "attention_answer", "axis": ""}
-        yield {**named, "measure": one.measure, **found, "n_prompts": one.found.n_groups, "reason": one.found.reason}
+        result = row.result() if callable(row.result) else row.result
+    except ValueError as error:
+        result = {"reason": str(error)}
+    if isinstance(result, list):
+        for part in result:
+            yield from _expanded(part, name)
+    elif isinstance(result, Mapping):
+        yield {**labels, **result}
+    else:
+        yield {**labels, **_columns(result)}
+
+
+def _columns(result: Finding | Effect | Interval) -> dict[str, Any]:
+    n = result.n_pairs if isinstance(result, Effect) else result.n
+    p = {} if isinstance(result, Interval) else {"p": result.p}
+    names = ("estimate", "low", "high", "n_dropped", "method", "reason")
+    return {**{name: getattr(result, name) for name in names}, **p, "n_prompts": result.n_groups, "n": n}

@@ -7,41 +7,33 @@
     words      change without the words' own states, of that without all text; 0 is none (`end`, `padding` likewise)
     words_lost asked colours lost without them; 0 is none (`end_lost`, `padding_lost` likewise)
 
-The AUC's interval resamples prompts with all their pictures (percentiles); samples with one outcome alone are left out.
+The AUC's interval resamples prompts with all their images (percentiles); samples with one outcome alone are left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from promptlab.errors import PromptlabError
-from promptlab.results.queries import at_levels
+from promptlab.records import AxisColumn
+from promptlab.results.findings import FindingRow
+from promptlab.results.queries import StudyScores, at_levels, sql
 from promptlab.stats.calibration import auc
 from promptlab.stats.paired import Interval, mean_interval
 
 if TYPE_CHECKING:
     from promptlab.store import Store
 
-__all__ = ["Figure", "attention_figures"]
+__all__ = ["Figure", "applies", "attention_figures", "find"]
 
 RESAMPLES = 2000
 _FORETELLS = "AUC of the attention contrast, correct against swap or leak"
 _ACTS = "change by a colour word, own object less the other (Delta-E)"
 _COLOURS = "colour lost without its word, own object less the other (share)"
-_SCORES = """
-SELECT prompt_group, image, levels, probe, measure, target, value FROM scored
-WHERE study = ? AND status = 'ok' AND probe IN ('attention', 'ablation', 'padding')
-ORDER BY prompt_group, image, target
-"""
-_OUTCOMES = """
-SELECT a.prompt_group, a.levels, a.value, o.outcome FROM scored AS a JOIN outcomes AS o USING (study, cell_id, seed)
-WHERE study = ? AND a.measure = 'attention_contrast' AND a.status = 'ok' AND o.probe = 'binding'
-    AND a.value IS NOT NULL AND o.outcome IN ('correct', 'swap', 'leak') ORDER BY a.image
-"""
 
 
 @dataclass(frozen=True)
@@ -55,24 +47,40 @@ class Figure:
     found: Interval
 
 
+def applies(axes: Sequence[AxisColumn]) -> bool:
+    """Always: probes decide, not axes. `find` gives nothing where no image was traced."""
+    return True
+
+
+def find(data: StudyScores, rng: np.random.Generator) -> Iterator[FindingRow]:
+    """The figures of the probes that traced; each draws from a generator of its own."""
+    try:
+        figures = attention_figures(data.store, data.study, where=data.where)
+    except PromptlabError:  # no image was traced
+        return
+    for figure in figures:
+        name = f"{figure.says}; chance {figure.chance:g}"
+        yield FindingRow(name, "", figure.measure, figure.found, module="attention_answer")
+
+
 def attention_figures(
     store: Store, study: str, seed: int = 0, where: Mapping[str, str] | None = None
 ) -> tuple[Figure, ...]:
     """The figures of those probes that scored the study, of its cells at the levels of `where` (as text).
 
     Attention and ablation have two figures each, padding two for each part; of a probe that did not score, none is
-    here. Raises PromptlabError where no picture was traced.
+    here. Raises PromptlabError where no image was traced.
     """
-    rows = at_levels(store.query(_SCORES, [study]), where)
+    rows = at_levels(store.query(sql("traced_scores"), [study]), where)
 
     def mean(measure: str, part: str = "") -> Interval:
-        own = rows[(rows["measure"] == measure) & rows["target"].str.startswith(part)]
-        pictures = own.groupby(["prompt_group", "image"])["value"].mean().reset_index()
-        values = [None if v != v else float(v) for v in pictures["value"].tolist()]
-        return mean_interval(values, pictures["prompt_group"].tolist(), rng=np.random.default_rng(seed))
+        part_rows = rows[(rows["measure"] == measure) & rows["target"].str.startswith(part)]
+        images = part_rows.groupby(["prompt_group", "image"])["value"].mean().reset_index()
+        values = [None if v != v else float(v) for v in images["value"].tolist()]
+        return mean_interval(values, images["prompt_group"].tolist(), rng=np.random.default_rng(seed))
 
-    contrast = at_levels(store.query(_OUTCOMES, [study]), where)
-    told = _auc_interval(
+    contrast = at_levels(store.query(sql("traced_outcomes"), [study]), where)
+    foretells = _auc_interval(
         contrast["value"].to_numpy(float),
         (contrast["outcome"] == "correct").to_numpy(bool),
         contrast["prompt_group"].tolist(),
@@ -81,7 +89,7 @@ def attention_figures(
     mass, change, loss = (mean(name) for name in ("attention_mass", "ablation_contrast", "ablation_loss_contrast"))
     figures = [
         Figure("mass", "attention of a noun on its object, less its area", "attention.attention_mass", 0.0, mass),
-        Figure("foretells", _FORETELLS, "attention.attention_contrast", 0.5, told),
+        Figure("foretells", _FORETELLS, "attention.attention_contrast", 0.5, foretells),
         Figure("acts", _ACTS, "ablation.ablation_contrast", 0.0, change),
         Figure("colours", _COLOURS, "ablation.ablation_loss_contrast", 0.0, loss),
     ]

@@ -5,7 +5,7 @@
     w*       burn point: the smallest w at which the mean curve exceeds a threshold, straight lines between levels
     bend     the w at which two straight lines that meet fit the mean curve best
 
-The threshold is a fact about pictures that are not burnt, say the 99th percentile of p95 chroma over the training set
+The threshold is a fact about images that are not burnt, say the 99th percentile of p95 chroma over the training set
 or over drawn truth: `threshold_of`. w* is a property of a model, and estimated, never assumed to be 15.
 
 References:
@@ -16,11 +16,16 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from promptlab.records import AxisColumn
+from promptlab.results.findings import FindingRow, Result
+from promptlab.results.queries import StudyScores, number_of
 from promptlab.stats.curves import Curves, Finding, curve_finding, curves_of, need
 from promptlab.stats.paired import Effect, paired_effect
 from promptlab.stats.resampling import Floats, Values, numbers_of, sign_flip
@@ -28,17 +33,59 @@ from promptlab.stats.resampling import Floats, Values, numbers_of, sign_flip
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["bend", "burn_point", "burn_vector", "threshold_of"]
+__all__ = ["applies", "bend", "burn_point", "burn_vector", "find", "threshold_of"]
+
+
+AXIS = "guidance_scale"
+MEASURES = ("colourfulness", "mean_chroma", "p95_chroma", "clipped_share", "rms_contrast", "mean_luma")
+"""The measures of exposure that make up the burn vector."""
+
+
+def applies(axes: Sequence[AxisColumn]) -> bool:
+    """Whether the study varies guidance."""
+    return any(column.name == AXIS for column in axes)
+
+
+def find(data: StudyScores, rng: np.random.Generator) -> Iterator[FindingRow]:
+    """The burn vector, the burn point and the bend.
+
+    The baseline is the lowest guidance of 1 or more. The threshold is what 99 of 100 images there stay below.
+    """
+    import pandas as pd
+
+    chroma = "exposure.p95_chroma"
+    levels = sorted(n for level in data.axes.get(AXIS, ()) if (n := number_of(level)) is not None)
+    curve = data.scores(chroma, AXIS)
+    if len(levels) < 2 or curve.empty:
+        return
+    baseline = next((w for w in levels if w >= 1), levels[0])
+    several = [data.scores(f"exposure.{name}", AXIS).assign(measure=name) for name in MEASURES]
+    keys = ["prompt_group", "seed", "level", "measure"]
+    scores = pd.concat(several).groupby(keys, sort=False)["value"].mean().reset_index()
+    if levels[-1] > baseline:
+        label = f"change from w = {baseline:g} to {levels[-1]:g}"
+
+        def vector() -> Result:
+            effects = burn_vector(scores, levels[-1], baseline, rng=rng)
+            return [FindingRow(label, AXIS, f"exposure.{name}", effect) for name, effect in effects.items()]
+
+        yield FindingRow(label, AXIS, "exposure", vector)
+    unburnt = curve.loc[np.isclose(curve["level"], baseline), "value"]
+    threshold = threshold_of(unburnt.to_numpy())
+    above = curve[curve["level"] >= baseline]
+    point = partial(burn_point, above, threshold, rng=rng)
+    yield FindingRow(f"w* at which it exceeds {threshold:.3g}", AXIS, chroma, point)
+    yield FindingRow("w at which its curve bends", AXIS, chroma, partial(bend, curve, rng=rng))
 
 
 def threshold_of(values: Values, quantile: float = 0.99) -> float:
-    """The `quantile` of what pictures that are not burnt show, values (n,) of one measure."""
+    """The `quantile` of what images that are not burnt show, values (n,) of one measure."""
     if not 0 < quantile < 1:
         raise ValueError(f"quantile is {quantile}: a share between 0 and 1, such as 0.99, is allowed")
     known = numbers_of(values, "values")
     known = known[~np.isnan(known)]
     if not len(known):
-        raise ValueError("no value was measured: a threshold needs pictures that are not burnt")
+        raise ValueError("no value was measured: a threshold needs images that are not burnt")
     return float(np.quantile(known, quantile))
 
 
@@ -53,8 +100,8 @@ def burn_vector(scores: pd.DataFrame, at: float, reference: float, *, rng: np.ra
         part = scores[scores["measure"] == measure]
         arms = [part[np.isclose(part["level"].astype(float), w)] for w in (at, reference)]
         if any(arm.empty for arm in arms):
-            there = ", ".join(f"{w:g}" for w in sorted(set(part["level"].astype(float))))
-            raise ValueError(f"{measure} has no pair of levels {at:g} and {reference:g}: it has {there}")
+            levels = ", ".join(f"{w:g}" for w in sorted(set(part["level"].astype(float))))
+            raise ValueError(f"{measure} has no pair of levels {at:g} and {reference:g}: it has {levels}")
         both = arms[0].merge(arms[1], on=["prompt_group", "seed"], suffixes=("_at", "_reference"))
         found[str(measure)] = paired_effect(
             both["value_at"].tolist(),
@@ -73,7 +120,7 @@ def burn_point(scores: pd.DataFrame, threshold: float, *, rng: np.random.Generat
     curve that exceeds the threshold from the first level on gives that level, and says so.
     """
     curves = curves_of(scores)
-    _three(curves, 2)
+    _need_levels(curves, 2)
     top = curves.levels[-1]
     found = curve_finding(
         curves,
@@ -110,7 +157,7 @@ def bend(scores: pd.DataFrame, *, rng: np.random.Generator, resamples: int = 100
     `detail` holds the slopes before and after. `p` is None: with a bend fitted anywhere, "no bend" has no simple test.
     """
     curves = curves_of(scores)
-    _three(curves, 5)
+    _need_levels(curves, 5)
     knots = np.linspace(curves.levels[1], curves.levels[-2], 200)
     # One projection a knot: the residual of every resampled curve at every knot is then a single product.
     bases = [_lines(curves.levels, knot) for knot in knots]
@@ -134,6 +181,6 @@ def _lines(levels: Floats, knot: float) -> Floats:
     return lines
 
 
-def _three(curves: Curves, least: int) -> None:
+def _need_levels(curves: Curves, least: int) -> None:
     if len(curves.levels) < least:
         raise ValueError(f"{len(curves.levels)} levels of guidance: at least {least} are needed")

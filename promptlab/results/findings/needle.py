@@ -1,13 +1,13 @@
 """Needle: is a detail still seen when it stands at token k of a long prompt?
 
     k        place of the needle among the tokens, the `level` of the tables here
-    R(k)     recall: share of pictures in which the needle's detail is there, a mean over prompts
+    R(k)     recall: share of images in which the needle's detail is there, a mean over prompts
     limit    tokens that the encoder reads; a needle at k >= limit was cut off
     step     R at the last place before the limit minus R at the first place beyond, per prompt
     slope    of R per 10 tokens, by least squares over the places before the limit, per prompt
     area     mean height of R over the places before the limit (trapezia), per prompt, [0, 1]
 
-What was cut off cannot be recalled: pictures of prompts that agree up to the limit are equal, byte for byte, and so the
+What was cut off cannot be recalled: images of prompts that agree up to the limit are equal, byte for byte, and so the
 recall beyond it is exactly that of prompts without needle. That is an equality to be checked, not a test to be run.
 
 References:
@@ -16,11 +16,15 @@ References:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from promptlab.records import AxisColumn
+from promptlab.results.findings import FindingRow, Result
+from promptlab.results.queries import StudyScores, kept_prompts, number_of
 from promptlab.stats.curves import Curves, Finding, curves_of, mean_finding, need
 from promptlab.stats.paired import Interval, mean_interval
 from promptlab.stats.resampling import Floats
@@ -28,7 +32,41 @@ from promptlab.stats.resampling import Floats
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Equality", "Recall", "recall", "slopes", "truncation_equality"]
+__all__ = ["LIMIT", "Equality", "Recall", "applies", "find", "recall", "slopes", "truncation_equality"]
+
+
+LIMIT = 76
+"""The first token that CLIP's 77 cut off: the last of them is the end mark."""
+
+
+def applies(axes: Sequence[AxisColumn]) -> bool:
+    """Whether an axis moves a needle along the tokens."""
+    return any(column.part == "at" for column in axes)
+
+
+def find(data: StudyScores, rng: np.random.Generator) -> Iterator[FindingRow]:
+    """Recall at the longest prompts, and whether prompts that agree up to the limit give equal images."""
+    measure = "binding.noun"
+    for axis, length in data.parts("at"):
+        longest = max((n for level in data.axes[length] if (n := number_of(level)) is not None), default=None)
+        part = replace(data, rows=data.rows[data.level(length).map(number_of) == longest])
+        scores = part.scores(measure, axis)
+        if scores.empty:
+            continue
+
+        def recalled(scores: pd.DataFrame = scores, axis: str = axis) -> Result:
+            found = recall(scores, LIMIT, rng=rng)
+            return [
+                FindingRow("recall: step at the limit", axis, measure, found.step),
+                FindingRow("recall: slope per 10 tokens, inside", axis, measure, found.slope),
+                FindingRow("recall: mean recall, inside", axis, measure, found.area),
+            ]
+
+        yield FindingRow("recall", axis, measure, recalled)
+        same = truncation_equality(kept_prompts(data))
+        share = None if same.equal is None else same.n_equal / same.n_pairs
+        result = {"n": same.n_pairs, "estimate": share, "method": "exact", "reason": same.reason}
+        yield FindingRow("pictures alike up to the limit are equal", axis, "image.pixels", result)
 
 
 @dataclass(frozen=True)
@@ -44,7 +82,7 @@ class Recall:
 
 @dataclass(frozen=True)
 class Equality:
-    """Pairs of pictures that must be equal: `equal` None where there is no pair; `differing` names the first ones."""
+    """Pairs of images that must be equal: `equal` None where there is no pair; `differing` names the first ones."""
 
     equal: bool | None
     n_pairs: int
@@ -90,17 +128,17 @@ def slopes(curves: Curves) -> Floats:
     return slope
 
 
-def truncation_equality(pictures: pd.DataFrame) -> Equality:
-    """Are pictures equal whose prompts agree up to the limit?
+def truncation_equality(images: pd.DataFrame) -> Equality:
+    """Are images equal whose prompts agree up to the limit?
 
-    `pictures` has the columns kept (what of the prompt the encoder reads, any key), seed and pixels (SHA-256 of the
-    raw pixels, None if there is no picture). Every picture is compared with the first of the same `kept` and seed.
+    `images` has the columns kept (what of the prompt the encoder reads, any key), seed and pixels (SHA-256 of the
+    raw pixels, None if there is no image). Every image is compared with the first of the same `kept` and seed.
     """
-    need(pictures, "kept", "seed", "pixels")
+    need(images, "kept", "seed", "pixels")
     n = same = 0
     differing: list[str] = []
-    there = pictures[pictures["pixels"].notna()]
-    for (kept, seed), part in there.groupby(["kept", "seed"], sort=False):
+    made = images[images["pixels"].notna()]
+    for (kept, seed), part in made.groupby(["kept", "seed"], sort=False):
         first, *others = part["pixels"].tolist()
         n += len(others)
         same += sum(other == first for other in others)

@@ -4,7 +4,7 @@
     x        log10 c, for c >= 1; combinations never seen have no x and are compared with seen ones instead
     slope    b in logit P(right) = a + b x: each tenfold of c multiplies the odds by e^b
 
-Each combination is a prompt, the unit of inference: its pictures share one x, so counting pictures would invent facts.
+Each combination is a prompt, the unit of inference: its images share one x, so counting images would invent facts.
 Where all are right, all wrong, or the seen ones split exactly at one x, no slope is finite: None with a reason.
 
 References:
@@ -15,7 +15,9 @@ References:
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,13 +25,38 @@ import numpy as np
 from scipy import special
 
 from promptlab.errors import PromptlabError
+from promptlab.records import AxisColumn
+from promptlab.results.findings import FindingRow
+from promptlab.results.queries import StudyScores, claimed_pairs, right_objects
 from promptlab.stats.curves import Finding, need
 from promptlab.stats.resampling import Floats, bootstrap_counts, numbers_of, positions_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["held_out_gap", "logistic_slopes", "pair_counts", "rarity_slope"]
+__all__ = ["applies", "find", "held_out_gap", "logistic_slopes", "pair_counts", "rarity_slope"]
+
+
+def applies(axes: Sequence[AxisColumn]) -> bool:
+    """Always: prompts and the model decide. `find` gives nothing but for one object of the miniature."""
+    return True
+
+
+def find(data: StudyScores, rng: np.random.Generator) -> Iterator[FindingRow]:
+    """The slope on how often training showed a pair, and the gap of pairs that it never showed."""
+    from promptlab.resources import shipped_folder
+
+    scores = right_objects(data, 1)
+    if scores.empty or set(data.rows["tier"]) != {"T1"}:
+        return
+    counts = pair_counts(shipped_folder() / "pair_counts.csv")
+    claims = claimed_pairs(data)
+    scores = scores[scores["prompt_id"].isin(claims)]
+    pairs = [claims[key] for key in scores["prompt_id"]]
+    scores = scores.assign(prompt_group=[" ".join(pair) for pair in pairs], count=[counts.get(p, 0) for p in pairs])
+    slope, gap = (partial(measure, scores, rng=rng) for measure in (rarity_slope, held_out_gap))
+    yield FindingRow("log odds for ten times the examples", "", "binding.colour", slope)
+    yield FindingRow("never seen, less seen", "", "binding.colour", gap)
 
 
 def pair_counts(file: str | Path) -> dict[tuple[str, str], int]:
@@ -122,11 +149,11 @@ def _orders(n: int, times: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _sums(scores: pd.DataFrame) -> tuple[Floats, Floats, Floats, int]:
-    """Count, pictures right and pictures measured of each combination, (n,), and rows that were not measured."""
+    """Count, images right and images measured of each combination, (n,), and rows that were not measured."""
     value, count = numbers_of(list(scores["value"]), "value"), numbers_of(list(scores["count"]), "count")
     kept = ~np.isnan(value)
     if not np.isin(value[kept], (0, 1)).all():
-        raise ValueError("value holds other than 1, 0 and None: a picture is right, wrong or not measured")
+        raise ValueError("value holds other than 1, 0 and None: an image is right, wrong or not measured")
     if np.isnan(count).any() or (count < 0).any():
         raise ValueError("count holds what is no number of at least 0: every combination needs its count")
     names, index = positions_of(list(scores["prompt_group"]))
@@ -167,7 +194,7 @@ def logistic_slopes(x: Floats, right: Floats, shown: Floats, steps: int = 50) ->
         safe = np.where(det > 1e-12, det, np.nan)
         with np.errstate(invalid="ignore"):
             step_a, step_b = (s2 * g0 - s1 * g1) / safe, (s0 * g1 - s1 * g0) / safe
-            # Short steps where Newton would overshoot: separated data then run off slowly and are told by their size.
+            # Short steps where Newton would overshoot: separated data then run off slowly and are known by their size.
             a, b = a + np.clip(step_a, -2, 2), b + np.clip(step_b, -2, 2)
         if np.nan_to_num(np.abs([step_a, step_b])).max() < 1e-10:
             break

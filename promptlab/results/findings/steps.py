@@ -17,19 +17,58 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import stats as scipy_stats
 
+from promptlab.records import AxisColumn
+from promptlab.results.findings import FindingRow, Result
+from promptlab.results.queries import StudyScores
 from promptlab.stats.curves import Curves, Finding, curve_finding, curves_of
 from promptlab.stats.resampling import Floats, bca
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Convergence", "Loss", "convergence"]
+__all__ = ["MARGIN", "Convergence", "Loss", "applies", "convergence", "find"]
+
+
+AXIS = "num_inference_steps"
+MARGIN = 0.03
+"""The loss of `binding.correct` that does not matter."""
+
+
+def applies(axes: Sequence[AxisColumn]) -> bool:
+    """Whether the study varies the number of steps."""
+    return any(column.name == AXIS for column in axes)
+
+
+def find(data: StudyScores, rng: np.random.Generator) -> Iterator[FindingRow]:
+    """The steps from which on the loss stays below the margin, and the steps that are shown to be enough."""
+    measure = "binding.correct"
+    scores = data.scores(measure, AXIS)
+    if scores["level"].nunique() < 2:
+        return
+
+    def converged() -> Result:
+        found = convergence(scores, MARGIN, rng=rng)
+        enough = {
+            **{"estimate": found.enough, "n_prompts": found.knee.n_groups, "n": found.knee.n},
+            "reason": None
+            if found.enough is not None
+            else "no number of steps is shown to be enough by so many prompts",
+            "method": "90 % interval below the margin",
+        }
+        name = f"steps from which on the loss to {found.reference:g} is below {MARGIN:g}"
+        return [
+            FindingRow(name, AXIS, measure, found.knee, module="convergence"),
+            FindingRow("steps shown to be enough", AXIS, measure, enough, module="convergence"),
+        ]
+
+    yield FindingRow("steps that are enough", AXIS, measure, converged, module="convergence")
 
 
 @dataclass(frozen=True)
@@ -60,7 +99,7 @@ def convergence(
 ) -> Convergence:
     """Losses and N*, from columns prompt_group, seed, level (steps) and value; complete prompts only.
 
-    `value` is better when higher (accuracy), or with `distance` a distance to the reference's picture at the same seed,
+    `value` is better when higher (accuracy), or with `distance` a distance to the reference's image at the same seed,
     of which the reference's own rows are 0 or left out. The reference is the largest level.
     """
     if not (np.isfinite(margin) and margin > 0):
