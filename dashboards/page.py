@@ -1,7 +1,7 @@
 """What every page starts with: the store, the study that the address names, its tiers, and the question at the top.
 
 Queries are read-only, over a connection that is shared (`promptlab.store.database.opened_once`). `cached` keeps their
-answers until the database is replaced, so each is asked once for all visitors.
+answers until the database is replaced, so each query runs once for all visitors.
 """
 
 from __future__ import annotations
@@ -11,20 +11,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from promptlab.errors import PromptlabError
-from promptlab.exchange.export import Winner
 from promptlab.records import AxisColumn, AxisKind
 from promptlab.results import pages, tables
 from promptlab.results.words import TIERS
 from promptlab.store import Store
 from promptlab.store.database import opened_once
 from promptlab.store.home import find_home
+
+if TYPE_CHECKING:
+    from promptlab.exchange.export import Winner
 
 __all__ = [
     "ALL",

@@ -75,8 +75,8 @@ columns[1].metric("on both", f"{whole['both']:.0%}")
 columns[2].metric("on the other alone", f"{whole['elsewhere']:.0%}")
 columns[3].metric("on neither", f"{whole['nowhere']:.0%}")
 st.caption(
-    f"Of {int(whole['n']):,} askings in {int(whole['n_prompts'])} prompt families. Leaked {whole['leaked']:.0%} "
-    f"[{whole['low']:.0%}, {whole['high']:.0%}], expected {whole['expected']:.0%}."
+    f"Of {int(whole['n']):,} requested colours in {int(whole['n_prompts'])} prompt families, {whole['leaked']:.0%} "
+    f"leaked [{whole['low']:.0%}, {whole['high']:.0%}]; {whole['expected']:.0%} were expected."
 )
 st.header("By colour", anchor=False)
 with_table(by_colour(found), found, "leaked share by colour with 95 % intervals and what was expected")
@@ -87,7 +87,8 @@ pairs = leakage["pair"]
 few = 4
 shown = pairs[pairs["n"] >= few]
 st.caption(
-    f"Choose a cell to see its pictures. Only cells of at least {few} pictures; a cell of few pictures is a hint."
+    f"Choose a cell to see its pictures. Cells of fewer than {few} pictures are left out. "
+    "A cell of few pictures is only a hint."
 )
 
 

@@ -19,12 +19,12 @@ NONE = "(seed)"
 
 
 def named(axis: str) -> str:
-    """An axis in words; seeds stand beside the axes."""
+    """An axis in words; seeds are chosen like an axis."""
     return "seed" if axis == NONE else in_words(axis)
 
 
 left, middle, right = st.columns([2, 2, 3])
-axes.sort(key=lambda axis: axis != "guidance_scale")  # what people vary most stands across
+axes.sort(key=lambda axis: axis != "guidance_scale")  # what people vary most comes first
 across = left.selectbox("Across", [*axes, NONE], format_func=named, key="x", bind="query-params")
 others = [axis for axis in [*axes, NONE] if axis != across]
 down = middle.selectbox("Down", others, format_func=named, key="y", bind="query-params")
@@ -50,9 +50,8 @@ default = measures.index("correct") if "correct" in measures else 0
 measure = None
 if measures:
     measure = st.selectbox("Caption", measures, index=default, key="measure", bind="query-params")
-captions = cached(pages.captions_of_family, page.study, family, measure or "")
-if len(wide):
-    wide = wide.merge(captions, how="left", on=["cell", "seed"])
+words = cached(pages.captions_of_family, page.study, family, measure or "")
+captions = dict(zip(zip(words["cell"], words["seed"], strict=True), words["caption"], strict=True))
 order = {axis: part["level"].tolist() for axis, part in levels.groupby("axis")}
 order[NONE] = list(dict.fromkeys(wide[NONE])) if len(wide) else []
 across_levels = [level for level in order[across] if level in set(wide[across])]
@@ -63,7 +62,8 @@ else:
     html: dict[tuple[str, str], str] = {}
     row: Any
     for row, key in zip(wide.itertuples(), zip(wide[across], wide[down], strict=True), strict=True):
-        html.setdefault(key, picture_html(row, page.study, "" if pd.isna(row.caption) else str(row.caption), "medium"))
+        caption = captions.get((row.cell, row.seed))
+        html.setdefault(key, picture_html(row, page.study, "" if pd.isna(caption) else str(caption), "medium"))
     st.caption(
         f"{len(html)} pictures, {page.tier}. The same seed is the same initial noise. A picture leads to its page."
     )

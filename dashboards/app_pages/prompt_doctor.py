@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import streamlit as st
@@ -14,9 +14,11 @@ from gallery import attention_tiles
 from page import heading
 from promptlab.errors import PromptlabError
 from promptlab.results.lint import SILENT, Lint, advice, lint, verdicts
-from promptlab.run.tracing import WordMaps
 from promptlab.store import Store
 from tables import show_table
+
+if TYPE_CHECKING:
+    from promptlab.run.tracing import WordMaps
 
 heading("Prompt doctor", "What does the model read in my prompt?")
 EXAMPLE = "a photo of a red cup and a blue chair"

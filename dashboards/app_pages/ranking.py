@@ -97,7 +97,7 @@ def ranking_of(study: str, tier: str, measures: list[str]) -> None:
     st.header("Copy it", anchor=False)
     winner = winner_of(study, measure, None if axis == PROMPT else axis, family)
     recipe = winner.recipe
-    st.caption("Its best picture's recipe; at other seeds it does as the mean says.")
+    st.caption("The recipe of its best picture. At other seeds, expect what the mean says.")
     tabs = st.tabs(["Prompt", "A1111", "ComfyUI", "YAML"], key="as", bind="query-params")
     tabs[0].code(recipe["prompt"], language=None, wrap_lines=True)
     for tab, program in ((tabs[1], "a1111"), (tabs[2], "comfyui")):

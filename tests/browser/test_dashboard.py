@@ -109,6 +109,20 @@ def test_pictures_go_out_by_hash_alone(shown: Path, monkeypatch: pytest.MonkeyPa
         assert client.get(f"/pictures/{path}").status_code == 404, path
 
 
+def test_a_former_address_leads_to_the_page_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
+    from starlette.applications import Starlette
+    from starlette.testclient import TestClient
+
+    monkeypatch.syspath_prepend(str(PAGES.parent))
+    from app import FORMER_ADDRESSES, app  # type: ignore[import-not-found]
+
+    client = TestClient(Starlette(routes=app._user_routes), follow_redirects=False)
+    for former, page_name in FORMER_ADDRESSES.items():
+        answer = client.get(f"/{former}?study=drawn&measure=colour")
+        assert page_name in NAMES and former not in NAMES
+        assert answer.headers["location"].endswith(f"/{page_name}?study=drawn&measure=colour")
+
+
 def test_every_page_in_a_browser(browser: Any, address: str) -> None:
     visit = Visit(browser, address)
     for name in NAMES:
