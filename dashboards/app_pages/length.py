@@ -1,4 +1,4 @@
-"""Specificity and length: how many words and tokens help, and what lies behind the encoder's limit."""
+"""Specificity and length: how many words and tokens help, and what becomes of words past the encoder's limit."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def marked_limits() -> pd.DataFrame:
     known = encoder_limits(cached(pages.model_names, page.study))
     marks = pd.DataFrame({"at": list(known.values()), "what": [f"{name} reads {at}" for name, at in known.items()]})
     marks = marks.groupby("at")["what"].agg(", ".join).reset_index()
-    st.caption(f"The dashed line is the cut: words behind it reach no encoder ({'; '.join(marks['what'])} tokens).")
+    st.caption(f"The dashed line is the limit: no encoder reads words past it ({'; '.join(marks['what'])} tokens).")
     return marks
 
 

@@ -21,6 +21,12 @@ def store(finished: Path) -> Store:
     return Store(finished)
 
 
+def scores_of(store: Store, image: str) -> dict[str, float]:
+    """The brightness of an image by target: of all channels and of red."""
+    scores = pages.image_scores(store, image)
+    return dict(zip(scores["target"], scores["value"], strict=True))
+
+
 def test_a_study_its_families_and_axes(store: Store) -> None:
     assert pages.study_tiers(store) == {STUDY: ["T0"]}
     assert pages.study_text(store, STUDY) == "study: tiny" and pages.study_text(store, "other") is None
@@ -80,11 +86,11 @@ def test_cells_beside_each_other(store: Store) -> None:
     images = pages.images_of_cells(store, STUDY, a, b)
     assert set(images["image"]) == {cell.image_id(seed) for cell in DESIGN[3:5] for seed in (0, 1)}
     means = pages.compared_means(store, STUDY, a, b)
-    (row,) = means[means["measure"] == "brightness"].to_dict("records")
-    scores = {one: pages.image_scores(store, one)["value"].iloc[0] for one in images["image"]}
-    for side, cell in (("a", DESIGN[3]), ("b", DESIGN[4])):
-        assert row[side] == pytest.approx(sum(scores[cell.image_id(seed)] for seed in (0, 1)) / 2)
-        assert row[f"n_{side}"] == 2
+    assert means["target"].tolist() == ["", "red"] and set(means["measure"]) == {"brightness"}
+    for row in means.to_dict("records"):
+        for side, cell in (("a", DESIGN[3]), ("b", DESIGN[4])):
+            values = [scores_of(store, cell.image_id(seed))[row["target"]] for seed in (0, 1)]
+            assert row[side] == pytest.approx(sum(values) / 2) and row[f"n_{side}"] == 2
     assert not len(pages.cell_outcomes(store, STUDY, a, b))
 
 
@@ -92,8 +98,8 @@ def test_a_family_on_the_grid(store: Store) -> None:
     rows = pages.images_of_family(store, STUDY, "group 0")
     assert len(rows) == 3 * 2 * 2 and set(rows["axis"]) == {"count", "guidance_scale"}
     captions = pages.captions_of_family(store, STUDY, "group 0", "brightness")
-    scores = [pages.image_scores(store, DESIGN[i].image_id(seed))["value"].iloc[0] for i in range(3) for seed in (0, 1)]
-    assert sorted(captions["caption"]) == sorted(f"{value:.3g}" for value in scores)
+    scores = [scores_of(store, cell.image_id(seed)) for cell in DESIGN[:3] for seed in (0, 1)]
+    assert sorted(captions["caption"]) == sorted(f"{sum(one.values()) / 2:.3g}" for one in scores)
     assert not len(pages.images_along_axis(store, STUDY, "guidance_scale")), "no prompt has every guidance"
 
 
