@@ -1,7 +1,7 @@
-"""The dashboard as a server: the pages, and the pictures by URL. `promptlab dashboard` or `streamlit run` starts it.
+"""The dashboard as a server: the pages, and the images by URL. `promptlab dashboard` or `streamlit run` starts it.
 
-Pictures go out as small files that the browser fetches when they come into view and then keeps; a page holds only their
-addresses. An address names a picture by its SHA-256, never by a path.
+Images go out as small files that the browser fetches when they come into view and then keeps; a page holds only their
+addresses. An address names an image by its SHA-256, never by a path.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from streamlit.starlette import App
 
@@ -24,10 +24,12 @@ from promptlab.store.home import find_home
 SIDES = {"small": 128, "medium": 256}
 LIBRARIES = ("altair", "duckdb", "pandas", "pyarrow", "scipy.stats", "promptlab.results.tables")
 FOREVER = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
+FORMER_ADDRESSES = {"winning": "ranking", "rate": "blind_rating", "doctor": "prompt_doctor"}
+"""Pages that were renamed; bookmarks of the former address lead to the page of today."""
 
 
 def picture(request: Request) -> Response:
-    """A thumbnail, or the PNG itself (side "whole"); 404 for anything that is no picture of this home."""
+    """A thumbnail, or the PNG itself (side "whole"); 404 for anything that is not an image of this home."""
     name, side = request.path_params["file"], request.path_params["side"]
     home = find_home()
     try:
@@ -39,12 +41,18 @@ def picture(request: Request) -> Response:
     return FileResponse(path, headers=FOREVER)
 
 
+def moved(request: Request) -> Response:
+    """The way from a former address to the page of today, with the same study and filters."""
+    return RedirectResponse(request.url.replace(path="/" + FORMER_ADDRESSES[request.url.path.strip("/")]), 308)
+
+
 @asynccontextmanager
 async def ready(_: App) -> AsyncIterator[None]:
-    """Load what every page needs before the first asks, and set it aside from the search for garbage.
+    """Load what every page needs before the first request, and exempt it from garbage collection.
 
-    Streamlit searches after each run of a page, before the browser hears that it has ended; these libraries alone keep
-    that busy for a tenth of a second. Charts are held against their schema in the tests, not at each click.
+    Streamlit collects garbage after each run of a page, before the browser hears that the run has ended. These
+    libraries alone keep the collector busy for a tenth of a second. Tests validate the charts against their schema,
+    so that no click has to.
     """
     for library in LIBRARIES:
         import_module(library)
@@ -55,4 +63,11 @@ async def ready(_: App) -> AsyncIterator[None]:
     gc.unfreeze()
 
 
-app = App(Path(__file__).with_name("pages.py"), routes=[Route("/pictures/{side}/{file}", picture)], lifespan=ready)
+app = App(
+    Path(__file__).with_name("navigation.py"),
+    routes=[
+        Route("/pictures/{side}/{file}", picture),
+        *(Route(f"/{former}", moved) for former in FORMER_ADDRESSES),
+    ],
+    lifespan=ready,
+)

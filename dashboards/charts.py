@@ -1,18 +1,18 @@
-"""Charts with intervals, each beside a table that says the same. Colours are those of Okabe and Ito (2008)."""
+"""Charts with intervals, each beside a table of the same numbers. Colours are those of Okabe and Ito (2008)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any
+from typing import Any, ParamSpec
 
 import altair as alt
 import pandas as pd
 import streamlit as st
 from altair.utils import schemapi
 
-from listing import listing, worded
 from promptlab.results.words import OUTCOME_COLOURS
+from tables import in_words, show_table
 
 __all__ = [
     "BLUE",
@@ -23,10 +23,10 @@ __all__ = [
     "as_table",
     "by_level",
     "curves",
-    "drawn",
     "empty",
+    "number_with_interval",
     "outcomes",
-    "shown",
+    "vega_lite",
     "with_table",
 ]
 
@@ -46,7 +46,7 @@ MEANINGS = {
 }
 
 
-def shown(estimate: float | None, low: float | None, high: float | None, unit: str = "") -> str:
+def number_with_interval(estimate: float | None, low: float | None, high: float | None, unit: str = "") -> str:
     """An estimate with its interval: 0.27 [0.18, 0.37]."""
     if estimate is None or pd.isna(estimate):
         return "not known"
@@ -55,7 +55,7 @@ def shown(estimate: float | None, low: float | None, high: float | None, unit: s
 
 
 def empty(frame: pd.DataFrame, measure: str) -> bool:
-    """Whether there is nothing to draw; says so."""
+    """Whether there is nothing to draw; if so, the page says it."""
     if not len(frame):
         st.info(f"No picture here has a value of {measure} yet.")
     return not len(frame)
@@ -63,49 +63,50 @@ def empty(frame: pd.DataFrame, measure: str) -> bool:
 
 alt.theme.enable("none")  # Streamlit has its own
 alt.data_transformers.disable_max_rows()
+P = ParamSpec("P")
 Spec = dict[str, Any]
 CONFIG = {"axisDiscrete": {"labelFlush": False}}
-"""Streamlit pushes the first name of an axis beside its place, which suits numbers at the ends alone."""
+"""Streamlit moves the first label of an axis to the side, which suits only numbers at the ends."""
 
 
-def drawn(chart: Callable[..., Any]) -> Callable[..., Spec]:
-    """The chart that a function makes, as Vega-Lite: once for the same numbers, since that costs as much as a query.
+def vega_lite(chart: Callable[P, Any]) -> Callable[P, Spec]:
+    """The Altair chart that a function makes, as Vega-Lite: made once for the same numbers, as it costs a query's time.
 
-    Data given once, to the layers together, and a type named for every column take a third of the time.
-    Held against Vega-Lite's schema unless Altair is told not to (`app.py`).
+    Charts whose layers share their data, and name the type of every column, take a third of the time. Altair
+    validates each against Vega-Lite's schema unless `app.py` has turned that off.
     """
 
     @st.cache_data(show_spinner=False, max_entries=40)
     @wraps(chart)
-    def spec(*given: Any, **named: Any) -> Spec:
-        made: Spec = chart(*given, **named).to_dict(validate=schemapi.DEBUG_MODE)
-        return {**made, "config": CONFIG}
+    def spec(*arguments: P.args, **options: P.kwargs) -> Spec:
+        built: Spec = chart(*arguments, **options).to_dict(validate=schemapi.DEBUG_MODE)
+        return {**built, "config": CONFIG}
 
     return spec
 
 
 def with_table(chart: Spec, frame: pd.DataFrame, alt_text: str, key: str = "") -> None:
-    """A chart, and below it the same numbers as a table; `key` tells it from the others of the page."""
+    """A chart, and below it the same numbers as a table; `key` is unique on the page."""
     st.vega_lite_chart(spec=chart, width="stretch", alt=alt_text)
     as_table(frame, key)
 
 
 def as_table(frame: pd.DataFrame, key: str, names: Mapping[str, str] | None = None) -> None:
-    """A table that is made when somebody opens it: a page of many charts is there sooner without."""
+    """A table that is made when somebody opens it, so that a page of many charts appears sooner."""
     with st.expander("The same as a table", key=f"table {key}", on_change="rerun") as box:
         if box.open:
-            listing(frame, names)
+            show_table(frame, names)
 
 
 def _levels(levels: pd.Series, axis: str) -> Any:
     """The horizontal axis of levels: a scale where they are numbers (whole ones in whole steps), else their names."""
     if pd.api.types.is_numeric_dtype(levels):
         whole = {"tickMinStep": 1} if (levels % 1 == 0).all() else {}
-        return alt.X("level:Q", title=worded(axis), axis=alt.Axis(tickCount=10, **whole))
-    return alt.X("level:N", title=worded(axis), sort=None, axis=alt.Axis(labelAngle=0, labelLimit=260))
+        return alt.X("level:Q", title=in_words(axis), axis=alt.Axis(tickCount=10, **whole))
+    return alt.X("level:N", title=in_words(axis), sort=None, axis=alt.Axis(labelAngle=0, labelLimit=260))
 
 
-@drawn
+@vega_lite
 def curves(frame: pd.DataFrame, axis: str, split: str, measure: str, limits: pd.DataFrame | None = None) -> Any:
     """Mean and 95 % interval along `axis`, a line, a colour and a shape for each level of `split`.
 
@@ -119,27 +120,27 @@ def curves(frame: pd.DataFrame, axis: str, split: str, measure: str, limits: pd.
     parts = list(dict.fromkeys(data["part"]))
     colour = alt.Color(
         "part:N",
-        title=worded(split),
+        title=in_words(split),
         sort=parts,
         scale=alt.Scale(domain=parts, range=[SERIES[i % len(SERIES)] for i in range(len(parts))]),
         legend=alt.Legend(orient="bottom"),
     )
     shape = alt.Shape(
         "part:N",
-        title=worded(split),
+        title=in_words(split),
         sort=parts,
         scale=alt.Scale(domain=parts, range=[SHAPES[i % len(SHAPES)] for i in range(len(parts))]),
     )
-    tooltip = [alt.Tooltip("part:N", title=worded(split)), alt.Tooltip("level:N", title=worded(axis)), *MEAN]
+    tooltip = [alt.Tooltip("part:N", title=in_words(split)), alt.Tooltip("level:N", title=in_words(axis)), *MEAN]
     base = alt.Chart().encode(x=_levels(data["level"], axis), color=colour, tooltip=[*tooltip, PICTURES])
-    y = alt.Y("mean:Q", title=worded(measure), scale=alt.Scale(zero=False), axis=FEW)
+    y = alt.Y("mean:Q", title=in_words(measure), scale=alt.Scale(zero=False), axis=FEW)
     lines = base.mark_line(opacity=0.6).encode(y=y)
     bars = base.mark_rule(strokeWidth=2, opacity=0.7).encode(y=alt.Y("low:Q"), y2=alt.Y2("high:Q"))
     points = base.mark_point(filled=True, size=110, opacity=1).encode(y=y, shape=shape)
     return alt.layer(lines, bars, points, *_across(limits), data=data).properties(height=320)
 
 
-@drawn
+@vega_lite
 def by_level(frame: pd.DataFrame, axis: str, measure: str, limits: pd.DataFrame | None = None) -> Any:
     """Mean and 95 % interval by level; a line where the levels are numbers. Columns level, mean, low, high, n.
 
@@ -153,7 +154,7 @@ def by_level(frame: pd.DataFrame, axis: str, measure: str, limits: pd.DataFrame 
     x = _levels(data["level"], axis)
     counts = [alt.Tooltip(f"{name}:Q") for name in ("n", "n_prompts") if name in data]
     base = alt.Chart().encode(x=x, tooltip=[alt.Tooltip("level:N"), *MEAN, *counts])
-    y = alt.Y("mean:Q", title=worded(measure), scale=scale, axis=FEW)
+    y = alt.Y("mean:Q", title=in_words(measure), scale=scale, axis=FEW)
     points = base.mark_point(filled=True, size=90, color=BLUE, opacity=1).encode(y=y)
     bars = base.mark_rule(color=BLUE, strokeWidth=2).encode(y=alt.Y("low:Q", scale=scale), y2=alt.Y2("high:Q"))
     layers = [bars, points]
@@ -172,7 +173,7 @@ def _across(limits: pd.DataFrame | None) -> list[Any]:
     return [line, name.encode(y=alt.value(-5), text=alt.Text("what:N"))]
 
 
-@drawn
+@vega_lite
 def outcomes(frame: pd.DataFrame, axis: str) -> Any:
     """Stacked shares of the outcomes, one bar a level. Columns level, outcome, share, low, high, n."""
     names = list(OUTCOME_COLOURS)
@@ -191,6 +192,6 @@ def outcomes(frame: pd.DataFrame, axis: str) -> Any:
     formats = {"share": ".0%", "low": ".0%", "high": ".0%"}
     tooltip = [alt.Tooltip("level:N"), alt.Tooltip("outcome:N")]
     tooltip += [alt.Tooltip(f"{name}:Q", format=form) for name, form in formats.items()]
-    base = alt.Chart(data).encode(y=alt.Y("level:N", title=worded(axis), sort=None), order=alt.Order("place:Q"))
+    base = alt.Chart(data).encode(y=alt.Y("level:N", title=in_words(axis), sort=None), order=alt.Order("place:Q"))
     bars = base.mark_bar(height=34).encode(x=shares, color=colour, tooltip=[*tooltip, alt.Tooltip("n:Q")])
     return bars.properties(height=alt.Step(46))

@@ -1,4 +1,4 @@
-"""Bleeding map: which colour, asked of one object, went to which other object; and the pictures of it."""
+"""Bleeding map: which colour, requested for one object, leaked to which other object; and the images of it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from charts import BLUE, ORANGE, as_table, drawn, with_table
-from frame import begin, part, table
+from charts import BLUE, ORANGE, as_table, vega_lite, with_table
 from gallery import gallery
+from page import begin, cached, fragment
+from promptlab.results.tables import leakages, leaked_pictures
 
-WENT = {"other": "on the other alone", "both": "on both"}
+PLACES = {"other": "on the other alone", "both": "on both"}
+"""In words, which object has the requested colour: the column `went` of `leaked_pictures`."""
 
 
-@drawn
+@vega_lite
 def by_colour(found: pd.DataFrame) -> alt.LayerChart:
     """A row for each colour: its leaked share with the interval, and what was expected."""
     base = alt.Chart()
@@ -28,7 +30,7 @@ def by_colour(found: pd.DataFrame) -> alt.LayerChart:
     return alt.layer(bars, points, ticks, data=found).properties(height=alt.Step(26))
 
 
-@drawn
+@vega_lite
 def colour_map(pairs: pd.DataFrame) -> alt.LayerChart:
     """A cell for each colour and each other object; one that is clicked becomes the selection "cell"."""
     pick = alt.selection_point(name="cell", fields=["attribute", "other"])
@@ -54,16 +56,16 @@ def colour_map(pairs: pd.DataFrame) -> alt.LayerChart:
     return alt.layer(boxes.add_params(pick), numbers, data=pairs).properties(height=alt.Step(30))
 
 
-frame = begin("Bleeding map", "Which colour leaks, and to what?")
-all_of_it = table("leakages", frame.study)
-found = all_of_it["attribute"]
+page = begin("Bleeding map", "Which colour leaks, and to what?")
+leakage = cached(leakages, page.study)
+found = leakage["attribute"]
 if not len(found):
     st.info("No picture of this study has two objects whose colours a probe could tell. This study has many:")
     st.code("promptlab run studies/attribute_binding.yaml", language=None)
     st.stop()
-whole = all_of_it[None].iloc[0]
+whole = leakage[None].iloc[0]
 st.caption(
-    f"Pictures in which both objects were found, {frame.tier}. Leaked: the other object has the "
+    f"Pictures in which both objects were found, {page.tier}. Leaked: the other object has the "
     "colour that was asked of this one. Expected: how often a thing shows that colour where nobody asked for it. "
     "What the background took is not known."
 )
@@ -73,19 +75,20 @@ columns[1].metric("on both", f"{whole['both']:.0%}")
 columns[2].metric("on the other alone", f"{whole['elsewhere']:.0%}")
 columns[3].metric("on neither", f"{whole['nowhere']:.0%}")
 st.caption(
-    f"Of {int(whole['n']):,} askings in {int(whole['n_prompts'])} prompt families. Leaked {whole['leaked']:.0%} "
-    f"[{whole['low']:.0%}, {whole['high']:.0%}], expected {whole['expected']:.0%}."
+    f"Of {int(whole['n']):,} requested colours in {int(whole['n_prompts'])} prompt families, {whole['leaked']:.0%} "
+    f"leaked [{whole['low']:.0%}, {whole['high']:.0%}]; {whole['expected']:.0%} were expected."
 )
 st.header("By colour", anchor=False)
 with_table(by_colour(found), found, "leaked share by colour with 95 % intervals and what was expected")
 st.caption("Blue: measured, with its 95 % interval over prompts. Orange: expected without any leak.")
 
 st.header("Colour by colour, noun by noun", anchor=False)
-pairs = all_of_it["pair"]
+pairs = leakage["pair"]
 few = 4
 shown = pairs[pairs["n"] >= few]
 st.caption(
-    f"Choose a cell to see its pictures. Only cells of at least {few} pictures; a cell of few pictures is a hint."
+    f"Choose a cell to see its pictures. Cells of fewer than {few} pictures are left out. "
+    "A cell of few pictures is only a hint."
 )
 
 
@@ -106,7 +109,7 @@ st.vega_lite_chart(
 as_table(pairs, "pairs", {"other": "the other object"})
 
 
-@part
+@fragment
 def worst_of(study: str) -> None:
     """The pictures of a colour, or of a cell of the map."""
     st.header("Where it went wrong, the worst first", anchor=False)
@@ -124,14 +127,16 @@ def worst_of(study: str) -> None:
     if st.session_state.get("other") not in (None, any_, *nouns):  # chosen for another colour
         st.session_state["other"] = any_
     other = right.selectbox("The other object, which has it", [any_, *nouns], key="other", bind="query-params")
-    worst = table("leaked_pictures", study, attribute, None if other == any_ else other)
+    worst = cached(leaked_pictures, study, attribute, None if other == any_ else other)
     st.text(
         f"Asked {attribute} of one object, and {other if other == any_ else 'the ' + other} beside it has it: "
         f"{len(worst)} pictures. First those where it is on the other alone, then those where it is on both."
     )
-    captions = [f"{row.prompt}: {WENT.get(row.went, row.went)}" for row in worst.itertuples()]
+    captions = [
+        f"{prompt}: {PLACES.get(place, place)}" for prompt, place in zip(worst["prompt"], worst["went"], strict=True)
+    ]
     if captions:
         gallery(worst, study, captions, "worst")
 
 
-worst_of(frame.study)
+worst_of(page.study)

@@ -1,43 +1,51 @@
-"""Claims: sentences about prompting that everybody repeats, each with its verdict, its figure and what it rests on."""
+"""Claims: sentences about prompting that everybody repeats, each with its verdict, its figure and its evidence."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
 
-from charts import shown
-from frame import begin, table
-from listing import listing
+from charts import number_with_interval
+from page import begin, cached
+from promptlab.results.tables import effects
 from promptlab.results.words import TIERS
 from promptlab.store.home import find_home
+from tables import show_table
+
+Badge = Literal["green", "orange", "red", "gray"]
 
 
-def rests_on(claim: Any) -> dict[str, list[str]]:
+def evidence_of(claim: Any) -> dict[str, list[str]]:
     """What a claim's verdict rests on: columns what and value."""
-    told = {k: claim.detail.get(k) for k in ("design", "size", "expects", "margin", "unit", "source", "comparator")}
-    told |= {
+    evidence = {k: claim.detail.get(k) for k in ("design", "size", "expects", "margin", "unit", "source", "comparator")}
+    evidence |= {
         "measure": claim.measure,
         "p after Holm": claim.p_adjusted,
         "units": claim.n_groups,
         "pairs": claim.n_pairs,
     }
-    told = {k: str(v) for k, v in told.items() if v is not None and v == v and v != ""}
+    evidence = {k: str(v) for k, v in evidence.items() if v is not None and v == v and v != ""}
     if claim.reason:
-        told["beware"] = claim.reason
-    return {"what": list(told), "value": list(told.values())}
+        evidence["beware"] = claim.reason
+    return {"what": list(evidence), "value": list(evidence.values())}
 
 
 begin("Claims", "Is what everybody says about prompting true?", needs_study=False)
-found = table("effects", "claims")
+found = cached(effects, "claims")
 if not len(found):
     st.info("No claim was settled here yet. All of them take less than half an hour on a laptop:")
     st.code("promptlab claims", language=None)
     st.stop()
 ICONS = {"supported": ":material/check_circle:", "partly": ":material/contrast:", "contradicted": ":material/cancel:"}
-COLOURS = {"supported": "green", "partly": "orange", "contradicted": "red", "not testable here": "gray"}
+COLOURS: dict[str, Badge] = {
+    "supported": "green",
+    "partly": "orange",
+    "contradicted": "red",
+    "not testable here": "gray",
+}
 details = [json.loads(detail) for detail in found["detail"]]
 found["claim"] = [detail["claim"] for detail in details]
 found["unit"] = [detail["unit"] for detail in details]
@@ -53,6 +61,7 @@ for column, name in zip(st.columns(4), COLOURS, strict=True):
 wanted = st.pills(
     "Show", list(COLOURS), default=list(COLOURS), selection_mode="multi", key="verdicts", bind="query-params"
 )
+row: Any
 for row in found.itertuples():
     if row.verdict not in (wanted or list(COLOURS)):
         continue
@@ -65,14 +74,13 @@ for row in found.itertuples():
             left.text(f"{row.contrast}. {row.claim}")
             right.badge(row.verdict, icon=ICONS.get(row.verdict), color=COLOURS.get(row.verdict, "gray"))
             if pd.notna(row.estimate):
-                st.text(
-                    f"{shown(row.estimate, row.low, row.high)} {row.unit or ''}".rstrip() + f", {row.n_groups} units"
-                )
+                interval = number_with_interval(row.estimate, row.low, row.high)
+                st.text(f"{interval} {row.unit or ''}".rstrip() + f", {row.n_groups} units")
         with st.expander("What it rests on", key=f"rests {row.contrast}", on_change="rerun") as box:
             if box.open:
-                st.dataframe(rests_on(row), hide_index=True, width="stretch")
+                st.dataframe(evidence_of(row), hide_index=True, width="stretch")
 st.header("All of them", anchor=False)
-listing(
+show_table(
     found[["contrast", "claim", "verdict", "estimate", "low", "high", "p_adjusted", "n_groups", "unit"]],
     {"contrast": "", "n_groups": "units"},
 )

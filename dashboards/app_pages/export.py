@@ -9,24 +9,25 @@ from urllib.parse import urlencode, urlsplit
 import pandas as pd
 import streamlit as st
 
-from frame import begin, table
+from page import begin, cached
 from promptlab.exchange.a1111_comfyui import plot_lines
 from promptlab.exchange.export import csv_text, plot_axes
-from promptlab.results import load
+from promptlab.results import load, pages
+from promptlab.results.tables import effects
 
-frame = begin("Export", "How do I hand this on?")
+page = begin("Export", "How do I hand this on?")
 
 
 def report() -> bytes:
-    """The report of the study, made when it is asked for."""
+    """The report of the study, made on request."""
     from promptlab.results.report import report_html
 
-    return report_html(frame.store, frame.study).encode("utf-8")
+    return report_html(page.store, page.study).encode("utf-8")
 
 
-def csv(made: Callable[[], pd.DataFrame]) -> bytes:
-    """A CSV in which no cell is a formula, made when it is asked for."""
-    return csv_text(made()).encode("utf-8", "replace")
+def csv(read: Callable[[], pd.DataFrame]) -> bytes:
+    """A CSV in which no cell is a formula, made on request."""
+    return csv_text(read()).encode("utf-8", "replace")
 
 
 with st.container(border=True):
@@ -35,7 +36,7 @@ with st.container(border=True):
     st.download_button(
         "Download the report",
         report,
-        f"{frame.study}.html",
+        f"{page.study}.html",
         "text/html",
         key="report",
         shortcut="d",
@@ -47,39 +48,30 @@ with st.container(border=True):
         "The address of every page holds its study and its filters: copy it from the browser. This dashboard answers "
         "on this machine alone; on another with the same store the part behind the host shows the same."
     )
-    here = urlsplit(st.context.url or "http://127.0.0.1:8501")
-    st.code(f"{here.scheme}://{here.netloc}/winning?{urlencode({'study': frame.study})}", language=None)
-OUTCOMES = """
-    SELECT study, prompt, seed, guidance_scale, num_inference_steps, outcome, tier, image, file FROM outcomes
-    WHERE study = ? AND measure = 'correct' ORDER BY prompt, seed LIMIT 100000
-    """
-MEANS = """
-    SELECT cell_id, prompt, model, tier, guidance_scale, num_inference_steps, measure, target, avg(value) AS mean,
-        count(value) AS n FROM scored WHERE study = ? AND status = 'ok' GROUP BY ALL ORDER BY ALL LIMIT 100000
-    """
-for what, made, name in (
-    ("Mean of every measure in every cell", partial(frame.store.query, MEANS, [frame.study]), "means"),
-    ("Outcome of every picture", partial(frame.store.query, OUTCOMES, [frame.study]), "outcomes"),
-    ("Contrasts with intervals", partial(table, "effects", frame.study), "effects"),
+    address = urlsplit(st.context.url or "http://127.0.0.1:8501")
+    st.code(f"{address.scheme}://{address.netloc}/ranking?{urlencode({'study': page.study})}", language=None)
+for what, read, name in (
+    ("Mean of every measure in every cell", partial(pages.exported_means, page.store, page.study), "means"),
+    ("Outcome of every picture", partial(pages.exported_outcomes, page.store, page.study), "outcomes"),
+    ("Contrasts with intervals", partial(cached, effects, page.study), "effects"),
 ):
     with st.container(border=True):
         st.header(what, anchor=False)
-        st.caption("CSV in UTF-8, made when it is asked for; at most 100,000 rows")
-        st.download_button("Download", partial(csv, made), f"{frame.study}_{name}.csv", "text/csv", key=name)
+        st.caption("CSV in UTF-8, made on request; at most 100,000 rows")
+        st.download_button("Download", partial(csv, read), f"{page.study}_{name}.csv", "text/csv", key=name)
 st.header("Whole tables", anchor=False)
 st.caption("Parquet with every column, and a CSV without formulas, by command:")
-st.code(f"promptlab export {frame.study} --to exported", language=None)
+st.code(f"promptlab export {page.study} --to exported", language=None)
 st.header("X/Y/Z plot of A1111", anchor=False)
-block = "\n".join(f"{kind}: {values}" for kind, values in plot_lines(plot_axes(load(frame.study))))
+block = "\n".join(f"{kind}: {values}" for kind, values in plot_lines(plot_axes(load(page.study))))
 st.code(block or "This study varies no setting that an X/Y/Z plot has.", language=None)
 st.caption("Of the winning prompt, with its settings: A1111's text with this plot, or a graph of ComfyUI:")
 st.code(
-    f"promptlab export {frame.study} --as a1111 --to exported\n"
-    f"promptlab export {frame.study} --as comfyui --to exported",
+    f"promptlab export {page.study} --as a1111 --to exported\npromptlab export {page.study} --as comfyui --to exported",
     language=None,
 )
 st.header("In a notebook", anchor=False)
 st.code(
-    f'from promptlab.store import Store\n\nStore().query("SELECT * FROM scored WHERE study = ?", [{frame.study!r}])',
+    f"import promptlab\n\npromptlab.load({page.study!r}).images()",
     language="python",
 )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from charts import MEANINGS, by_level, empty, outcomes, with_table
-from frame import begin, measures_of, part, rows, table, varies
 from gallery import matrix, picture_html
+from page import begin, cached, fragment
+from promptlab.results import pages
+from promptlab.results.tables import curves, many_curves, outcome_shares
 
-frame = begin("CFG", "What guidance for this model?")
-axes = [name for name in ("guidance_scale", "distilled_guidance_scale") if varies(frame.study, name)]
+page = begin("CFG", "What guidance for this model?")
+axes = [name for name in ("guidance_scale", "distilled_guidance_scale") if cached(pages.varies, page.study, name)]
 if not axes:
     st.info("This study does not vary guidance. Choose another at the left, or make one:")
     st.code("promptlab run studies/guidance.yaml", language=None)
@@ -20,13 +24,13 @@ st.caption(
     if axis == "guidance_scale"
     else "A guidance that was distilled into an input of the model: no CFG, and 1 is not the conditional pass."
 )
-shares = table("outcome_shares", frame.study, by=axis)
+shares = cached(outcome_shares, page.study, by=axis)
 if len(shares):
     st.header("Is it what was asked for?", anchor=False)
-    st.caption(f"Outcomes of two-object prompts, {frame.tier}; intervals in the table are 95 %, over prompts.")
+    st.caption(f"Outcomes of two-object prompts, {page.tier}; intervals in the table are 95 %, over prompts.")
     with_table(outcomes(shares, axis), shares, f"shares of the outcomes of binding by {axis}", "outcomes")
     st.caption("; ".join(f"{name}: {meaning}" for name, meaning in MEANINGS.items()) + ".")
-measures = measures_of(frame.study)
+measures = cached(pages.measure_names, page.study)
 wanted = [
     m
     for m in ("p95_chroma", "colourfulness", "clipped_share", "rms_contrast", "seed_distance", "vendi", "clip_cosine")
@@ -34,18 +38,18 @@ wanted = [
 ]
 
 
-@part
+@fragment
 def pictures_by(study: str, axis: str, tier: str) -> None:
-    """Measures of the pictures along the axis, a chart each."""
+    """Measures of the images along the axis, a chart each."""
     st.header("What it does to the picture", anchor=False)
     st.caption(f"Means over pictures with 95 % intervals over prompts, {tier}.")
     usual = tuple(wanted[:4])
     chosen = st.pills("Measures", measures, default=usual, selection_mode="multi", key="measures", bind="query-params")
-    known = table("many_curves", study, usual, axis)
+    known = cached(many_curves, study, usual, axis)
     columns = st.columns(2)
     for i, measure in enumerate(chosen):
         with columns[i % 2]:
-            means, _ = known[measure] if measure in known else table("curves", study, measure, axis)
+            means, _ = known[measure] if measure in known else cached(curves, study, measure, axis)
             if not empty(means, measure):
                 with_table(by_level(means, axis, measure), means, f"{measure} by {axis}", measure)
     if "p95_chroma" in wanted or "colourfulness" in wanted:
@@ -54,34 +58,16 @@ def pictures_by(study: str, axis: str, tier: str) -> None:
         )
 
 
-pictures_by(frame.study, axis, frame.tier)
+pictures_by(page.study, axis, page.tier)
 st.header("The same prompt and seed", anchor=False)
-strip = rows(
-    """
-    WITH arm AS (
-        SELECT cell.id, cell.study, cell.prompt, cell.position, level.level, level.level_position AS place
-        FROM cell JOIN level ON level.study = cell.study AND level.cell_id = cell.id AND level.axis = ?
-        WHERE cell.study = ? AND cell.current
-    ), whole AS (  -- the first prompts that have every level
-        SELECT prompt FROM arm GROUP BY prompt
-        HAVING count(DISTINCT level) = (SELECT max(place) + 1 FROM arm) ORDER BY min(position) LIMIT 40
-    )
-    SELECT arm.level, arm.place, arm.prompt, cell_image.seed, image.id AS image, image.file
-    FROM arm JOIN whole USING (prompt)
-    JOIN cell_image ON cell_image.study = arm.study AND cell_image.cell_id = arm.id
-    JOIN image ON image.id = cell_image.image AND image.file IS NOT NULL
-    QUALIFY count(DISTINCT arm.level) OVER (PARTITION BY arm.prompt, cell_image.seed) = max(arm.place) OVER () + 1
-    ORDER BY arm.position, cell_image.seed, arm.place LIMIT 240
-    """,
-    [axis, frame.study],
-)
+strip = cached(pages.images_along_axis, page.study, axis)
 prompts = list(dict.fromkeys(strip["prompt"]))[:8]
-html, down = {}, []
+html: dict[tuple[str, str], str] = {}
+row: Any
 for prompt in prompts:
-    part = strip[strip["prompt"] == prompt]
-    part = part[part["seed"] == part["seed"].iloc[0]]
-    down.append(prompt)
-    for row in part.itertuples():
-        html[(f"w = {row.level}", prompt)] = picture_html(row, frame.study, "", "medium")
+    images = strip[strip["prompt"] == prompt]
+    for row in images[images["seed"] == images["seed"].iloc[0]].itertuples():
+        html[(f"w = {row.level}", prompt)] = picture_html(row, page.study, "", "medium")
 if html:
-    matrix(html, list(dict.fromkeys(f"w = {level}" for level in strip.sort_values("place")["level"])), down, "prompt")
+    across = list(dict.fromkeys(f"w = {level}" for level in strip.sort_values("place")["level"]))
+    matrix(html, across, prompts, "prompt")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from frame import begin, table
-from listing import listing
+from page import begin, cached
+from promptlab.results.tables import passports
+from tables import show_table
 
 begin("Passports", "How far can I trust this probe?", needs_study=False)
-found = table("passports")
+found = cached(passports)
 st.caption(
     "Measured on drawn pictures with known faults (T0). Sensitivity: how many faults it sees; specificity: how many "
     "right pictures it leaves alone; Youden's J is their sum less 1. Below 0.5 a probe corrects no rate. AUC: how well "
@@ -19,7 +20,7 @@ if not len(found):
     st.code("promptlab passport binding", language=None)
     st.stop()
 columns = ["sensitivity", "sensitivity_low", "sensitivity_high", "specificity", "specificity_low", "specificity_high"]
-listing(
+show_table(
     found[["probe", "kind", "youden", "auc", *columns, "n"]],
     {"auc": "AUC"},
     youden=st.column_config.ProgressColumn("Youden's J", format="%.2f", min_value=0, max_value=1),

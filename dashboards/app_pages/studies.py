@@ -1,14 +1,15 @@
-"""Studies: what is there, how far it is, and the newest pictures."""
+"""Studies: each study that was run, how far it is, and its newest images."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from frame import begin, how_to, rows, studies
 from gallery import gallery
+from page import begin, cached, progress_of, show_command
+from promptlab.results import pages, tables
 
-frame = begin("Studies", "What have I got, and is it finished?")
-known = studies()
+page = begin("Studies", "What have I got, and is it finished?")
+known = cached(tables.studies)
 known["done"] = known["ok"] / known["planned"].clip(lower=1)
 st.dataframe(
     known[["study", "done", "planned", "ok", "failed", "missing", "cells", "last_run"]],
@@ -20,28 +21,20 @@ st.dataframe(
         "last_run": "last run",
     },
 )
-one = frame.facts
-question = rows("SELECT text FROM study WHERE name = ?", [frame.study])["text"]
+progress = progress_of(page.study)
 with st.container(border=True):
     st.header("The study chosen at the left", anchor=False)
-    st.text(frame.study)
+    st.text(page.study)
     left, middle, right = st.columns(3)
-    left.metric("pictures that count", f"{int(one['ok']):,} of {int(one['planned']):,}")
-    middle.metric("failed", f"{int(one['failed']):,}")
-    right.metric("not made yet", f"{int(one['missing']):,}")
-    if one["missing"]:
+    left.metric("pictures that count", f"{int(progress['ok']):,} of {int(progress['planned']):,}")
+    middle.metric("failed", f"{int(progress['failed']):,}")
+    right.metric("not made yet", f"{int(progress['missing']):,}")
+    if progress["missing"]:
         st.caption("Make what is missing, or go on after a crash, with the same command:")
-        how_to("run", frame.study)
+        show_command("run", page.study)
     with st.expander("The study as it was written"):
-        st.code(question.iloc[0] if len(question) and question.iloc[0] else "(made in Python)", language="yaml")
+        st.code(cached(pages.study_text, page.study) or "(made in Python)", language="yaml")
 
 st.header("Newest pictures", anchor=False)
-newest = rows(
-    """
-    SELECT image.id AS image, image.file, image.prompt, image.seed, image.guidance_scale
-    FROM image JOIN (SELECT DISTINCT image FROM cell_image WHERE study = ?) mine ON mine.image = image.id
-    WHERE image.status = 'ok' AND image.file IS NOT NULL ORDER BY image.rowid DESC LIMIT 12
-    """,
-    [frame.study],
-)
-gallery(newest, frame.study, [str(prompt) for prompt in newest["prompt"]], "newest")
+newest = cached(pages.newest_images, page.study)
+gallery(newest, page.study, [str(prompt) for prompt in newest["prompt"]], "newest")

@@ -30,7 +30,7 @@ def page(name: str, home: Path, monkeypatch: pytest.MonkeyPatch, **query: str) -
 @pytest.mark.parametrize("study", ["drawn", "longer", "hostile"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_page_shows_a_study(name: str, study: str, shown: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if name in ("passports", "claims", "doctor") and study != "drawn":
+    if name in ("passports", "claims", "prompt_doctor") and study != "drawn":
         pytest.skip("this page shows no study")
     test = page(name, shown, monkeypatch, study=study)
     assert not test.exception and not test.error
@@ -42,7 +42,7 @@ def test_a_page_without_results_says_what_to_run(name: str, tmp_path: Path, monk
     test = page(name, tmp_path, monkeypatch)
     assert not test.exception and not test.error
     assert test.title[0].value.endswith("?")
-    if name != "doctor":
+    if name != "prompt_doctor":
         assert test.info and "promptlab run" in test.code[0].value
 
 
@@ -50,7 +50,7 @@ def test_a_page_without_results_says_what_to_run(name: str, tmp_path: Path, monk
 def test_the_winner_is_written_for_the_tab_that_is_open(
     tab: str, mark: str, shown: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    test = page("winning", shown, monkeypatch, study="drawn", **{"as": tab})
+    test = page("ranking", shown, monkeypatch, study="drawn", **{"as": tab})
     assert not test.exception
     there = [one for one in ("Steps: ", '"class_type"') if any(one in code.value for code in test.code)]
     assert there == [mark] * (tab != "YAML") and any(mark in code.value for code in test.code)
@@ -62,13 +62,13 @@ def test_a_chart_is_held_against_its_schema(monkeypatch: pytest.MonkeyPatch) -> 
     import pandas as pd
     from altair.utils.schemapi import SchemaValidationError
 
-    from charts import drawn  # type: ignore[import-not-found]
+    from charts import vega_lite  # type: ignore[import-not-found]
 
     def spoiled(data: pd.DataFrame) -> alt.Chart:
         return alt.Chart(data).mark_point(size="large").encode(x="a:Q")
 
     with pytest.raises(SchemaValidationError):
-        drawn(spoiled)(pd.DataFrame({"a": [1.0]}))
+        vega_lite(spoiled)(pd.DataFrame({"a": [1.0]}))
 
 
 def test_prompts_stand_in_no_markdown(shown: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +83,7 @@ def test_prompts_stand_in_no_markdown(shown: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_doctor_reads_what_is_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    test = page("doctor", tmp_path, monkeypatch)
+    test = page("prompt_doctor", tmp_path, monkeypatch)
     test.text_area[0].set_value("a zebra, " + "made with care, " * 30 + "and a red cup").run()
     assert not test.exception
     said = " ".join(e.value for e in test.text)
@@ -107,6 +107,20 @@ def test_pictures_go_out_by_hash_alone(shown: Path, monkeypatch: pytest.MonkeyPa
         assert answer.status_code == 200 and answer.headers["content-type"] == kind
     for path in ("small/" + "0" * 64, "huge/" + name, "whole/..%2F..%2Fpromptlab.duckdb", "small/x", "whole/%00"):
         assert client.get(f"/pictures/{path}").status_code == 404, path
+
+
+def test_a_former_address_leads_to_the_page_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
+    from starlette.applications import Starlette
+    from starlette.testclient import TestClient
+
+    monkeypatch.syspath_prepend(str(PAGES.parent))
+    from app import FORMER_ADDRESSES, app  # type: ignore[import-not-found]
+
+    client = TestClient(Starlette(routes=app._user_routes), follow_redirects=False)
+    for former, page_name in FORMER_ADDRESSES.items():
+        answer = client.get(f"/{former}?study=drawn&measure=colour")
+        assert page_name in NAMES and former not in NAMES
+        assert answer.headers["location"].endswith(f"/{page_name}?study=drawn&measure=colour")
 
 
 def test_every_page_in_a_browser(browser: Any, address: str) -> None:
@@ -172,7 +186,7 @@ def test_parts_of_pages_answer_to_clicks(browser: Any, address: str) -> None:
     page.get_by_role("option", name="correct", exact=True).click()
     page.wait_for_url("**measure=correct**")
     table.first.wait_for()
-    visit.open("winning?study=drawn")
+    visit.open("ranking?study=drawn")
     page.get_by_role("tab", name="ComfyUI").click()
     page.get_by_text("class_type").first.wait_for()
     page.wait_for_url("**as=ComfyUI**")

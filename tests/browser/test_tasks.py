@@ -111,7 +111,7 @@ def test_arrows_go_from_picture_to_picture(person: Person) -> None:
 
 def test_keys_rate(person: Person) -> None:
     """The only test that adds to the shared home: choices, which no other looks at."""
-    person.open("rate?study=drawn")
+    person.open("blind_rating?study=drawn")
     person.page.get_by_role("button", name="Left is better").wait_for()
     person.page.get_by_text("0 choices").wait_for()
     for key, said in (("1", "1 choice, 0 of them"), ("0", "2 choices, 1 of them"), ("2", "3 choices, 1 of them")):
@@ -133,7 +133,7 @@ def test_arrows_turn_the_pages_of_a_gallery(person: Person) -> None:
 
 LINKS = {
     "grid?study=drawn&x=order&y=assignment&measure=colour": ("order", "assignment", "colour"),
-    "winning?study=drawn&measure=colour&axis=order": ("colour", "order"),
+    "ranking?study=drawn&measure=colour&axis=order": ("colour", "order"),
     "bleeding?study=drawn&colour=green": ("green",),
     "order?study=drawn&measure=colour": ("colour",),
 }

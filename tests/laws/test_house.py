@@ -112,6 +112,14 @@ def test_no_file_is_long() -> None:
     assert not long, f"over {MAX_LINES} lines: split by what it is about"
 
 
+def test_pages_hold_no_sql() -> None:
+    """A page asks for frames; queries are functions of `promptlab.results.pages`."""
+    for path in sorted((ROOT / "dashboards").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+            assert "SELECT" not in text, f"{path}:{getattr(node, 'lineno', 0)}"
+
+
 def test_nothing_unsafe_is_called() -> None:
     for folder in ("promptlab", "dashboards"):
         for path in sorted((ROOT / folder).rglob("*.py")):

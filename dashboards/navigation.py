@@ -1,4 +1,4 @@
-"""The script of the dashboard: which pages there are, in which order. A new page is one file in `app_pages/`."""
+"""The script of the dashboard: which pages it has, in which order. A page is a file in `app_pages/` and a line here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import streamlit as st
 
 from promptlab.store.database import opened_once
 
-PAGES = Path(__file__).with_name("app_pages")
+FOLDER = Path(__file__).with_name("app_pages")
 SECTIONS = {
     "Look": [
         ("studies", "Studies", ":material/science:"),
@@ -18,7 +18,7 @@ SECTIONS = {
         ("detail", "Image detail", ":material/image_search:"),
     ],
     "Learn": [
-        ("winning", "Winning prompts", ":material/trophy:"),
+        ("ranking", "Winning prompts", ":material/trophy:"),
         ("bleeding", "Bleeding map", ":material/water_drop:"),
         ("order", "Word order", ":material/swap_horiz:"),
         ("length", "Specificity and length", ":material/straighten:"),
@@ -30,20 +30,21 @@ SECTIONS = {
         ("quality", "Data quality", ":material/fact_check:"),
     ],
     "Do": [
-        ("doctor", "Prompt doctor", ":material/stethoscope:"),
-        ("rate", "Blind rating", ":material/visibility_off:"),
+        ("prompt_doctor", "Prompt doctor", ":material/stethoscope:"),
+        ("blind_rating", "Blind rating", ":material/visibility_off:"),
         ("export", "Export", ":material/download:"),
     ],
 }
+"""By section: the file of each page, which is its address too, its title and its icon."""
 
-st.set_page_config(page_title="promptlab", page_icon=str(PAGES.with_name("icon.png")), layout="wide")
+st.set_page_config(page_title="promptlab", page_icon=str(FOLDER.with_name("icon.png")), layout="wide")
 navigation = st.navigation(
     {
         section: [
-            st.Page(PAGES / f"{name}.py", title=title, icon=icon, url_path=name, default=name == "studies")
-            for name, title, icon in pages
+            st.Page(FOLDER / f"{name}.py", title=title, icon=icon, url_path=name, default=name == "studies")
+            for name, title, icon in entries
         ]
-        for section, pages in SECTIONS.items()
+        for section, entries in SECTIONS.items()
     },
     expanded=True,
 )

@@ -5,19 +5,22 @@ from __future__ import annotations
 import base64
 import io
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import streamlit as st
 
-from frame import begin_anywhere
-from listing import listing
-from looks import looks
+from gallery import attention_tiles
+from page import heading
 from promptlab.errors import PromptlabError
 from promptlab.results.lint import SILENT, Lint, advice, lint, verdicts
 from promptlab.store import Store
+from tables import show_table
 
-begin_anywhere("Prompt doctor", "What does the model read in my prompt?")
+if TYPE_CHECKING:
+    from promptlab.run.tracing import WordMaps
+
+heading("Prompt doctor", "What does the model read in my prompt?")
 EXAMPLE = "a photo of a red cup and a blue chair"
 prompt = st.text_area("Prompt", value=EXAMPLE, max_chars=2000, key="prompt", bind="query-params")
 
@@ -44,8 +47,8 @@ def shaded(one: Lint) -> str:
         style = f"background: rgba(46, 139, 192, {0.6 * share:.2f}); border-radius: 4px; padding: 2px 4px"
         if not word.kept:
             style += "; text-decoration: line-through; opacity: 0.5"
-        said = f"reach {word.reach:.3f}, token {word.slot}" if word.reach is not None else f"token {word.slot}"
-        out.append(f'<span style="{style}" title="{said}">{escape(word.text)}</span>')
+        tooltip = f"reach {word.reach:.3f}, token {word.slot}" if word.reach is not None else f"token {word.slot}"
+        out.append(f'<span style="{style}" title="{tooltip}">{escape(word.text)}</span>')
     return f'<p style="font-size: 1.3rem; line-height: 2.1">{" ".join(out)}</p>'
 
 
@@ -68,15 +71,15 @@ if found.silent:
 if found.order is not None:
     st.metric("change when the colours are exchanged, over change when the objects are reordered", f"{found.order:.2f}")
     st.caption("Below 1 the encoder sees less of a change in another meaning than in the same meaning in other words.")
-told = advice(found, verdicts(Store()))
+lines = advice(found, verdicts(Store()))
 st.header("Advice", anchor=False)
-if told:
-    for claim, line in told:
+if lines:
+    for claim, line in lines:
         st.text(f"{claim}: {line}")
 else:
     st.caption("None: advice comes from settled claims alone, and none here speaks of this prompt. promptlab claims")
 with st.expander("Word by word"):
-    listing(pd.DataFrame([vars(word) for word in found.words]), {"text": "word", "slot": "first token"})
+    show_table(pd.DataFrame([vars(word) for word in found.words]), {"text": "word", "slot": "first token"})
 
 
 @st.cache_resource(show_spinner="Loading the miniature")
@@ -88,8 +91,8 @@ def miniature() -> Any:
 
 
 @st.cache_data(show_spinner="Drawing", max_entries=50)
-def tried(text: str, guidance: float) -> list[tuple[str, str]]:
-    """Four pictures as data addresses, and what the scene parser sees in each; nothing is stored."""
+def drawn(text: str, guidance: float) -> list[tuple[str, str]]:
+    """Four images as data addresses, and what the scene parser sees in each; nothing is stored."""
     from promptlab.run.tracing import try_prompt
 
     out = []
@@ -104,11 +107,11 @@ st.header("Try it", anchor=False)
 left, right = st.columns([3, 1], vertical_alignment="bottom")
 guidance = left.slider("guidance_scale", 0.0, 20.0, 5.0, 0.5, key="guidance", bind="query-params")
 if right.button("Draw four", shortcut="Ctrl+Enter", help="key: Ctrl + Enter"):
-    st.session_state["tried"] = (prompt, guidance)
-if "tried" in st.session_state:
-    text, w = st.session_state["tried"]
+    st.session_state["drawn"] = (prompt, guidance)
+if "drawn" in st.session_state:
+    text, w = st.session_state["drawn"]
     st.text(f"{text} (w = {w:g}, seeds 0 to 3)")
-    for column, (address, seen) in zip(st.columns(4), tried(text, w), strict=True):
+    for column, (address, seen) in zip(st.columns(4), drawn(text, w), strict=True):
         alt = escape(f"{text}: {seen}", quote=True)
         column.html(f'<img src="{address}" alt="{alt}" style="width: 100%; border-radius: 6px">')
         column.caption("The parser sees")
@@ -116,22 +119,21 @@ if "tried" in st.session_state:
 
 
 @st.cache_data(show_spinner="Looking", max_entries=20)
-def looked(text: str, guidance: float) -> tuple[Any, tuple[str, ...], Any]:
-    """The picture at seed 0, its words, and attention to each."""
+def traced(text: str, guidance: float) -> WordMaps:
+    """The image at seed 0 with attention to each of its words."""
     from promptlab.records import Settings
     from promptlab.run.tracing import word_maps
 
-    found = word_maps(text, 0, Settings(guidance_scale=guidance, num_inference_steps=25))
-    return found.picture, found.words, found.maps
+    return word_maps(text, 0, Settings(guidance_scale=guidance, num_inference_steps=25))
 
 
 st.header("Where each word looks", anchor=False)
-asked = st.button("Trace seed 0", shortcut="w", help="Draws it again and keeps each word's attention; key: w")
-if asked or st.session_state.get("looked") == (prompt, guidance):
-    st.session_state["looked"] = (prompt, guidance)
+clicked = st.button("Trace seed 0", shortcut="w", help="Draws it again and keeps each word's attention; key: w")
+if clicked or st.session_state.get("traced") == (prompt, guidance):
+    st.session_state["traced"] = (prompt, guidance)
     try:
-        seen = looked(prompt, guidance)
+        maps = traced(prompt, guidance)
     except PromptlabError as error:
         st.text(str(error))
     else:
-        looks(*seen, prompt)
+        attention_tiles(maps, prompt)

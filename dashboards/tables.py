@@ -1,4 +1,4 @@
-"""Tables on a page: columns in words, numbers of three digits, no column that is empty throughout."""
+"""Tables on a page: columns in words, numbers with three digits, no column that is empty throughout."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-__all__ = ["WORDS", "listing", "worded"]
+__all__ = ["WORDS", "in_words", "show_table"]
 
 WORDS = {
     "attribute": "colour asked",
@@ -45,24 +45,24 @@ WORDS = {
     "target": "about",
     "youden": "Youden's J",
 }
-"""Columns of tables that are called otherwise on a page; the rest lose their underscores."""
+"""What a page calls these columns of tables; the names of others lose their underscores."""
 
 
-def worded(name: str) -> str:
+def in_words(name: str) -> str:
     """A column in words."""
     return WORDS.get(name, name.replace("_", " "))
 
 
-def listing(frame: pd.DataFrame, names: Mapping[str, str] | None = None, **columns: Any) -> None:
-    """A table in words. `names` calls columns otherwise here; `columns` are Streamlit's own column settings."""
-    said = {**WORDS, **(names or {})}
-    shown = frame.drop(columns=[c for c in frame if len(frame) and frame[c].replace("", None).isna().all()])
+def show_table(frame: pd.DataFrame, names: Mapping[str, str] | None = None, **columns: Any) -> None:
+    """A table in words. `names` renames columns for this table; `columns` are Streamlit's own column settings."""
+    labels = {**WORDS, **(names or {})}
+    filled = frame.drop(columns=[c for c in frame if len(frame) and frame[c].replace("", None).isna().all()])
     settings: dict[str, Any] = {}
-    for column in map(str, shown):
-        label = said.get(column, column.replace("_", " "))
-        real = pd.api.types.is_float_dtype(shown[column])
+    for column in map(str, filled):
+        label = labels.get(column, column.replace("_", " "))
+        real = pd.api.types.is_float_dtype(filled[column])
         number = st.column_config.NumberColumn(label, format="%.3g")
         settings[column] = number if real else st.column_config.Column(label)
-        if not pd.api.types.is_numeric_dtype(shown[column]) and shown[column].isna().any():
-            shown = shown.assign(**{column: shown[column].astype(object).where(shown[column].notna(), "")})
-    st.dataframe(shown, hide_index=True, width="stretch", column_config={**settings, **columns}, placeholder="-")
+        if not pd.api.types.is_numeric_dtype(filled[column]) and filled[column].isna().any():
+            filled = filled.assign(**{column: filled[column].astype(object).where(filled[column].notna(), "")})
+    st.dataframe(filled, hide_index=True, width="stretch", column_config={**settings, **columns}, placeholder="-")
