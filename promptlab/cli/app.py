@@ -18,6 +18,7 @@ from promptlab.cli.store import doctor, passport, publish, rebuild, simulate
 from promptlab.cli.terminal import (
     BudgetOption,
     CompileOption,
+    DtypeOption,
     HomeOption,
     JsonOption,
     MaxCells,
@@ -129,6 +130,7 @@ def run(
     workers: Annotated[int | None, typer.Option(min=1, max=1024, help="Processes that make pictures.")] = None,
     ray: Annotated[str | None, typer.Option(help="Make them on a Ray cluster: auto, or HOST:PORT.")] = None,
     compile_: CompileOption = None,
+    dtype: DtypeOption = "auto",
     overlap: Annotated[
         bool | None,
         typer.Option(
@@ -161,6 +163,7 @@ def run(
             workers=workers,
             ray=ray,
             compile=compile_,
+            dtype=dtype,
             overlap=overlap,
         )
     show_answer(loaded, store, summary)

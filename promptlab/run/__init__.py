@@ -87,17 +87,19 @@ def run_study(
     ray: str | None = None,
     compile: str | None = None,
     overlap: bool | None = None,
+    dtype: str = "auto",
 ) -> Summary:
     """Run `study` into `store` until nothing is missing.
 
     Args:
-        batch_size: pictures a call of the model; the backend's own default if None.
+        batch_size: pictures a call of the model, to which every call is padded; the backend's own choice if None.
         wait: seconds to wait for another run of this study to end.
         retry: make again whatever did not end ok, refusals and NaN included.
         passports_n: rendered pictures a cell for probes that have no passport yet; 0 leaves them without.
         make: whether missing pictures are made; False only measures what is there.
         workers: processes that make pictures, one a GPU; with `ray`, actors. One, or None, is this process itself.
         compile: auto, on or off: whether a backend that can compiles its model; its own default if None.
+        dtype: precision in which a backend that can choose computes: auto, float32, bfloat16 or float16.
         overlap: whether pictures are scored while others are made; if None, where that takes nothing from the making.
         ray: address of a Ray cluster whose machines share the store's home; without `workers`, one actor a GPU.
 
@@ -120,7 +122,9 @@ def run_study(
         summary = Summary(plan, measures={m.name: m for probe in probes for m in probe.measures})
         run.plan(plan.cells, study.seeds, tier_of)
         publish = _Publisher(store)
-        given = {name: value for name, value in (("batch_size", batch_size), ("compile", compile)) if value}
+        given = {
+            name: value for name, value in (("batch_size", batch_size), ("compile", compile), ("dtype", dtype)) if value
+        }
         scoring = Scoring(plan, store, run, progress, publish, probes)
         beside = scoring.beside(overlap) if make else None
         generating = partial(_generate, plan, store, run, progress, publish, summary, given, workers, ray, beside)
@@ -175,20 +179,31 @@ def _generate(
     def source(job: tuple[Any, int]) -> tuple[str, str]:
         return job[0].backend, job[0].model
 
+    dtype_is_free = given.get("dtype") == "auto"
     # one purse for all models of the study
     purse = Budget(plan.cost.budget) if plan.cost else None
     paid: dict[str, Any] = {"purse": purse, "price": plan.study.price_per_image} if purse else {}
     progress.stage("pictures", len(plan.missing))
     with closing(beside), workforce(workers, ray) as crew:
         for (name, model), asked in groupby(sorted(plan.missing, key=source), key=source):
+            takes = plugins.parameters("backend", name)
             options: dict[str, Any] = {"model": model} | given | paid
+            if dtype_is_free and "dtype" not in takes:
+                del options["dtype"]
             jobs = [Job.of(*job) for job in asked]
             together = crew if crew and plugins.part("backend", name, "deal") else None
-            takes = plugins.parameters("backend", name)
+            if "dtype" in options and "dtype" not in takes:
+                raise PromptlabError(f"the backend {name} has no choice of dtype: leave --dtype out")
             if "compile" in given and "compile" not in takes:
                 raise PromptlabError(f"the backend {name} has nothing to compile: leave --compile out")
             if "pictures" in takes:  # each process makes its share
                 options["pictures"] = -(-len(jobs) // (together.count if together else 1))
+            if "planned" in takes:  # one size of batches for a group, however much of it is missing
+                cells = [cell for cell in plan.cells if (cell.backend, cell.model) == (name, model)]
+                every = [Job.of(cell, seed) for cell in cells for seed in cell.seeds(plan.study.seeds)]
+                options["planned"] = plugins.part("backend", name, "planned_rows")(model, every)
+            if "cache" in takes:
+                options["cache"] = store.home.cache
             if crew and not together:
                 progress.say(f"the backend {name} works in one process")
             make = partial(_together, together, progress) if together else _alone
