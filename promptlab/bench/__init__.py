@@ -11,13 +11,15 @@ Loading is left out: it is paid once a run. Both sides are processes, so that bo
 
 promptlab against what a user would write by hand, on this machine, in one run.
 
-    generate    pictures a second of the miniature's grid: our backend, and the stock pipeline called prompt by prompt
+    generate    images a second of the miniature's grid, in automatic and in float32 settings, against the stock
+                pipeline called prompt by prompt; and the share of the machine's limit that the denoiser reaches
     score       scores a second: our CLIP probe, and torchmetrics' CLIPScore called picture by picture
     overhead    share of a study's wall time that is not spent making its pictures
     plan        seconds to plan 100,000 cells
     store       seconds to journal, scan and publish 100,000 pictures
     start       seconds until `promptlab --help` answers
     workers     pictures a second: two workers that share the cores, and one that has them all
+    precision   a study in float32 and in automatic settings: outcomes and effects that differ; not part of `all`
     dashboard   seconds until its pages are there and its filters answer, at 100,000 pictures; not part of `all`
 
 Speeds of two ways are taken in turns, a batch of one and the same work of the other, so that whatever else the machine
@@ -33,7 +35,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from itertools import islice, product
+from itertools import product
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -239,29 +241,9 @@ def _grid() -> list[tuple[Cell, int]]:
 
 
 def _generate(repeats: int) -> list[Figure]:
-    from promptlab.generator.backends import Job
-    from promptlab.generator.backends.diffusion import load
+    from promptlab.bench.images import image_figures
 
-    by_hand, ours = picture_loop(), load("miniature", BATCH)
-    jobs = {job.image_id: job for job in (Job.of(*asked) for asked in _grid())}
-    warm = next(iter(jobs.values()))
-    by_hand(warm.prompt, warm.settings, warm.seed)
-    list(ours.generate([warm]))
-    rates: list[tuple[float, float]] = []
-    apart: list[float] = []
-    for _ in range(repeats):
-        seconds, watch = [0.0, 0.0], _Watch()
-        coming = ours.generate(list(jobs.values()))
-        while some := list(islice(coming, BATCH)):
-            seconds[0] += watch()
-            plain = [by_hand(job.prompt, job.settings, job.seed) for job in (jobs[made.image_id] for made in some)]
-            seconds[1] += watch()
-            apart += [float(np.abs(a - np.float32(made.pixels)).mean()) for a, made in zip(plain, some, strict=True)]
-            watch()
-        rates.append((len(jobs) / seconds[0], len(jobs) / seconds[1]))
-    # that both made the same pictures
-    detail = {"dtype": ours.provenance()["dtype"], "pictures": len(jobs), "grey_levels_apart": max(apart)}
-    return [_ratio("generate", "pictures", rates, 2.5, detail)]
+    return image_figures(repeats, [Job.of(*cell_and_seed) for cell_and_seed in _grid()], BATCH)
 
 
 def _ratio(name: str, what: str, rates: list[tuple[float, float]], goal: float, detail: dict[str, Any]) -> Figure:
@@ -409,6 +391,12 @@ def _workers(repeats: int) -> list[Figure]:
     return [Figure("workers", median(a / b for a, b in rates), "times as fast", detail=detail)]
 
 
+def _precision(repeats: int, **options: Any) -> list[Figure]:  # each image is made once: repeats would be the same
+    from promptlab.bench.precision import precision_figures
+
+    return precision_figures(**options)
+
+
 def _dashboard(repeats: int, **options: Any) -> list[Figure]:
     from promptlab.bench.dashboard import dashboard_figures
 
@@ -424,7 +412,8 @@ BENCHES: dict[str, Callable[..., list[Figure]]] = {
     "start": _start,
     "workers": _workers,
     "dashboard": _dashboard,
+    "precision": _precision,
 }
 """Benchmarks by name, in the order of `all`."""
-LONG = frozenset({"dashboard"})
+LONG = frozenset({"dashboard", "precision"})
 """Those that take minutes and are no part of `all`."""

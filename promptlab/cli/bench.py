@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,17 +21,18 @@ def bench(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            help="all, generate, score, overhead, plan, store, start, workers; dashboard (minutes, not in all); or gpu "
-            "and, to leave others out, its parts (speed, loop, guidance, study, memory) and shapes (sd15, sdxl, sd35, "
-            "flux).",
+            help="all, generate, score, overhead, plan, store, start, workers; dashboard, precision (minutes, not in "
+            "all); or gpu and, to leave others out, its parts (speed, loop, guidance, study, memory) and shapes "
+            "(sd15, sdxl, sd35, flux).",
             show_default=False,
         ),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="How often each is measured; the median counts.")] = 3,
     folder: Annotated[
-        Path | None, typer.Option(help="For dashboard: where its store is kept, and found again.", show_default=False)
+        Path | None, typer.Option(help="For dashboard, precision: where stores are kept.", show_default=False)
     ] = None,
     pictures: Annotated[int, typer.Option(min=240, help="For dashboard: pictures in its store.")] = 100_000,
+    study: Annotated[Path, typer.Option(help="For precision: the study.")] = Path("studies/attribute_binding.yaml"),
     json_: Annotated[bool, typer.Option("--json", help="One JSON object, for a machine.")] = False,
     dry: Annotated[bool, typer.Option("--dry", help="gpu: tiny, on the CPU; so it is without CUDA.")] = False,
 ) -> None:
@@ -48,7 +49,8 @@ def bench(
     names = [name for name in BENCHES if name not in LONG] if what in (None, [], ["all"]) else what or []
     figures = []
     for name in names:
-        options = {"folder": folder, "pictures": pictures} if name == "dashboard" else {}
+        own: dict[str, dict[str, Any]] = {"dashboard": {"pictures": pictures}, "precision": {"study": study}}
+        options = {"folder": folder, **own[name]} if name in own else {}
         for figure in measure(name, repeats, **options):
             figures.append(figure)
             if not json_:

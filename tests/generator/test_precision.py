@@ -244,7 +244,7 @@ STUDY = """
 name: told
 question: Does a run that goes on give the same bits?
 model: {model}
-prompt: {{template: "a {{colour}} cup", objects: {{thing: {{noun: cup, colour: "{{colour}}"}}}}}}
+prompt: {{template: "{{thing}}", objects: {{thing: {{noun: cup, colour: "{{colour}}"}}}}}}
 axes: {{colour: [red, green, blue]}}
 settings: {{guidance_scale: 5, num_inference_steps: 2, height: 64, width: 64}}
 seeds: 1
