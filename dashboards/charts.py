@@ -12,6 +12,7 @@ import streamlit as st
 from altair.utils import schemapi
 
 from listing import listing, worded
+from promptlab.results.words import OUTCOME_COLOURS
 
 __all__ = [
     "BLUE",
@@ -29,14 +30,6 @@ __all__ = [
     "with_table",
 ]
 
-OUTCOME_COLOURS = {
-    "correct": "#009E73",
-    "swap": "#D55E00",
-    "leak": "#E69F00",
-    "other": "#CC79A7",
-    "neglect": "#56B4E9",
-    "fused": "#8A8A8A",
-}
 BLUE, ORANGE = "#2E8BC0", "#D55E00"
 SERIES = (BLUE, "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#8A8A8A")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")

@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
 
 from promptlab.errors import PromptlabError
+from promptlab.records import AxisColumn, AxisKind
+from promptlab.results.words import TIERS
 from promptlab.store import Store
 from promptlab.store.database import opened_once
 from promptlab.store.home import find_home
@@ -23,13 +25,14 @@ from promptlab.store.home import find_home
 __all__ = [
     "ALL",
     "Frame",
+    "axes_of_kind",
     "begin",
     "begin_anywhere",
     "choose_family",
+    "column_of",
     "families",
     "for_program",
     "how_to",
-    "kinds",
     "measures_of",
     "part",
     "ranked",
@@ -38,6 +41,7 @@ __all__ = [
     "studies",
     "table",
     "tiers",
+    "varies",
     "won",
     "wordings",
 ]
@@ -46,11 +50,6 @@ ALL = "all"
 """In place of a prompt family: all of them."""
 MOST = 60
 """Wordings that are ranked: twice as many as the chart shows."""
-TIERS = {
-    "T0": "T0, drawn truth: it says how far a probe can be trusted, nothing about a model.",
-    "T1": "T1, the miniature: its rates say nothing about SDXL or FLUX.",
-    "T2": "T2, a real model.",
-}
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def snapshot() -> str:
     state = f"{find_home().database}:{stat.st_ino}:{stat.st_mtime_ns}"
     if _states != [state]:
         _states[:] = [state]
-        for kept in (_rows, _table, _won, _for_program):
+        for kept in (_rows, _table, _axes, _won, _for_program):
             kept.clear()
     return state
 
@@ -156,7 +155,7 @@ def begin(title: str, question: str, *, needs_study: bool = True) -> Frame:
     st.query_params["study"] = study
     here = tiers_of[study]
     for tier in here:
-        st.sidebar.caption(TIERS.get(tier, "No tier is known."))
+        st.sidebar.caption(f"{tier}, {TIERS[tier]}." if tier in TIERS else "No tier is known.")
     return Frame(store, study, ", ".join(t or "unknown tier" for t in here))
 
 
@@ -193,24 +192,28 @@ def measures_of(study: str) -> list[str]:
     return [str(name) for name in found["measure"]]
 
 
-@st.cache_data(show_spinner=False, max_entries=20)
-def _written(text: str) -> Any:
-    import yaml
+@st.cache_data(show_spinner=False, max_entries=50)
+def _axes(_: str, study: str) -> tuple[AxisColumn, ...]:
+    from promptlab.results.queries import study_axes
 
-    return yaml.safe_load(text)
+    return study_axes(Store(), study)
 
 
-def kinds(study: str) -> dict[str, str]:
-    """What each axis of the study is, as its file says: order, position, ladder, tokens, swap, alone; else values."""
-    text = rows("SELECT text FROM study WHERE name = ?", [study])["text"]
-    written = _written(text.iloc[0]) if len(text) and text.iloc[0] else {}
-    axes = rows("SELECT DISTINCT axis FROM level WHERE study = ? ORDER BY axis", [study])["axis"]
-    given = written.get("axes", {}) if isinstance(written, dict) else {}
-    out = {}
-    for axis in axes:
-        one = given.get(axis)
-        out[str(axis)] = next(iter(one), "values") if isinstance(one, dict) else "values"
-    return out
+def axes_of_kind(study: str, *kinds: AxisKind) -> dict[str, AxisKind]:
+    """The axes of the study that are of these kinds, by name, and their kind."""
+    columns = sorted(_axes(snapshot(), study), key=lambda column: column.name)
+    return {column.name: column.kind for column in columns if column.part == "level" and column.kind in kinds}
+
+
+def column_of(study: str, axis: str, part: Literal["arm", "at"]) -> str | None:
+    """The name of the column that an axis of the study brings along as this part; None where it brings none."""
+    columns = _axes(snapshot(), study)
+    return next((column.name for column in columns if column.axis == axis and column.part == part), None)
+
+
+def varies(study: str, column: str) -> bool:
+    """Whether the cells of the study have levels of this column."""
+    return bool(len(rows("SELECT 1 FROM level WHERE study = ? AND axis = ? LIMIT 1", [study, column])))
 
 
 def wordings(study: str) -> list[str]:

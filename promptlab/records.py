@@ -1,8 +1,4 @@
-"""What makes two things the same: one text for one value, its hash, and the file of a picture made elsewhere.
-
-`promptlab.records` passes all of it on.
-
-The nouns of promptlab, one page.
+"""The nouns of promptlab on one page, and the hashes that say when two of them are the same.
 
     Phrase, Binding   a tracked piece of a prompt; one (attribute, object) pair that a prompt claims
     Prompt            rendered text, with the place of every phrase
@@ -22,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
@@ -49,6 +45,8 @@ __all__ = [
     "Status",
     "canonical_json",
     "content_id",
+    "hashed_spelling",
+    "prompt_id",
 ]
 
 
@@ -102,10 +100,8 @@ OUTCOMES = ("correct", "swap", "leak", "other", "neglect", "fused")
 """The multinomial result of binding two attributes to two objects."""
 
 
-AxisKind = Literal[
-    "values", "range", "zip", "order", "position", "paraphrase", "ladder", "tokens", "swap", "alone", "prompts"
-]
-"""How an axis makes its levels; the key under its name in a study file."""
+AxisKind = str
+"""How an axis makes its levels, the key under its name in a study file: one of `promptlab.study.axes.KINDS`."""
 
 AxisRole = Literal["unit", "manipulation", "setting"]
 """What an axis does: it makes up the prompt family, changes the words within one, or changes a setting or the model."""
@@ -148,12 +144,15 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Binding:
-    """One claim of a prompt: the object named `noun` carries `attribute`. `object` is its name in the study."""
+    """One claim of a prompt: the object named `noun` carries `attribute`.
+
+    `object` is its name in the study, `kind` the kind of attribute: colour, size, pose.
+    """
 
     object: str
     noun: str
     attribute: str | None
-    family: str = "colour"
+    kind: str = "colour"
 
 
 @dataclass(frozen=True)
@@ -182,7 +181,21 @@ class Prompt:
 
 @lru_cache(maxsize=100_000)
 def _prompt_id(prompt: Prompt) -> str:
-    return content_id(asdict(prompt))
+    return prompt_id(asdict(prompt))
+
+
+def prompt_id(prompt: Mapping[str, Any]) -> str:
+    """`Prompt.id` of a prompt as plain data."""
+    return content_id(hashed_spelling(prompt))
+
+
+def hashed_spelling(prompt: Mapping[str, Any]) -> dict[str, Any]:
+    """A prompt as plain data, spelled as ids have always hashed it: there a claim's `kind` is its `family`."""
+    bindings = [
+        {("family" if name == "kind" else name): value for name, value in binding.items()}
+        for binding in prompt["bindings"]
+    ]
+    return {**prompt, "bindings": bindings}
 
 
 @dataclass(frozen=True)
@@ -298,12 +311,15 @@ class Measure:
 class Score:
     """One number about one image: `value`, or None with a `reason`. `target` says about what (a phrase, an object).
 
-    `label` carries a category where the measure is one (the outcome of binding). `prompt` is the id of the prompt whose
-    claims the probe asked about: two studies may show one picture and name its objects otherwise. NaN is refused.
+    `probe` is the name of the probe ("binding"), `probe_id` its id ("binding-1-0a1b2c3d"): scores under one id are
+    comparable. `label` carries a category where the measure is one (the outcome of binding). `prompt` is the id of the
+    prompt whose claims the probe asked about: two studies may show one image and name its objects otherwise. NaN is
+    refused.
     """
 
     image: str
     probe: str
+    probe_id: str
     measure: str
     target: str = ""
     value: float | None = None
@@ -321,10 +337,14 @@ class Score:
 
 @dataclass(frozen=True)
 class Passport:
-    """How a probe does on `n` pictures of known truth: sensitivity, specificity (with intervals), Youden's J, AUC."""
+    """How a probe does on `n` images of known truth: sensitivity, specificity (with intervals), Youden's J, AUC.
+
+    `kind` is the kind of question that the images ask: "binding", "colour.red", "swap.contrast".
+    """
 
     probe: str
-    family: str
+    probe_id: str
+    kind: str
     n: int
     sensitivity: float
     sensitivity_low: float
@@ -342,11 +362,13 @@ class ContrastEffect:
     """What a contrast of a study came to: the paired difference of `measure`, with the numbers of `stats.Effect`.
 
     `p_adjusted` is `p` after the correction over the study's confirmatory contrasts (None for an exploratory one).
+    `probe_id` is None where no score entered it.
     """
 
     study: str
     contrast: str
     probe: str
+    probe_id: str | None
     measure: str
     target: str = ""
     estimate: float | None = None

@@ -11,6 +11,7 @@ import streamlit as st
 from charts import shown
 from frame import begin, table
 from listing import listing
+from promptlab.results.words import TIERS
 from promptlab.store.home import find_home
 
 
@@ -44,7 +45,7 @@ found["place"] = found["contrast"].str.extract(r"(\d+)", expand=False).astype(in
 found = found.assign(detail=details).sort_values(["place", "contrast"])
 st.caption(
     "Each had one endpoint, one margin and one test, written before its run; Holm over the set. Tier T1: "
-    "the miniature. Its verdicts say nothing about SDXL or FLUX: they show what is true of a small world that is known."
+    f"{TIERS['T1']}. They show what is true of a small world that is known."
 )
 counts = found["verdict"].value_counts()
 for column, name in zip(st.columns(4), COLOURS, strict=True):

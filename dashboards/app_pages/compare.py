@@ -101,7 +101,7 @@ def side_by_side(study: str, tier: str) -> None:
     )
     judged = rows(
         """
-        SELECT cell_id AS cell, seed, split_part(probe, '-', 1) AS probe, label FROM scored
+        SELECT cell_id AS cell, seed, probe, label FROM scored
         WHERE study = ? AND cell_id IN (?, ?) AND status = 'ok' AND measure = 'correct' AND label IS NOT NULL
         ORDER BY ALL
         """,

@@ -13,7 +13,7 @@ from gallery import gallery, picture_html, turning
 from listing import listing
 from looks import looks
 from promptlab.errors import PromptlabError
-from promptlab.run.plan import readings
+from promptlab.run.plan import truncations
 from promptlab.run.tracing import cell_of, retrace
 
 frame = begin("Image detail", "What exactly made this picture?")
@@ -105,7 +105,7 @@ with right:
 
 st.header("What each encoder read", anchor=False)
 try:
-    for one in readings([cell_of(recipe)[0]]):
+    for one in truncations([cell_of(recipe)[0]]):
         words = f"{one.encoder}: {one.longest} of {one.limit} tokens, {'some are cut' if one.lost else 'all are kept'}"
         st.progress(min(1.0, one.longest / one.limit), text=words)
         if one.lost:
@@ -144,8 +144,8 @@ if st.session_state.get("traced") == asked:
 st.header("What the probes said", anchor=False)
 scores = rows(
     """
-    SELECT DISTINCT probe, measure, target, value, label, reason, detail FROM score
-    WHERE image = ? ORDER BY probe, measure, target LIMIT 500
+    SELECT DISTINCT probe, probe_id, measure, target, value, label, reason, detail FROM score
+    WHERE image = ? ORDER BY probe_id, measure, target LIMIT 500
     """,
     [asked],
 )

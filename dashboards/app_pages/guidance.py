@@ -5,16 +5,16 @@ from __future__ import annotations
 import streamlit as st
 
 from charts import MEANINGS, by_level, empty, outcomes, with_table
-from frame import begin, kinds, measures_of, part, rows, table
+from frame import begin, measures_of, part, rows, table, varies
 from gallery import matrix, picture_html
 
 frame = begin("CFG", "What guidance for this model?")
-there = [a for a in ("guidance_scale", "distilled_guidance_scale") if a in kinds(frame.study)]
-if not there:
+axes = [name for name in ("guidance_scale", "distilled_guidance_scale") if varies(frame.study, name)]
+if not axes:
     st.info("This study does not vary guidance. Choose another at the left, or make one:")
     st.code("promptlab run studies/guidance.yaml", language=None)
     st.stop()
-axis = st.selectbox("Which guidance", there, key="axis", bind="query-params") if len(there) > 1 else there[0]
+axis = st.selectbox("Which guidance", axes, key="axis", bind="query-params") if len(axes) > 1 else axes[0]
 st.caption(
     "Classifier-free guidance: w in u + w (c - u). 0 is unconditional, 1 purely conditional."
     if axis == "guidance_scale"

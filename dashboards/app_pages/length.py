@@ -6,18 +6,17 @@ import pandas as pd
 import streamlit as st
 
 from charts import by_level, curves, empty, with_table
-from frame import begin, kinds, measures_of, rows, table
+from frame import axes_of_kind, begin, column_of, measures_of, rows, table
 from listing import worded
 from promptlab.errors import PromptlabError
-from promptlab.run.plan import limits
+from promptlab.run.plan import token_limits
 
 frame = begin("Specificity and length", "How many words help before more of them hurt?")
-found = {axis: kind for axis, kind in kinds(frame.study).items() if kind in ("ladder", "tokens")}
+found = axes_of_kind(frame.study, "ladder", "tokens")
 if not found:
     st.info("This study varies neither details nor length. Choose another at the left, or make one:")
     st.code("promptlab run studies/specificity.yaml\npromptlab run studies/token_length.yaml", language=None)
     st.stop()
-axes = kinds(frame.study)
 left, right = st.columns(2)
 axis = left.selectbox("Axis", list(found), key="axis", bind="query-params")
 measures = measures_of(frame.study)
@@ -34,7 +33,7 @@ def encoder_limits(models: tuple[str, ...]) -> dict[str, int]:
     known: dict[str, int] = {}
     for model in models:
         try:
-            known |= limits(model)
+            known |= token_limits(model)
         except PromptlabError:
             continue
     return known or {"CLIP": 77}
@@ -55,15 +54,15 @@ st.caption(f"{frame.tier}; means over pictures with 95 % intervals over prompts.
 means = table("cell_means", frame.study, measure, axis)
 if empty(means, measure):
     st.stop()
-at, arm = f"{axis}_at", f"{axis}_arm"
-if tokens and at in axes:
+at, arm = column_of(frame.study, axis, "at"), column_of(frame.study, axis, "arm")
+if at is not None:
     st.header("Where in the prompt it stands", anchor=False)
     lines = table("crossed_means", frame.study, measure, at, axis)
     lines = lines.sort_values("part", key=pd.to_numeric, kind="stable", ignore_index=True)
     lines["part"] = lines["part"] + " tokens long"
     chart = curves(lines, "token at which it begins", axis, measure, limits=limits_here())
     with_table(chart, lines, f"{measure} by the place of a thing", "places")
-if not tokens and arm in axes:
+if arm is not None:
     st.header("Details beside as many empty words", anchor=False)
     lines = table("crossed_means", frame.study, measure, axis, arm)
     with_table(curves(lines, axis, "what was added", measure), lines, f"{measure} by details, beside filler", "filler")

@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from charts import BLUE, PICTURES, by_level, drawn, empty, with_table
-from frame import begin, kinds, measures_of, part, table
+from frame import axes_of_kind, begin, measures_of, part, table
 from listing import listing, worded
 
 
@@ -25,7 +25,7 @@ def prompt_by_prompt(means: pd.DataFrame, axis: str, measure: str) -> alt.LayerC
 
 
 frame = begin("Word order", "Does it matter what I name first?")
-axes = [axis for axis, kind in kinds(frame.study).items() if kind in ("order", "position")]
+axes = list(axes_of_kind(frame.study, "order", "position"))
 if not axes:
     st.info("This study does not vary the order of words. Choose another at the left, or make one:")
     st.code("promptlab run studies/word_order.yaml", language=None)

@@ -19,12 +19,11 @@ if not len(found):
     st.code("promptlab passport binding", language=None)
     st.stop()
 columns = ["sensitivity", "sensitivity_low", "sensitivity_high", "specificity", "specificity_low", "specificity_high"]
-found["probe"] = found["probe"].str.split("-").str[0]  # the version stays in the database
 listing(
-    found[["probe", "family", "youden", "auc", *columns, "n"]],
+    found[["probe", "kind", "youden", "auc", *columns, "n"]],
     {"auc": "AUC"},
     youden=st.column_config.ProgressColumn("Youden's J", format="%.2f", min_value=0, max_value=1),
 )
 weak = found[found["youden"] < 0.5]
 for row in weak.itertuples():
-    st.text(f"{row.probe} on {row.family}: J {row.youden:.2f}, too weak to correct a rate.")
+    st.text(f"{row.probe} on {row.kind}: J {row.youden:.2f}, too weak to correct a rate.")

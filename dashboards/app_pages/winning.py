@@ -9,11 +9,11 @@ import streamlit as st
 from charts import BLUE, PICTURES, drawn, shown, with_table
 from frame import (
     ALL,
+    axes_of_kind,
     begin,
     choose_family,
     for_program,
     how_to,
-    kinds,
     measures_of,
     part,
     ranked,
@@ -53,8 +53,8 @@ def ranking_of(study: str, tier: str, measures: list[str]) -> None:
     left, middle, right = st.columns(3)
     default = next((i for i, name in enumerate(measures) if name in ("accuracy", "correct")), 0)
     measure = left.selectbox("Rank by", measures, index=default, key="measure", bind="query-params")
-    kind = kinds(study)
-    axes = sorted(wordings(study), key=lambda axis: kind.get(axis) not in ("order", "position", "ladder"))
+    first = axes_of_kind(study, "order", "position", "ladder")
+    axes = sorted(wordings(study), key=lambda axis: axis not in first)
 
     def wordings_of_it() -> None:
         """Of one family its whole wordings are compared, of all an axis."""

@@ -151,7 +151,7 @@ def analyze(
     family = Family(planned_images)
     todo = [key for key in family.missing(probe, done) if key not in settled]
     shelf = Shelf(load)
-    for keys in apart(todo, batch):
+    for keys in distinct_batches(todo, batch):
         yield from judge(probe, family, keys, shelf, model)
 
 
@@ -179,7 +179,7 @@ def judge(
         yield [replace(score, prompt=sample.prompt.id) for score in scores[sample.image_id]]
 
 
-def apart(keys: Sequence[Key], size: int) -> Iterator[list[Key]]:
+def distinct_batches(keys: Sequence[Key], size: int) -> Iterator[list[Key]]:
     """Batches in which no picture comes twice: a probe names what it judged by the picture alone."""
     batch: dict[str, Key] = {}
     for key in keys:
@@ -240,7 +240,7 @@ def _scores(probe: Probe, samples: Sequence[Sample]) -> dict[str, list[Score]]:
     measures = {measure.name: measure for measure in probe.measures}
     for score in probe.score(samples) if samples else ():
         measure = measures.get(score.measure)
-        if measure is None or score.image not in found or score.probe != probe.id:
+        if measure is None or score.image not in found or (score.probe, score.probe_id) != (probe.name, probe.id):
             raise ValueError(f"probe {probe.name!r} gave a score that it did not announce: {score}")
         low = -math.inf if measure.lower is None else measure.lower
         high = math.inf if measure.upper is None else measure.upper
@@ -257,4 +257,6 @@ def _crashed(probe: Probe, image: str, what: str, error: Exception) -> list[Scor
     text = str(error).strip().splitlines()
     reason = f"{what}: {type(error).__name__}{f': {text[0][:300]}' if text else ''}"
     detail: dict[str, Any] = {"crashed": type(error).__name__}
-    return [Score(image, probe.id, measure.name, reason=reason, detail=detail) for measure in probe.measures]
+    return [
+        Score(image, probe.name, probe.id, measure.name, reason=reason, detail=detail) for measure in probe.measures
+    ]

@@ -1,36 +1,31 @@
-"""Passports: how well a probe does on pictures whose truth is known, before it may report a rate.
+"""Passports: how well a probe does on images whose truth is known, before it may report a rate.
 
-A *family* is one question to a probe: a measure, pictures of which the answer is yes, and pictures of which it is no.
-A measure of 1 and 0 says yes above 0.5, the interaction contrast above 0. For other measures the cut with the highest
-Youden's J is chosen on pictures of their own, and judged on others. An answer of None is left out, and counted.
+A *question* to a probe is a measure, images of which the answer is yes, and images of which it is no. A measure of 1
+and 0 says yes above 0.5, the interaction contrast above 0. For other measures the cut with the highest Youden's J is
+chosen on images of their own, and judged on others. An answer of None is left out, and counted.
 
-    Se, Sp   shares of yes-pictures and no-pictures that are answered rightly, with Wilson intervals
+    Se, Sp   shares of yes-images and no-images that are answered rightly, with Wilson intervals
     J        Se + Sp - 1, with Newcombe's interval; below 0.5 no rate is corrected
-    AUC      chance that a yes-picture has the higher value, with DeLong's interval
+    AUC      chance that a yes-image has the higher value, with DeLong's interval
 
-The family `binding` of a probe that tells outcomes carries the confusion matrix, rows of truth, in its detail.
-A passport holds for the renderer's pictures and for what resembles them. It does not carry over to photographs.
+The question `binding` of a probe that tells outcomes carries the confusion matrix, rows of truth, in its detail.
+A passport holds for the renderer's images and for what resembles them. It does not carry over to photographs.
+
+`recover` is the proof of a passport: does correction recover rates that the probe was not told? For each trial, rates
+of swap, leak and neglect are drawn (uniform over all triples that sum to at most `MOST`), then images with faults at
+these rates, each of a prompt of its own. The probe says the outcome of each; its word, corrected by its
+confusion matrix on other images, is held against the rates. Faults that no outcome counts lie on top, as in
+calibration.
+
+    said        share of images that the probe calls so, with an interval over images: uncorrected
+    corrected   the rate behind it (`calibration.corrected_shares`), with an interval over images and calibration
+    covered     whether the interval holds the true rate: at 95 %, 19 of 20 are expected, and 18 or more come with
+                chance 0.92
 
 References:
     Estimating Prevalence from the Results of a Screening Test, Rogan and Gladen 1978.
     Probable Inference, the Law of Succession, and Statistical Inference, Wilson 1927.
-    Index for Rating Diagnostic Tests, Youden 1950.
-
-Does correction recover rates that the probe was not told? The proof of a passport, on drawn pictures.
-
-For each trial, rates of swap, leak and neglect are drawn (uniform over all triples that sum to at most `MOST`), and so
-many pictures are drawn with faults at these rates. The probe says the outcome of each; its word, corrected by its
-confusion matrix on other pictures, is held against the rates.
-
-    said        share of pictures that the probe calls so, with an interval over pictures: uncorrected
-    corrected   the rate behind it (`calibration.corrected_shares`), with an interval over pictures and calibration
-    covered     whether the interval holds the true rate: at 95 %, 19 of 20 are expected, and 18 or more come with
-                chance 0.92
-
-Each picture has a prompt of its own. Faults that no outcome counts lie on top, as in calibration.
-
-References:
-    Rogan and Gladen 1978, as in `promptlab.stats.calibration`. The trial is ours.
+    Index for Rating Diagnostic Tests, Youden 1950. The trial of `recover` is ours.
 """
 
 from __future__ import annotations
@@ -61,9 +56,9 @@ from promptlab.stats.paired import Interval, mean_interval
 from promptlab.stats.resampling import Groups, Values
 
 __all__ = [
-    "FAMILIES",
     "FAULTS",
-    "Family",
+    "QUESTIONS",
+    "Question",
     "Recovered",
     "accuracy_of",
     "confusion_of",
@@ -77,8 +72,8 @@ BATCH = 64
 
 
 @dataclass(frozen=True)
-class Family:
-    """A question: does `measure` tell the sets `yes` from the sets `no`? `cut` None: to be found."""
+class Question:
+    """Does `measure` tell the sets `yes` from the sets `no`? `cut` is None where it has to be found."""
 
     name: str
     measure: str
@@ -87,36 +82,36 @@ class Family:
     cut: float | None = 0.5
 
 
-FAMILIES = (
-    Family("binding", "correct", ("correct",), OUTCOMES[1:]),
-    *(Family(f"binding.{fault}", "correct", ("correct",), (fault,)) for fault in OUTCOMES[1:]),
-    *(Family(fault, fault, (fault,), tuple(o for o in OUTCOMES if o != fault)) for fault in OUTCOMES[1:]),
-    Family("presence", "both_present", ("correct", "swap", "leak", "other"), ("neglect",)),
-    Family("noun", "noun", ("noun",), ("no_noun",)),
-    *(Family(f"colour.{colour}", "colour", (colour,), (f"not_{colour}",)) for colour in COLOURS),
-    Family("swap", "binding_contrast", ("pair",), ("swapped_pair",), 0.0),
+QUESTIONS = (
+    Question("binding", "correct", ("correct",), OUTCOMES[1:]),
+    *(Question(f"binding.{fault}", "correct", ("correct",), (fault,)) for fault in OUTCOMES[1:]),
+    *(Question(fault, fault, (fault,), tuple(o for o in OUTCOMES if o != fault)) for fault in OUTCOMES[1:]),
+    Question("presence", "both_present", ("correct", "swap", "leak", "other"), ("neglect",)),
+    Question("noun", "noun", ("noun",), ("no_noun",)),
+    *(Question(f"colour.{colour}", "colour", (colour,), (f"not_{colour}",)) for colour in COLOURS),
+    Question("swap", "binding_contrast", ("pair",), ("swapped_pair",), 0.0),
     *(
-        Family(f"swap.{part}", f"winoground_{part}", ("pair",), ("swapped_pair",))
+        Question(f"swap.{part}", f"winoground_{part}", ("pair",), ("swapped_pair",))
         for part in ("text", "image", "group")
     ),
-    Family("noun", "vqa_noun", ("noun",), ("no_noun",)),
-    *(Family(f"colour.{colour}", "vqa_yes", (colour,), (f"not_{colour}",)) for colour in COLOURS),
-    Family("swap.contrast", "vqa_contrast", ("correct",), ("swap",), 0.0),
-    Family("swap.product", "blip_vqa", ("correct",), ("swap",), None),
-    Family("neglect.product", "blip_vqa", ("correct",), ("neglect",), None),
-    Family("swap", "vqascore", ("correct",), ("swap",), None),
-    Family("neglect", "vqascore", ("correct",), ("neglect",), None),
-    Family("swap.contrast", "vqascore_contrast", ("correct",), ("swap",), 0.0),
-    Family("swap", "clip_cosine", ("correct",), ("swap",), None),
-    Family("neglect", "clip_cosine", ("correct",), ("neglect",), None),
-    Family("swap.weakest", "weakest_object", ("correct",), ("swap",), None),
-    Family("neglect.weakest", "weakest_object", ("correct",), ("neglect",), None),
+    Question("noun", "vqa_noun", ("noun",), ("no_noun",)),
+    *(Question(f"colour.{colour}", "vqa_yes", (colour,), (f"not_{colour}",)) for colour in COLOURS),
+    Question("swap.contrast", "vqa_contrast", ("correct",), ("swap",), 0.0),
+    Question("swap.product", "blip_vqa", ("correct",), ("swap",), None),
+    Question("neglect.product", "blip_vqa", ("correct",), ("neglect",), None),
+    Question("swap", "vqascore", ("correct",), ("swap",), None),
+    Question("neglect", "vqascore", ("correct",), ("neglect",), None),
+    Question("swap.contrast", "vqascore_contrast", ("correct",), ("swap",), 0.0),
+    Question("swap", "clip_cosine", ("correct",), ("swap",), None),
+    Question("neglect", "clip_cosine", ("correct",), ("neglect",), None),
+    Question("swap.weakest", "weakest_object", ("correct",), ("swap",), None),
+    Question("neglect.weakest", "weakest_object", ("correct",), ("neglect",), None),
     *(
-        Family(f"burn.{measure}", measure, ("burnt",), ("plain",), None)
+        Question(f"burn.{measure}", measure, ("burnt",), ("plain",), None)
         for measure in ("colourfulness", "mean_chroma", "p95_chroma", "clipped_share", "rms_contrast")
     ),
     *(
-        Family(f"variety.{measure}", measure, ("various",), ("alike",), None)
+        Question(f"variety.{measure}", measure, ("various",), ("alike",), None)
         for measure in ("seed_distance", "vendi", "scene_entropy", "object_entropy")
     ),
 )
@@ -124,24 +119,27 @@ FAMILIES = (
 
 
 def passports(probe: Probe, n: int = 400, seed: int = 0, progress: Progress | None = None) -> tuple[Passport, ...]:
-    """A passport for each family that the probe's measures belong to, from `n` pictures of each set.
+    """A passport for each question that the probe's measures belong to, from `n` pictures of each set.
 
-    Where a cut has to be found, `n` further pictures of each set are drawn. A probe without such measures has none.
+    Where a cut has to be found, `n` further pictures of each set are drawn. A probe without such measures has none. A
+    probe from outside may bring questions of its own, as its attribute `questions`.
     `progress` is told of one stage, its steps pictures.
     Raises ModelError when the probe's model is missing, ValueError for n below 2.
     """
     if n < 2:
         raise ValueError(f"n is {n}: at least 2 pictures of each set are needed, 400 for intervals of about 0.03")
     measures = {measure.name for measure in probe.measures}
-    asked = [family for family in FAMILIES if family.measure in measures]
-    twice = {name for family in asked if family.cut is None for name in (*family.yes, *family.no)}
-    names = dict.fromkeys(name for family in asked for name in (*family.yes, *family.no))
+    questions = [
+        question for question in (*QUESTIONS, *getattr(probe, "questions", ())) if question.measure in measures
+    ]
+    twice = {name for question in questions if question.cut is None for name in (*question.yes, *question.no)}
+    names = dict.fromkeys(name for question in questions for name in (*question.yes, *question.no))
     sizes = {name: 2 * n if name in twice else n for name in names}
     told, _ = progress or Silent(), probe.id  # a probe whose judge is missing says so before a stage begins
     if sizes:
         told.stage(f"passport of {probe.name}", sum(sizes.values()))
     answers = {name: list(_answers(probe, name, size, seed, told)) for name, size in sizes.items()}
-    return tuple(_passport(probe, family, answers, n) for family in asked)
+    return tuple(_passport(probe, question, answers, n) for question in questions)
 
 
 _Answers = dict[str, Score]
@@ -158,13 +156,13 @@ def _answers(probe: Probe, name: str, n: int, seed: int, told: Progress) -> Iter
         yield from found.values()
 
 
-def _values(answers: dict[str, list[_Answers]], family: Family, part: slice) -> tuple[list[float], list[int], int]:
+def _values(answers: dict[str, list[_Answers]], question: Question, part: slice) -> tuple[list[float], list[int], int]:
     """Values that were measured, their truth, and how many were not measured."""
     values, truth, dropped = [], [], 0
-    for so, names in ((1, family.yes), (0, family.no)):
+    for so, names in ((1, question.yes), (0, question.no)):
         for name in names:
             for answer in answers[name][part]:
-                score = answer.get(family.measure)
+                score = answer.get(question.measure)
                 if score is None or score.value is None:
                     dropped += 1
                     continue
@@ -185,27 +183,27 @@ def _best_cut(values: list[float], truth: list[int]) -> float:
     return float(cuts[int(np.argmax(above + below))])
 
 
-def _passport(probe: Probe, family: Family, answers: dict[str, list[_Answers]], n: int) -> Passport:
-    cut = family.cut
+def _passport(probe: Probe, question: Question, answers: dict[str, list[_Answers]], n: int) -> Passport:
+    cut = question.cut
     judged = slice(0, n)
     if cut is None:
-        values, truth, _ = _values(answers, family, slice(n, None))
+        values, truth, _ = _values(answers, question, slice(n, None))
         cut = _best_cut(values, truth)
-    values, truth, dropped = _values(answers, family, judged)
+    values, truth, dropped = _values(answers, question, judged)
     detail: dict[str, Any] = {
-        "measure": family.measure,
-        "yes": list(family.yes),
-        "no": list(family.no),
+        "measure": question.measure,
+        "yes": list(question.yes),
+        "no": list(question.no),
         "cut": cut,
-        "cut_found": family.cut is None,
+        "cut_found": question.cut is None,
         "not_measured": dropped,
         "on_top": ON_TOP,
     }
-    if family.name == "binding":
+    if question.name == "binding":
         detail |= _confusion(answers, n)
     if len(set(truth)) < 2:
         detail["reason"] = "one of the two truths was never measured"
-        return Passport(probe.id, family.name, len(values), 0, 0, 1, 0, 0, 1, -1, None, detail)
+        return Passport(probe.name, probe.id, question.name, len(values), 0, 0, 1, 0, 0, 1, -1, None, detail)
     found = sensitivity_specificity([float(value > cut) for value in values], truth)
     area = auc(values, truth)
     detail["auc_interval"] = list(auc_interval(values, truth))
@@ -213,8 +211,9 @@ def _passport(probe: Probe, family: Family, answers: dict[str, list[_Answers]], 
     detail["youden_interval"] = list(youden_interval(found.sensitivity, found.specificity, *bounds))
     detail["counts"] = [found.true_positives, found.false_negatives, found.true_negatives, found.false_positives]
     return Passport(
+        probe.name,
         probe.id,
-        family.name,
+        question.name,
         found.n,
         found.sensitivity,
         found.sensitivity_low,
@@ -253,7 +252,7 @@ def accuracy_of(passport: Passport) -> Accuracy:
     """The passport as `calibration` reads it. Raises ValueError for one that measured nothing."""
     counts = passport.detail.get("counts")
     if counts is None:
-        raise ValueError(f"the passport {passport.family!r} of {passport.probe} measured nothing")
+        raise ValueError(f"the passport {passport.kind!r} of {passport.probe} measured nothing")
     true_positives, false_negatives, true_negatives, false_positives = counts
     return Accuracy(
         true_positives,
@@ -275,7 +274,7 @@ def corrected_rate(said: Values, groups: Groups, passport: Passport, *, rng: np.
     Prompts and calibration pictures are both resampled. Below J = 0.5 the estimate is None, with the reason.
     """
     if "counts" not in passport.detail:
-        reason = f"the passport {passport.family!r} of {passport.probe} measured nothing"
+        reason = f"the passport {passport.kind!r} of {passport.probe} measured nothing"
         return Interval(None, None, None, 0, 0, len(said), "none", 0.95, reason)
     return corrected(said, groups, accuracy_of(passport), rng=rng)
 

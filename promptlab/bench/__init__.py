@@ -1,29 +1,20 @@
-"""What a benchmark says: one measured number, and the goal that it is held against.
-
-What a user would write without promptlab: the loops that `promptlab bench` compares itself with.
-
-Pictures: the stock pipeline, one prompt a call. Scores: torchmetrics' CLIPScore, one picture a call. Both on models of
-the shipped miniature's size, in float32, nothing fetched.
-
-How fast two workers are against one that has all cores, in turns on the same batches.
-
-Loading is left out: it is paid once a run. Both sides are processes, so that both pay for handing over.
-
-promptlab against what a user would write by hand, on this machine, in one run.
+"""promptlab against what a user would write by hand, on this machine, in one run.
 
     generate    images a second of the miniature's grid, in automatic and in float32 settings, against the stock
                 pipeline called prompt by prompt; and the share of the machine's limit that the denoiser reaches
-    score       scores a second: our CLIP probe, and torchmetrics' CLIPScore called picture by picture
-    overhead    share of a study's wall time that is not spent making its pictures
+    score       scores a second: our CLIP probe, and torchmetrics' CLIPScore called image by image
+    overhead    share of a study's wall time that is not spent making its images
     plan        seconds to plan 100,000 cells
-    store       seconds to journal, scan and publish 100,000 pictures
+    store       seconds to journal, scan and publish 100,000 images
     start       seconds until `promptlab --help` answers
-    workers     pictures a second: two workers that share the cores, and one that has them all
-    precision   a study in float32 and in automatic settings: outcomes and effects that differ; not part of `all`
-    dashboard   seconds until its pages are there and its filters answer, at 100,000 pictures; not part of `all`
+    workers     images a second: two workers that share the cores, and one that has them all
 
-Speeds of two ways are taken in turns, a batch of one and the same work of the other, so that whatever else the machine
-does hits both; a figure is the median of its repeats. Only ratios say something about another machine.
+Both ways run models of the shipped miniature's size, in float32, and fetch nothing. Their speeds are taken in turns, a
+batch of one and the same work of the other, so that whatever else the machine does hits both. A figure is the median of
+its repeats. Only ratios say something about another machine. Loading is left out of `workers`: it is paid once a run;
+both sides are processes, so that both pay for handing over.
+
+Models of real shape on a GPU are in `promptlab.bench.gpu`; the dashboard is measured by `tests/bench/dashboard.py`.
 """
 
 from __future__ import annotations
@@ -50,7 +41,7 @@ from promptlab.generator.workers import Order, ProcessSeat, Seat, usable_cores
 from promptlab.records import Cell, Image, Prompt, Settings, content_id
 from promptlab.store import Store
 
-__all__ = ["BENCHES", "LONG", "Figure", "bench", "machine", "picture_loop", "score_loop", "worker_rates"]
+__all__ = ["BENCHES", "Figure", "bench", "machine", "picture_loop", "score_loop", "worker_rates"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +71,7 @@ def picture_loop() -> Callable[[str, Settings, int], Picture]:
     import torch
     from diffusers import StableDiffusionPipeline
 
-    from promptlab.checkpoints.quiet import quiet
+    from promptlab.checkpoints.files import quiet
     from promptlab.resources import shipped_folder
 
     with quiet():
@@ -161,7 +152,7 @@ def worker_rates(jobs: Sequence[Job], batch_size: int, repeats: int) -> list[tup
         try:
             for started in [seat.ask("start") for seat in seats]:
                 started.result()
-            batches = seats[0].ask("deal", list(jobs)).result()
+            batches = seats[0].ask("split_jobs", list(jobs)).result()
             for warm in [seat.ask("make", batches[0]) for seat in seats]:
                 warm.result()
             return [(_rate(seats[1:], batches), _rate(seats[:1], batches)) for _ in range(repeats)]
@@ -212,12 +203,14 @@ def machine() -> dict[str, Any]:
     }
 
 
-def bench(name: str, repeats: int, **options: Any) -> list[Figure]:
-    """Run one benchmark, with its own `options`. Raises PromptlabError for an unknown name."""
+def bench(name: str, repeats: int) -> list[Figure]:
+    """Run one benchmark. Raises PromptlabError for an unknown name."""
+    if name == "dashboard":
+        raise PromptlabError("the dashboard is measured in a clone: uv run python tests/bench/dashboard.py")
     if name not in BENCHES:
         known = ", ".join(BENCHES)
         raise PromptlabError(f"no benchmark is called {name!r}: choose from all, {known}{nearest(name, BENCHES)}")
-    return BENCHES[name](repeats, **options)
+    return BENCHES[name](repeats)
 
 
 class _Watch:
@@ -279,7 +272,7 @@ def _score(repeats: int) -> list[Figure]:
 
 def _overhead(repeats: int) -> list[Figure]:
     from promptlab.generator.backends.diffusion import load
-    from promptlab.run import run_study
+    from promptlab.run import RunOptions, run_study
     from promptlab.study import parse_study
 
     for library in ("open_clip", "pandas"):  # a loop by hand imports its libraries too
@@ -290,7 +283,9 @@ def _overhead(repeats: int) -> list[Figure]:
     for _ in range(repeats):
         with TemporaryDirectory() as folder:
             store, watch = Store(folder), _Watch()
-            summary = run_study(study, store, passports_n=0)  # passports are made once in the life of a probe
+            summary = run_study(
+                study, store, RunOptions(passports_n=0)
+            )  # passports are made once in the life of a probe
             wall = watch()
             made = sum(image.seconds or 0 for image in store.images().values())
         stages = summary.seconds
@@ -391,19 +386,7 @@ def _workers(repeats: int) -> list[Figure]:
     return [Figure("workers", median(a / b for a, b in rates), "times as fast", detail=detail)]
 
 
-def _precision(repeats: int, **options: Any) -> list[Figure]:  # each image is made once: repeats would be the same
-    from promptlab.bench.precision import precision_figures
-
-    return precision_figures(**options)
-
-
-def _dashboard(repeats: int, **options: Any) -> list[Figure]:
-    from promptlab.bench.dashboard import dashboard_figures
-
-    return dashboard_figures(repeats, **options)
-
-
-BENCHES: dict[str, Callable[..., list[Figure]]] = {
+BENCHES: dict[str, Callable[[int], list[Figure]]] = {
     "generate": _generate,
     "score": _score,
     "overhead": _overhead,
@@ -411,9 +394,5 @@ BENCHES: dict[str, Callable[..., list[Figure]]] = {
     "store": _store,
     "start": _start,
     "workers": _workers,
-    "dashboard": _dashboard,
-    "precision": _precision,
 }
 """Benchmarks by name, in the order of `all`."""
-LONG = frozenset({"dashboard", "precision"})
-"""Those that take minutes and are no part of `all`."""

@@ -81,7 +81,7 @@ def loop(bench: Bench, shape: BenchShape) -> Parts:
     """The grid by both, and the ratio; then the same compiled."""
     import torch
 
-    from promptlab.checkpoints.quiet import quiet
+    from promptlab.checkpoints.files import quiet
 
     jobs = grid(shape)
     batch = min(16, shape.batches[-1])
@@ -173,7 +173,7 @@ probes: [exposure, clip_similarity]
 def study(bench: Bench, shape: BenchShape) -> Parts:
     """A study end to end from a folder, for shapes that have a text encoder."""
     from promptlab.generator.backends.diffusion import load
-    from promptlab.run import run_study
+    from promptlab.run import RunOptions, run_study
     from promptlab.store import Store
     from promptlab.study import parse_study
 
@@ -197,7 +197,9 @@ def study(bench: Bench, shape: BenchShape) -> Parts:
             _reset_peak()
         store = Store(Path(place) / "home")
         began = time.perf_counter()
-        summary = run_study(parse_study(text).model_copy(update={"model": str(folder)}), store, passports_n=0)
+        summary = run_study(
+            parse_study(text).model_copy(update={"model": str(folder)}), store, RunOptions(passports_n=0)
+        )
         wall = time.perf_counter() - began
         images = store.images()
         inside = sum(image.seconds or 0.0 for image in images.values())

@@ -84,7 +84,7 @@ def backend_of(shape: BenchShape, device: Any, dtype: Any, folder: Path, batch_s
     """A backend without text encoders, nothing chosen for speed yet; configurations go to `folder`."""
     import torch
 
-    from promptlab.checkpoints.quiet import quiet
+    from promptlab.checkpoints.files import quiet
     from promptlab.generator.backends.diffusion import Diffusion
     from promptlab.generator.models.conditioning import TextStates
     from promptlab.generator.models.loading import Encoders
@@ -113,7 +113,7 @@ def write_pipeline(shape: BenchShape, folder: Path, device: Any, dtype: Any) -> 
     """
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-    from promptlab.checkpoints.quiet import quiet
+    from promptlab.checkpoints.files import quiet
     from promptlab.miniature.tokenizer import VOCAB_SIZE, write_tokenizer
 
     marks = {"bos_token_id": VOCAB_SIZE - 2, "eos_token_id": VOCAB_SIZE - 1, "pad_token_id": VOCAB_SIZE - 1}

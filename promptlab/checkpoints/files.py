@@ -1,32 +1,24 @@
-"""Model folders, read with distrust: a pipeline in diffusers' format, safetensors only, no code, nothing missing.
+"""Model folders and files, read with distrust: diffusers' format, safetensors only, no code, nothing missing.
 
 A folder is looked over before anything of it is loaded: pickle files can run code when they are opened, and so can the
 Python files that a configuration may name. Once loaded, every tensor of the model must have come from a file, since
 libraries fill what is missing with random numbers and only log it.
 
-References:
-    CVE-2025-32434: code execution by torch.load, even with weights_only.
-
-The Hugging Face cache of this machine, read where it lies: nothing here ever asks the network.
+A model on the hub is named `OWNER/NAME`, or `OWNER/NAME@REVISION` to pin a branch, a tag or a commit. It is looked up
+in the Hugging Face cache of this machine. Nothing here ever asks the network; files come by the command that `pull`
+writes, and by nothing else.
 
     <cache>/models--OWNER--NAME/refs/<revision>         holds the commit that a branch or tag stood for
                                /snapshots/<commit>/...  the files, as links to
                                /blobs/<hash>            SHA-256 of large files, git's SHA-1 of small ones
 
-A model is named `OWNER/NAME`, or `OWNER/NAME@REVISION` to pin a branch, a tag or a commit. Files come by the command
-that `pull` writes, and by nothing else.
-
-References:
-    huggingface_hub, "Understand caching": the layout of the cache.
-
-Safetensors files by their headers: what tensors they hold, without reading one.
+Safetensors files are read by their headers, which tell parameters, precision and whether the file is all there:
 
     file = 8 bytes, the length n (little-endian) | n bytes of JSON | tensors, at `data_offsets` from there
 
-The header alone tells parameters, precision and whether the file is all there, so no library of tensors is loaded.
-
 References:
-    Hugging Face, safetensors format specification.
+    CVE-2025-32434: code execution by torch.load, even with weights_only.
+    huggingface_hub, "Understand caching": the layout of the cache. Hugging Face, safetensors format specification.
 """
 
 from __future__ import annotations
@@ -36,8 +28,10 @@ import json
 import math
 import os
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +57,7 @@ __all__ = [
     "pinned",
     "pipeline_class",
     "pull",
+    "quiet",
     "read_json",
     "resolve",
     "shards",
@@ -351,3 +346,26 @@ def tokenizer_of(model: str) -> Path | None:
     except ModelError:
         return None
     return path if path.is_dir() else None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Inside, both libraries log errors only, draw no bars and warn of nothing."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    kept = [
+        (lib, lib.get_verbosity(), lib.is_progress_bar_enabled()) for lib in (diffusers_logging, transformers_logging)
+    ]
+    try:
+        for lib, _, _ in kept:
+            lib.set_verbosity_error()
+            lib.disable_progress_bar()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for lib, verbosity, bars in kept:
+            lib.set_verbosity(verbosity)
+            if bars:
+                lib.enable_progress_bar()

@@ -1,27 +1,25 @@
 """Claims about prompting: one sentence, one primary endpoint, one margin, all written before the run; then a verdict.
 
-A claim is a YAML file in `studies/claims/`. Its endpoint is a contrast of a study, or an analysis (`analyses/`). All
+A claim is a YAML file in `studies/claims/`. Its endpoint is a contrast of a study, or an analysis (`analyses.py`). All
 claims of a folder are one family: their p-values are adjusted by Holm's method, and whoever runs some of them pays for
 all, since those that were never run count as p = 1. The verdicts are kept as effects of the study `claims`, so every
 reader of the database finds them (view `verdict`).
 
     claim file --load_claims--> Claim --run_claims--> studies run, analyses made --verdict--> Settled
 
-From an effect and what was written before the run to a verdict on a claim.
-
     expects    more, less: the difference d has this sign           same: d is within the margin          exactly: d = 0
-    margin m   the smallest difference that would matter, in the measure's own unit, written before the run
+    margin m   the smallest difference that would matter, in the measure's own unit
     low, high  the 95 % interval of d; p: adjusted over the set of claims (Holm)
 
-With the sign so turned that the claim expects d > 0:
+The verdict on *more* and *less*, with the sign so turned that the claim expects d > 0:
 
     supported           low > 0, p < 0.05 and d >= m
     partly              low > 0, p < 0.05 and d < m: real, but smaller than would matter
     contradicted        else, high < m: a difference that would matter is excluded
     not testable here   else: the interval is too wide to tell, or nothing was measured
 
-For *same*: supported where the whole interval is within the margin, whatever p; contradicted where 0 is outside the
-interval and |d| >= m; partly where 0 is outside and |d| < m; else not testable here.
+*Same* is supported where the whole interval is within the margin, whatever p. It is contradicted where 0 is outside the
+interval and |d| >= m, partly supported where 0 is outside and |d| < m, and else not testable here.
 
 Where all n units show the same d, resampling gives an interval of no width, which would let ever so few units speak
 for all. Up to q = 1 - 0.025^(1/n) of units may then differ (`alike`); they may differ by as much as the measure can.
@@ -41,8 +39,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from promptlab import plugins
-from promptlab.claims.analyses import Finding
+from promptlab.claims.analyses import Finding, analysis_named
 from promptlab.errors import PromptlabError, nearest
 from promptlab.records import ContrastEffect, Measure
 from promptlab.resources import claims_folder
@@ -161,7 +158,7 @@ def run_claims(
     `family`: all claims of the set, where `claims` are some of it. Those that were settled before stay, with their p.
     """
     from promptlab.progress import Silent
-    from promptlab.run import run_study
+    from promptlab.run import RunOptions, run_study
     from promptlab.run.plan import tier_of
 
     told = progress or Silent()
@@ -170,7 +167,7 @@ def run_claims(
     studies: dict[str, Study] = {c.study: load_study(c.study) for c in claims if c.study is not None}
     for path, study in studies.items():
         told.say(f"study {study.name}: {study.question}")
-        summary = run_study(study, store, told, passports_n=0, batch_size=batch_size)
+        summary = run_study(study, store, RunOptions(passports_n=0, batch_size=batch_size), told)
         tier = ", ".join(sorted({tier_of(cell) for cell in summary.plan.cells}))
         for effect in summary.effects:
             known = {"tier": tier, "span": _span(summary.measures.get(effect.measure))}
@@ -212,13 +209,13 @@ def _same_endpoint(claim: Claim, effect: ContrastEffect | None) -> bool:
 def _analysed(claim: Claim, store: Store, before: ContrastEffect | None, told: Progress) -> ContrastEffect:
     """What the claim's analysis finds, or found when all that it rests on was the same."""
     name = claim.analysis or ""
-    rests_on = plugins.part("analysis", name, "rests_on")
-    key = rests_on() if rests_on else None
+    analysis = analysis_named(name)
+    key = analysis.rests_on() if analysis.rests_on else None
     if key and before is not None and before.detail.get("rests_on") == key and _same_endpoint(claim, before):
         told.say(f"analysis {name}: there")
         return before
     told.say(f"analysis {name}")
-    effect = _measured(plugins.load("analysis", name)(store))
+    effect = _measured(analysis.measure(store))
     return replace(effect, detail={**effect.detail, "rests_on": key}) if key else effect
 
 
@@ -233,7 +230,7 @@ def _measured(finding: Finding) -> ContrastEffect:
 
     values = list(finding.values.values())
     detail = {**finding.detail, "unit_of_inference": finding.unit, "tier": finding.tier}
-    blank = ContrastEffect(STUDY, "", "analysis", finding.measure, reason=finding.reason, detail=detail)
+    blank = ContrastEffect(STUDY, "", "analysis", None, finding.measure, reason=finding.reason, detail=detail)
     if not values:
         return blank
     rng = np.random.default_rng(0)

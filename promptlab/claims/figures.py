@@ -1,22 +1,25 @@
-"""One figure a claim, for a stranger: the sentence, what was measured, interval, margin, verdict.
-
-SVG, written by hand: a dot with a bar, a band where the claim expects it, and words. No script, no font, no link.
-"""
+"""One figure a claim, for a stranger: the sentence, what was measured, interval, margin, verdict. SVG, no script."""
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from promptlab.claims import Settled
-from promptlab.results.report import tiers_in_words
+from promptlab.results.words import VERDICT_COLOURS, tiers_in_words
 
-__all__ = ["figure", "write_figures"]
+if TYPE_CHECKING:
+    import altair as alt
 
-COLOURS = {"supported": "#009E73", "partly": "#E69F00", "contradicted": "#D55E00", "not testable here": "#777777"}
-WIDTH, LEFT, RIGHT = 860, 40, 820
+__all__ = ["chart", "figure", "write_figures"]
+
+WIDTH, HEIGHT = 780, 116
+"""Of the axis, in pixels."""
+EXPECTED = "#0072B2"
 
 
 def write_figures(settled: Sequence[Settled], folder: Path) -> list[Path]:
@@ -31,76 +34,80 @@ def write_figures(settled: Sequence[Settled], folder: Path) -> list[Path]:
 
 
 def figure(one: Settled) -> str:
-    """The figure of a claim as SVG text."""
+    """The figure of a claim as SVG text, with one title for all of it in place of a label for each mark."""
+    text = io.StringIO()
+    chart(one).save(text, format="svg")
+    head, body = text.getvalue().split(">", 1)
+    title = escape(f"{one.claim.id}: {one.claim.claim}. Verdict: {one.verdict}")
+    return f'{head} role="img"><title>{title}</title>{body}\n'
+
+
+def chart(one: Settled) -> alt.VConcatChart:
+    """The figure of a claim: sentence and design, verdict, difference on its axis, where else it was measured."""
+    import altair as alt
+
     claim, effect = one.claim, one.effect
-    parts: list[str] = []
-    y = 40
-    for line in textwrap.wrap(f"{claim.id}. \u201c{claim.claim}\u201d", 62):
-        parts.append(_text(LEFT, y, line, 22, weight="bold"))
-        y += 28
-    parts.append(_badge(RIGHT, y, one.verdict))
-    for line in textwrap.wrap(claim.design, 84):
-        parts.append(_text(LEFT, y, line, 14, fill="#444"))
-        y += 19
-    y += 26
+    sentence = textwrap.wrap(f"{claim.id}. \u201c{claim.claim}\u201d", 62)
+    title = alt.Title(sentence, subtitle=textwrap.wrap(claim.design, 110), anchor="start", offset=14)
+    rows: list[alt.Chart | alt.LayerChart] = [_verdict(one.verdict)]
+    foot = textwrap.wrap(f"Elsewhere: {claim.comparator}", 120)
     if effect.estimate is None or effect.low is None or effect.high is None:
-        said = effect.reason or "nothing was measured"
+        reason = effect.reason or "nothing was measured"
         if effect.estimate is not None:
-            said = f"found {effect.estimate + 0:g} away from what is claimed (exact, no interval)"
-        parts.append(_text(LEFT, y + 10, said, 16))
-        y += 40
+            reason = f"found {effect.estimate + 0:g} away from what is claimed (exact, no interval)"
+        rows.append(_lines(textwrap.wrap(reason, 90), 16, "#111"))
     else:
-        parts += _axis(one, effect.estimate, effect.low, effect.high, y)
-        y += 130
-    foot = ""
-    if effect.n_groups and effect.low is not None:
-        n = f"{effect.n_groups} {effect.detail.get('unit_of_inference', 'prompt')}s, {effect.n_pairs} pairs"
-        foot = f"{n}{'; 95 % interval' if effect.low is not None else ''}; tier {tiers_in_words(one.tier)}."
-    for line in (foot, *textwrap.wrap(f"Elsewhere: {claim.comparator}", 110)):
-        if line:
-            parts.append(_text(LEFT, y, line, 12, fill="#444"))
-            y += 17
-    title = escape(f"{claim.id}: {claim.claim}. Verdict: {one.verdict}")
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y + 10}" font-family="sans-serif" role="img">'
+        rows.append(_axis(one, effect.estimate, effect.low, effect.high))
+        if effect.n_groups:
+            n = f"{effect.n_groups} {effect.detail.get('unit_of_inference', 'prompt')}s, {effect.n_pairs} pairs"
+            foot = [*textwrap.wrap(f"{n}; 95 % interval; tier {tiers_in_words(one.tier)}.", 120), *foot]
+    rows.append(_lines(foot, 12, "#444"))
+    whole = alt.vconcat(*rows, spacing=14, title=title, background="white", padding=24)
+    return whole.configure_view(stroke=None).configure_title(fontSize=22, subtitleFontSize=14, subtitleColor="#444")
+
+
+def _lines(lines: Sequence[str], size: int, colour: str) -> alt.Chart:
+    import altair as alt
+
+    words = alt.Chart(alt.Data(values=[{}])).mark_text(
+        align="left", baseline="top", fontSize=size, color=colour, text=list(lines), lineHeight=size + 5
     )
-    return f'{head}<title>{title}</title><rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>\n'
+    return words.encode(x=alt.value(0), y=alt.value(0)).properties(width=WIDTH, height=(size + 5) * len(lines))
 
 
-def _text(x: float, y: float, words: str, size: int, fill: str = "", weight: str = "", anchor: str = "") -> str:
-    more = (f' font-weight="{weight}"' if weight else "") + (f' text-anchor="{anchor}"' if anchor else "")
-    return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" fill="{fill or "#111"}"{more}>{escape(words)}</text>'
+def _verdict(verdict: str) -> alt.LayerChart:
+    import altair as alt
+
+    data = alt.Chart(alt.Data(values=[{}])).encode(y=alt.value(9))
+    dot = data.mark_circle(size=300, color=VERDICT_COLOURS[verdict], opacity=1).encode(x=alt.value(9))
+    word = data.mark_text(align="left", fontSize=16, fontWeight="bold", text=verdict).encode(x=alt.value(26))
+    return alt.layer(dot, word).properties(width=WIDTH, height=18)
 
 
-def _badge(x: float, y: float, verdict: str) -> str:
-    width = 9.2 * len(verdict) + 24
-    box = f'<rect x="{x - width:.1f}" y="{y - 18}" width="{width:.1f}" height="28" rx="14" fill="{COLOURS[verdict]}"/>'
-    return box + _text(x - width / 2, y + 1, verdict, 15, fill="white", weight="bold", anchor="middle")
-
-
-def _axis(one: Settled, estimate: float, low: float, high: float, y: float) -> list[str]:
+def _axis(one: Settled, estimate: float, low: float, high: float) -> alt.LayerChart:
     """Zero, the margin's band where the claim expects the dot, and the measured difference with its interval."""
-    claim = one.claim
-    most = 1.15 * max(abs(low), abs(high), abs(estimate), 1.5 * claim.margin)
+    import altair as alt
 
-    def at(value: float) -> float:
-        return LEFT + (value + most) / (2 * most) * (RIGHT - LEFT)
+    margin, colour = one.claim.margin, VERDICT_COLOURS[one.verdict]
+    most = 1.15 * max(abs(low), abs(high), abs(estimate), 1.5 * margin)
+    bands = {"more": (margin, most), "less": (-most, -margin), "same": (-margin, margin)}
+    start, stop = bands.get(one.claim.expects, (0.0, 0.0))
+    scale = alt.Scale(domain=[-most, most], nice=False)
+    label = alt.Axis(grid=False, tickCount=7, labelFontSize=12, titleFontSize=12, titleFontWeight="normal")
 
-    bands = {"more": (claim.margin, most), "less": (-most, -claim.margin), "same": (-claim.margin, claim.margin)}
-    a, b = bands.get(claim.expects, (0.0, 0.0))
-    middle, colour = y + 42, COLOURS[one.verdict]
-    parts = [
-        f'<rect x="{at(a):.1f}" y="{y}" width="{at(b) - at(a):.1f}" height="84" fill="#0072B2" opacity="0.12"/>',
-        _text((at(a) + at(b)) / 2, y + 14, "expected by the claim", 11, fill="#0072B2", anchor="middle"),
-        f'<line x1="{LEFT}" y1="{y + 84}" x2="{RIGHT}" y2="{y + 84}" stroke="#888"/>',
-        f'<line x1="{at(0):.1f}" y1="{y}" x2="{at(0):.1f}" y2="{y + 90}" stroke="#333" stroke-dasharray="4 3"/>',
-        f'<path d="M{at(low):.1f} {middle}H{at(high):.1f}" stroke="{colour}" stroke-width="5"/>',
-        f'<circle cx="{at(estimate):.1f}" cy="{middle}" r="9" fill="{colour}"/>',
-        _text(at(0), y + 104, "no difference", 12, anchor="middle", fill="#444"),
-        _text(
-            at(estimate), middle + 28, f"{estimate:+.3g} [{low:+.3g}, {high:+.3g}]", 14, anchor="middle", weight="bold"
-        ),
-    ]
-    unit = claim.unit or one.effect.measure
-    parts.append(_text(RIGHT, y + 104, f"difference in: {unit}", 12, anchor="end", fill="#444"))
-    return parts
+    def at(value: float, height: int) -> alt.Chart:
+        x = alt.X("x:Q", scale=scale, axis=label, title=f"difference in: {one.claim.unit or one.effect.measure}")
+        return alt.Chart(alt.Data(values=[{"x": value, "low": low, "high": high, "stop": stop}])).encode(
+            x=x, y=alt.value(height)
+        )
+
+    found = f"{estimate:+.3g} [{low:+.3g}, {high:+.3g}]"
+    return alt.layer(
+        at(start, 0).mark_rect(color=EXPECTED, opacity=0.12).encode(x2="stop:Q", y2=alt.value(HEIGHT)),
+        at((start + stop) / 2, 12).mark_text(fontSize=12, color=EXPECTED, text="expected by the claim"),
+        at(0, 0).mark_rule(color="#333", strokeDash=[4, 3]).encode(y2=alt.value(HEIGHT)),
+        at(0, HEIGHT - 10).mark_text(fontSize=12, color="#444", text="no difference", align="left", dx=6),
+        at(low, 46).mark_rule(color=colour, strokeWidth=5).encode(x2="high:Q"),
+        at(estimate, 46).mark_circle(color=colour, size=250, opacity=1),
+        at(estimate, 74).mark_text(fontSize=14, fontWeight="bold", text=found),
+    ).properties(width=WIDTH, height=HEIGHT)

@@ -76,7 +76,7 @@ def _copy(study: Study, changes: dict[str, object]) -> Study:
 _SCORES = """
 SELECT image, prompt_group, levels, model, tier, avg(value) AS value, min(reason) AS reason
 FROM scored
-WHERE study = ? AND status = 'ok' AND measure = ? AND starts_with(probe, ?)
+WHERE study = ? AND status = 'ok' AND measure = ? AND probe = ?
 GROUP BY ALL ORDER BY image
 """
 
@@ -88,7 +88,7 @@ def compare(study: Study, store: Store, seed: int = 0) -> tuple[Comparison, ...]
 
 def _compared(study: Study, store: Store, result: Published, seed: int) -> Comparison:
     probe, measure = (result.measure or ".").split(".", 1)
-    rows = store.query(_SCORES, [study.name, measure, f"{probe}-"])
+    rows = store.query(_SCORES, [study.name, measure, probe])
     where = {axis: level_text(level) for axis, level in result.where.items()}
     kept = [all(dict(levels or {}).get(axis) == level for axis, level in where.items()) for levels in rows["levels"]]
     rows = rows[np.array(kept, dtype=bool)]

@@ -1,4 +1,4 @@
-"""The commands for what others made: pictures, prompts, ratings, published results."""
+"""Commands for what others made: images, prompts, ratings, published results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptlab.cli.terminal import BudgetOption, HomeOption, StudyFile, console, given_options
+from promptlab.cli.study import show_plan
+from promptlab.cli.terminal import BudgetOption, HomeOption, StudyFile, Terminal, console, repeated_options
 
 if TYPE_CHECKING:
     from promptlab.exchange.imports import Imported
@@ -17,27 +18,28 @@ __all__ = ["import_", "import_prompts", "import_ratings", "reproduce"]
 Name = Annotated[str, typer.Option("--name", help="Name of the new study.", show_default=False)]
 Into = Annotated[Path, typer.Option("--into", help="Where to write the study.")]
 Again = Annotated[bool, typer.Option("--again", help="Replace the study if it exists.")]
-Probes = Annotated[str, typer.Option("--probes", help="Probes of the study, with commas.")]
+Probes = Annotated[str, typer.Option("--probes", help="Probes of the study, separated by commas.")]
 
 
 def import_(
-    folder: Annotated[Path, typer.Argument(help="Folder of pictures made elsewhere.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="Folder of images made elsewhere.", show_default=False)],
     name: Name,
     layout: Annotated[
-        str | None, typer.Option(help="manifest, geneval, t2i_compbench or notes; found out if not given.")
+        str | None, typer.Option(help="manifest, geneval, t2i_compbench or notes; by default detected.")
     ] = None,
     manifest: Annotated[
         Path | None, typer.Option(help="CSV or JSONL: file, prompt; also seed, model, settings, row and col.")
     ] = None,
-    prompts: Annotated[
-        Path | None, typer.Option(help="Published list: prompts that stand in it take its claims.")
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="Who made the pictures.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="Published list: its prompts take its claims.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model that made the images.")] = None,
     probes: Probes = "exposure,clip_similarity,binding",
     into: Into = Path("studies"),
     again: Again = False,
 ) -> None:
-    """Write a study of pictures that were made elsewhere; `promptlab run` then takes them in and scores them."""
+    """Write a study of images that were made elsewhere.
+
+    `promptlab run` then takes them in and scores them.
+    """
     from promptlab.exchange.imports import import_pictures
 
     chosen = tuple(part.strip() for part in probes.split(",") if part.strip())
@@ -50,7 +52,7 @@ def import_(
         console.print(f"  left out: {file}: {why}")
     if len(done.skipped) > 5:
         console.print(f"  and {len(done.skipped) - 5} more files are left out")
-    _told(done)
+    _print_next(done)
 
 
 def import_prompts(
@@ -60,35 +62,38 @@ def import_prompts(
     name: Name,
     form: Annotated[str | None, typer.Option("--format", help="lines, geneval or pictures.")] = None,
     only: Annotated[
-        list[str] | None, typer.Option(help="Only prompts of this tag, such as color_attr; may be repeated.")
+        list[str] | None, typer.Option(help="Only prompts of this tag, such as color_attr; repeat it for several.")
     ] = None,
-    model: Annotated[str, typer.Option(help="The model that is to make the pictures.")] = "miniature",
-    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Pictures a prompt.")] = 4,
+    model: Annotated[str, typer.Option(help="The model that makes the images.")] = "miniature",
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Images a prompt.")] = 4,
     probes: Probes = "exposure,clip_similarity,binding",
     into: Into = Path("studies"),
     again: Again = False,
 ) -> None:
-    """Write a study that makes pictures of a published list of prompts, which stays where it is."""
+    """Write a study of a list of prompts.
+
+    The list stays where it is.
+    """
     from promptlab.exchange.imports import import_prompts as write
 
     chosen = tuple(part.strip() for part in probes.split(",") if part.strip())
     tags = {"tag": only} if only else None
     done = write(prompts, name, into, form=form, only=tags, model=model, seeds=seeds, probes=chosen, again=again)
     console.print(f"{done.prompts} prompts, format {done.layout}")
-    _told(done)
+    _print_next(done)
 
 
 def import_ratings(
     annotations: Annotated[Path, typer.Argument(help="CSV of GenEval's human annotations.", show_default=False)],
     prompts: Annotated[
-        Path, typer.Option(help="GenEval's evaluation_metadata.jsonl: what was asked for.", show_default=False)
+        Path, typer.Option(help="GenEval's evaluation_metadata.jsonl, with what was requested.", show_default=False)
     ],
     name: Name = "human_ratings",
-    model: Annotated[str, typer.Option(help="Who made the pictures.")] = "unknown",
-    study: Annotated[Path | None, typer.Option(help="Study of the pictures themselves, from promptlab import.")] = None,
+    model: Annotated[str, typer.Option(help="The model that made the images.")] = "unknown",
+    study: Annotated[Path | None, typer.Option(help="Study of the rated images, from promptlab import.")] = None,
     home: HomeOption = None,
 ) -> None:
-    """Put human ratings into the database, beside what probes say, with the agreement of the raters."""
+    """Put human ratings into the database, as a probe's scores."""
     from promptlab.exchange.ratings import import_ratings as take
     from promptlab.store import Store
     from promptlab.study import load_study
@@ -101,8 +106,8 @@ def import_ratings(
         alpha = "-" if a.alpha is None else f"{a.alpha:.2f}"
         if a.low is not None and a.high is not None:
             alpha += f" [{a.low:.2f}, {a.high:.2f}]"
-        told = ", ".join(f"{n} {outcome}" for outcome, n in counts.most_common())
-        console.print(f"  {tag}: {told}; Krippendorff's alpha {alpha} ({a.n_units} pictures)")
+        counted = ", ".join(f"{n} {outcome}" for outcome, n in counts.most_common())
+        console.print(f"  {tag}: {counted}; Krippendorff's alpha {alpha} ({a.n_units} pictures)")
     console.print(f"results: {store.home.database}, probe human in the views scored and outcomes")
 
 
@@ -110,41 +115,38 @@ def reproduce(
     study: StudyFile,
     home: HomeOption = None,
     model: Annotated[str | None, typer.Option(help="Another model than the study's: a folder on disk.")] = None,
-    measure: Annotated[
-        str | None, typer.Option(help="Compare this, as probe.measure, not what the study says.")
-    ] = None,
+    measure: Annotated[str | None, typer.Option(help="Compare this probe.measure, in place of the study's.")] = None,
     budget: BudgetOption = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, max=1024, help="Pictures a call of the model.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, max=1024, help="Images a call of the model.")] = None,
 ) -> None:
-    """Run a study of published results and say of each whether we come out inside its tolerance."""
+    """Run a published study, and compare with its results."""
     from promptlab.claims.published import as_measured, compare, sentences
-    from promptlab.cli.terminal import Terminal, show_plan
-    from promptlab.run import run_study
+    from promptlab.run import RunOptions, run_study
     from promptlab.run.plan import check_paid, plan_study
     from promptlab.store import Store
     from promptlab.study import load_study, with_budget
 
     written = load_study(study)
-    asked = as_measured(written, measure, model)
-    asked = asked if budget is None else with_budget(asked, budget)
+    chosen = as_measured(written, measure, model)
+    chosen = chosen if budget is None else with_budget(chosen, budget)
     store = Store(home)
-    planned = plan_study(asked, store)
+    planned = plan_study(chosen, store)
     show_plan(planned)
     check_paid(planned.cost)
     with Terminal() as terminal:
-        summary = run_study(asked, store, terminal, batch_size=batch_size)
-    for comparison in compare(asked, store):
+        summary = run_study(chosen, store, RunOptions(batch_size=batch_size), terminal, planned)
+    for comparison in compare(chosen, store):
         for line in sentences(comparison, written):
             console.print(line)
     if summary.failed or summary.stopped:
         from promptlab.errors import IncompleteError
 
         why = summary.stopped or f"{summary.failed} pictures failed"
-        again = f"{study}{given_options(model, None, budget)}{f' --measure {measure}' if measure else ''}"
+        again = f"{study}{repeated_options(model, None, budget)}{f' --measure {measure}' if measure else ''}"
         raise IncompleteError(f"{why}, the rest is done; again: promptlab reproduce {again}")
 
 
-def _told(done: Imported) -> None:
+def _print_next(done: Imported) -> None:
     console.print(
         f"  {done.declared} prompts declare their objects; {done.twins} have their swapped twin in the list "
         f"({done.twins // 2} pairs)"

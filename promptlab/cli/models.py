@@ -1,20 +1,18 @@
-"""The command that says what models are on this disk.
-
-The command that shows what a text encoder's states are arranged by, without a picture.
-
-The command that reads a prompt as a model does, and makes no picture.
-"""
+"""Commands about models, without an image: what is on this disk, and what a text encoder reads and arranges."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
 from promptlab.cli.terminal import HomeOption, JsonOption, console, print_json, size
 
 if TYPE_CHECKING:
     from promptlab.checkpoints.inventory import LocalModel
+    from promptlab.results.model_parts import Geometry
 
 __all__ = ["geometry", "lint", "models"]
 
@@ -22,17 +20,12 @@ __all__ = ["geometry", "lint", "models"]
 def models(
     names: Annotated[
         list[str] | None,
-        typer.Argument(
-            help="Folders, or OWNER/NAME[@REVISION]; all that is here if none is given.", show_default=False
-        ),
+        typer.Argument(help="Folders, or OWNER/NAME[@REVISION]; by default all on this disk.", show_default=False),
     ] = None,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Hash every file and hold it against the hub's own.")
-    ] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Compare the hash of every file with the hub's.")] = False,
 ) -> None:
-    """List the models on this disk: family, size, what they can do, what is missing offline and how to get it."""
+    """List the models on this disk, and what is missing of them."""
     from promptlab.checkpoints.inventory import inspect_model, models_here
-    from promptlab.checkpoints.inventory import verify as check
     from promptlab.errors import ModelError
 
     bad = 0
@@ -48,7 +41,7 @@ def models(
         if stock.commit:
             console.print(f"  commit {stock.commit}")
         if stock.complete:
-            _can(stock)
+            _print_capability(stock)
         for problem in stock.problems:
             console.print(f"  {problem}")
         if stock.missing:
@@ -56,17 +49,24 @@ def models(
             console.print(f"  to get it: {stock.pull}")
         bad += not stock.complete
         if verify:
-            found = check(stock.folder)
-            console.print(f"  verified: {found.agree} files agree with their hash, {len(found.differ)} differ")
-            if found.unknown:
-                console.print(f"  no hash is known of {len(found.unknown)} files, such as {found.unknown[0]}")
-            for file in found.differ:
-                console.print(f"  DIFFERS: {file}")
-            bad += bool(found.differ)
+            bad += not _verify(stock)
     if names and bad:
         raise ModelError(f"{bad} of these models cannot be trusted to run offline, see above")
     if not names:
         console.print("Next: promptlab plan STUDY --model NAME")
+
+
+def _verify(stock: LocalModel) -> bool:
+    """Print whether the files of a model agree with their hashes; False where one differs."""
+    from promptlab.checkpoints.inventory import verify
+
+    found = verify(stock.folder)
+    console.print(f"  verified: {found.agree} files agree with their hash, {len(found.differ)} differ")
+    if found.unknown:
+        console.print(f"  no hash is known of {len(found.unknown)} files, such as {found.unknown[0]}")
+    for file in found.differ:
+        console.print(f"  DIFFERS: {file}")
+    return not found.differ
 
 
 def _state(stock: LocalModel) -> str:
@@ -74,11 +74,11 @@ def _state(stock: LocalModel) -> str:
     return f"{state}, {'safetensors only' if not stock.pickles else f'{len(stock.pickles)} pickle files, never opened'}"
 
 
-def _can(stock: LocalModel) -> None:
+def _print_capability(stock: LocalModel) -> None:
     """What a model can do, in a line."""
     from promptlab.generator.models.capabilities import capability, defaults_of
 
-    able, own = capability(stock.folder), defaults_of(stock.name)
+    able, defaults = capability(stock.folder), defaults_of(stock.name)
     guidance = {
         "true": "true guidance (guidance_scale)",
         "embedded": "distilled guidance (distilled_guidance_scale)",
@@ -86,7 +86,7 @@ def _can(stock: LocalModel) -> None:
     }[able.guidance_kind]
     readers = ", ".join(f"{reader.name} {reader.limit} tokens" for reader in able.readers)
     console.print(
-        f"  {guidance}; reads {readers}; {own.num_inference_steps} steps, {own.height} px by "
+        f"  {guidance}; reads {readers}; {defaults.num_inference_steps} steps, {defaults.height} px by "
         f"default, multiples of {able.multiple}; latents of {able.channels} channels, 1/{able.factor} of the size"
     )
 
@@ -101,15 +101,15 @@ def geometry(
     checkpoint: Annotated[str | None, typer.Option(help="Weights of an open_clip name: a safetensors file.")] = None,
     grid: Annotated[
         list[str] | None,
-        typer.Option(help="colours, poses or verbs; several times for several.", show_default="by the model"),
+        typer.Option(help="colours, poses or verbs; repeat it for several.", show_default="by the model"),
     ] = None,
-    permutations: Annotated[int, typer.Option(min=19, max=100_000, help="For the p-value of the word.")] = 999,
+    permutations: Annotated[
+        int, typer.Option(min=19, max=100_000, help="Permutations for the p-value of the word.")
+    ] = 999,
     json_: JsonOption = False,
 ) -> None:
-    """Show what a text encoder arranges phrases by: variance by noun and word, clusters, a probe, order."""
+    """Measure what a text encoder arranges phrases by."""
     from dataclasses import asdict
-
-    from rich.table import Table
 
     from promptlab.results.model_parts import measure_primacy
     from promptlab.results.model_parts import reports as measured
@@ -125,7 +125,7 @@ def geometry(
         g = one.geometry
         state = "pooled" if one.at == "pooled" else "noun's token"
         table.add_column(f"{one.grid}, {state} ({g.n_nouns} x {g.n_words} x {g.n_frames})", justify="right")
-    for label, values in _rows([one.geometry for one in reports]):
+    for label, values in _geometry_rows([one.geometry for one in reports]):
         table.add_row(label, *values)
     console.print(table)
     interval = "" if order["low"] is None else f" [{order['low']:+.3f}, {order['high']:+.3f}]"
@@ -135,7 +135,7 @@ def geometry(
     )
 
 
-def _rows(found: list) -> list[tuple[str, list[str]]]:  # type: ignore[type-arg]
+def _geometry_rows(found: Sequence[Geometry]) -> list[tuple[str, list[str]]]:
     def say(value: float | None) -> str:
         return "-" if value is None else f"{value:.3f}"
 
@@ -159,10 +159,12 @@ def lint(
     home: HomeOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Read a prompt as a model does, without a picture: tokens, what is cut, what says nothing, what is confused."""
+    """Show what a text encoder reads of a prompt.
+
+    Tokens, words that are cut off, words without effect, and what it confuses.
+    """
     from dataclasses import asdict
 
-    from rich.table import Table
     from rich.text import Text
 
     from promptlab.results.lint import advice, verdicts
@@ -170,9 +172,9 @@ def lint(
     from promptlab.store import Store
 
     found = read(prompt, model)
-    told = advice(found, verdicts(Store(home)))
+    lines = advice(found, verdicts(Store(home)))
     if json_:
-        print_json({**asdict(found), "silent": found.silent, "advice": [{"claim": c, "advice": a} for c, a in told]})
+        print_json({**asdict(found), "silent": found.silent, "advice": [{"claim": c, "advice": a} for c, a in lines]})
         return
     for one in found.encoders:
         lost = f"; it does not read: {one.lost}" if one.lost else ""
@@ -189,14 +191,14 @@ def lint(
     if found.silent:
         console.print(Text(f"says next to nothing to the encoder: {', '.join(found.silent)}"))
     if found.order is not None:
-        told_apart = "hardly tells" if found.order < 1 else "tells"
+        tells = "hardly tells" if found.order < 1 else "tells"
         console.print(
-            Text(f"the encoder {told_apart} it from {found.swapped!r}: that differs {found.order:.2f} times as much as")
+            Text(f"the encoder {tells} it from {found.swapped!r}: that differs {found.order:.2f} times as much as")
         )
         console.print("the same prompt with its objects named in the other order, which means the same")
     if found.reason:
         console.print(Text(found.reason))
-    for claim, line in told:
+    for claim, line in lines:
         console.print(Text(f"{claim}: {line}"))
-    if not told:
+    if not lines:
         console.print("no advice: no settled claim speaks of this prompt (promptlab claims settles them)")

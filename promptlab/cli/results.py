@@ -1,9 +1,4 @@
-"""The commands that show what there is: list, table, export.
-
-The command that shows where words look: a heat map of one prompt, or the figures of a traced study.
-
-The command that opens the dashboard: Streamlit on this machine alone, on the store of a home.
-"""
+"""Commands that show results: lists, tables, a report, files for other programs, attention, the dashboard."""
 
 from __future__ import annotations
 
@@ -15,19 +10,19 @@ from typing import Annotated, Any
 
 import typer
 
-from promptlab.cli.terminal import HomeOption, JsonOption, console, frame_table, print_json, rows_of
+from promptlab.cli.terminal import HomeOption, JsonOption, console, print_frame, print_json, print_raw, rows_of
 
 __all__ = ["attention", "dashboard", "export", "list_", "report", "table"]
 
-KINDS = ("studies", "probes", "backends", "presets")
+KINDS = ("studies", "probes", "backends", "findings", "presets")
 
 
 def list_(
-    what: Annotated[str, typer.Argument(help="studies, probes, backends or presets.")] = "studies",
+    what: Annotated[str, typer.Argument(help="studies, probes, backends, findings or presets.")] = "studies",
     folder: Annotated[Path, typer.Option(help="Where study files lie.")] = Path("studies"),
     json_: JsonOption = False,
 ) -> None:
-    """Say what can be run: study files with their questions, probes with their measures, backends, presets."""
+    """List studies, probes, backends, findings or presets."""
     from promptlab.errors import PromptlabError, nearest
 
     if what not in KINDS:
@@ -35,17 +30,25 @@ def list_(
     rows = {
         "studies": lambda: _studies(folder),
         "probes": _probes,
-        "backends": _backends,
+        "backends": lambda: _plugins("backend"),
+        "findings": lambda: _plugins("finding"),
         "presets": _presets,
     }[what]()
     if json_:
         print_json(rows)
         return
     for row in rows:
-        name, *rest = row.values()
+        name, *rest = _shown(row).values()
         console.print(f"{name}: {'; '.join(map(str, rest))}" if rest else str(name))
     if not rows:
-        console.print(f"no study in {folder}. Next: promptlab init NAME")
+        console.print(f"no study in {folder}. Next: promptlab init NAME" if what == "studies" else f"no {what}")
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """The row, with the source and module of a plugin from outside alone."""
+    if row.get("source") == "promptlab":
+        return {key: value for key, value in row.items() if key not in ("source", "module")}
+    return row
 
 
 def _studies(folder: Path) -> list[dict[str, Any]]:
@@ -64,16 +67,20 @@ def _studies(folder: Path) -> list[dict[str, Any]]:
 
 
 def _probes() -> list[dict[str, Any]]:
+    """Probes with their measures. One from outside is not imported, so its measures are not known."""
     from promptlab import plugins
 
-    loaded = {name: plugins.load("probe", name) for name in plugins.names("probe")}
-    return [{"name": name, "measures": ", ".join(m.name for m in probe.measures)} for name, probe in loaded.items()]
+    rows = _plugins("probe")
+    for row in rows:
+        if row["source"] == "promptlab":
+            row["measures"] = ", ".join(m.name for m in plugins.load("probe", row["name"]).measures)
+    return rows
 
 
-def _backends() -> list[dict[str, Any]]:
-    from promptlab import plugins
+def _plugins(kind: str) -> list[dict[str, Any]]:
+    from promptlab.plugins import registry
 
-    return [{"name": name} for name in plugins.names("backend")]
+    return [{"name": one.name, "source": one.source, "module": one.module} for one in registry(kind).values()]
 
 
 def _presets() -> list[dict[str, Any]]:
@@ -92,59 +99,56 @@ def table(
     ] = "outcomes",
     by: Annotated[str | None, typer.Option(help="An axis: one row a level.")] = None,
     measure: Annotated[str | None, typer.Option(help="For means: which measure.")] = None,
-    engine: Annotated[str, typer.Option(help="For mixed: reml, or statsmodels (extra stats).")] = "reml",
     home: HomeOption = None,
     json_: JsonOption = False,
+    csv: Annotated[bool, typer.Option("--csv", help="All columns as CSV, for a spreadsheet.")] = False,
+    wide: Annotated[bool, typer.Option("--wide", help="All columns, however wide.")] = False,
 ) -> None:
-    """Print a table of a study, with n and intervals, from the database."""
+    """Print a table of a study's results, with intervals and n."""
     from promptlab.errors import PromptlabError, nearest
-    from promptlab.results import contrasts, findings, tables
+    from promptlab.results import contrasts, findings, load, tables
     from promptlab.store import Store
 
     store = Store(home)
-    made = {
+    make = {
         "outcomes": lambda: tables.outcome_shares(store, study, by),
         "leakage": lambda: tables.leakage(store, study),
         "means": lambda: tables.cell_means(store, study, measure or "", by or ""),
         "effects": lambda: tables.effects(store, study),
-        "mixed": lambda: contrasts.mixed(store, study, engine),
+        "mixed": lambda: contrasts.mixed(store, study),
         "findings": lambda: findings.findings(store, study),
         "judges": lambda: tables.judges(store, study),
         "agreement": lambda: tables.agreements(store, study),
         "completeness": lambda: tables.completeness(store, study),
         "passports": lambda: tables.passports(store),
     }
-    if what not in made:
-        raise PromptlabError(f"no table is called {what!r}: choose from {', '.join(made)}{nearest(what, made)}")
-    known = tables.studies(store)["study"].tolist()
-    if study not in known:
-        raise PromptlabError(f"no study called {study!r} was run: there are {', '.join(known)}{nearest(study, known)}")
+    if what not in make:
+        raise PromptlabError(f"no table is called {what!r}: choose from {', '.join(make)}{nearest(what, make)}")
+    if sum((json_, csv, wide)) > 1:
+        raise PromptlabError("--json, --csv and --wide are three ways to show all columns: choose one")
+    found = load(study, home)
     if what == "means" and not (measure and by):
         raise PromptlabError("a table of means needs --measure and --by, as in: --measure colourfulness --by order")
-    _known_axis(store, study, by)
-    frame = made[what]()
+    found.check_axis(by)
+    frame = make[what]()
     if json_:
         print_json(rows_of(frame))
+    elif csv:
+        from promptlab.exchange.export import csv_text
+
+        print_raw(csv_text(frame))
     elif not len(frame):
         console.print(f"table {what} of {study} is empty. See: promptlab table {study} completeness")
     else:
-        console.print(frame_table(frame.dropna(axis="columns", how="all")))
-
-
-def _known_axis(store: Any, study: str, by: str | None) -> None:
-    from promptlab.errors import PromptlabError, nearest
-
-    axes = store.query("SELECT DISTINCT axis FROM level WHERE study = ? ORDER BY 1", [study])["axis"].tolist()
-    if by is not None and by not in axes:
-        raise PromptlabError(f"{study} has no axis {by!r}: it has {', '.join(axes)}{nearest(by, axes)}")
+        print_frame(frame, wide)
 
 
 def report(
     study: Annotated[str, typer.Argument(help="A study, by name.", show_default=False)],
-    to: Annotated[Path | None, typer.Option(help="The file to write; STUDY.html if not given.")] = None,
+    to: Annotated[Path | None, typer.Option(help="The file to write; by default STUDY.html.")] = None,
     home: HomeOption = None,
 ) -> None:
-    """Write one HTML file of a study that can be mailed: answer, figures, best and worst pictures, methods."""
+    """Write a study's results as one HTML file, ready to mail."""
     from promptlab.results.report import write_report
     from promptlab.store import Store
 
@@ -158,11 +162,14 @@ def export(
     as_: Annotated[
         str, typer.Option("--as", help="Tables: parquet or csv. The winning prompt: a1111 or comfyui.")
     ] = "parquet",
-    measure: Annotated[str | None, typer.Option(help="What the winner wins by; accuracy if not given.")] = None,
-    axis: Annotated[str | None, typer.Option(help="The winner among its levels; whole prompts if not given.")] = None,
+    measure: Annotated[str | None, typer.Option(help="Measure that ranks the winner; by default accuracy.")] = None,
+    axis: Annotated[str | None, typer.Option(help="Rank the levels of this axis, not whole prompts.")] = None,
     home: HomeOption = None,
 ) -> None:
-    """Write a study's tables, or its winning prompt, to files that other programs read; CSV holds no formula."""
+    """Write a study's tables, or its winning prompt, to files.
+
+    A spreadsheet takes no cell of a CSV file for a formula.
+    """
     from promptlab.errors import PromptlabError
     from promptlab.exchange.export import PROGRAMS, export_winner
     from promptlab.exchange.export import export as write
@@ -182,13 +189,16 @@ def export(
 
 def attention(
     what: Annotated[str, typer.Argument(help="A prompt, or the file of a traced study.", show_default=False)],
-    seed: Annotated[int, typer.Option(min=0, help="Of a prompt's picture.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of a prompt's image.")] = 0,
     out: Annotated[Path, typer.Option(help="The PNG file to write.")] = Path("attention.png"),
-    thirds: Annotated[bool, typer.Option(help="Early, middle and late steps apart as well.")] = False,
-    model: Annotated[str, typer.Option(help="A model, for a prompt.")] = "miniature",
+    thirds: Annotated[bool, typer.Option(help="Add maps of early, middle and late steps.")] = False,
+    model: Annotated[str, typer.Option(help="The model, for a prompt.")] = "miniature",
     home: HomeOption = None,
 ) -> None:
-    """Draw where each word of a prompt looks; or, for a study with traced pictures, say what its attention is worth."""
+    """Draw where each word of a prompt looks in its image.
+
+    For a study with traced images, say what its attention is worth.
+    """
     if what.endswith((".yaml", ".yml")):
         _figures(Path(what), home)
         return
@@ -206,6 +216,7 @@ def attention(
 
 def _figures(path: Path, home: Path | None) -> None:
     from promptlab.results.findings.attention import attention_figures
+    from promptlab.results.words import with_interval
     from promptlab.store import Store
     from promptlab.study import load_study
 
@@ -214,18 +225,21 @@ def _figures(path: Path, home: Path | None) -> None:
         if one.estimate is None:
             console.print(f"{figure.says}: not measured ({one.reason})")
             continue
-        between = "" if one.low is None else f" [{one.low:+.3f}, {one.high:+.3f}]"
+        estimate = with_interval("{:+.3f}".format, one.estimate, one.low, one.high)
         n = f"n {one.n} pictures of {one.n_groups} prompts, {one.n_dropped} not measured"
-        also = f"; {one.reason}" if one.reason else ""
-        console.print(f"{figure.says}: {one.estimate:+.3f}{between}, chance {figure.chance:g} ({n}{also})")
+        note = f"; {one.reason}" if one.reason else ""
+        console.print(f"{figure.says}: {estimate}, chance {figure.chance:g} ({n}{note})")
 
 
 def dashboard(
     home: HomeOption = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8501,
-    browser: Annotated[bool, typer.Option(help="Open a browser at it.")] = True,
+    browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
 ) -> None:
-    """Look at the results in a browser: pictures, curves, outcomes, on this machine alone. Ctrl-C ends it."""
+    """Show the results in a browser, on this machine alone.
+
+    Ctrl-C ends it.
+    """
     import tempfile
 
     from promptlab.resources import dashboard_script

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from promptlab.errors import PromptlabError, nearest
 from promptlab.exchange.a1111_comfyui import AXES, Sampler, Written, a1111, comfyui, named_elsewhere
+from promptlab.results import check_study_name
 from promptlab.store.home import disk_error
 
 if TYPE_CHECKING:
@@ -224,9 +225,7 @@ def export(store: Store, study: str, folder: Path, form: str = "parquet") -> dic
     if form not in FORMATS:
         forms = [*FORMATS, *PROGRAMS]
         raise PromptlabError(f"no format is called {form!r}: choose from {', '.join(forms)}{nearest(form, forms)}")
-    known = store.query("SELECT name FROM study ORDER BY 1")["name"].tolist()
-    if study not in known:
-        raise PromptlabError(f"no study called {study!r} was run: there are {', '.join(known)}{nearest(study, known)}")
+    check_study_name(store, study, with_cells=False)
     written = {}
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -212,10 +212,10 @@ def _asked_of(item: ListedPrompt) -> tuple[RequestedObject, ...]:
     things: dict[str, RequestedObject] = {}
     for binding in item.prompt.bindings:
         thing = things.setdefault(binding.object, RequestedObject(binding.noun))
-        if binding.attribute is not None and binding.family == "colour":
+        if binding.attribute is not None and binding.kind == "colour":
             thing = replace(thing, colour=binding.attribute)
         elif binding.attribute is not None:
-            thing = replace(thing, others=(*thing.others, (binding.family, binding.attribute)))
+            thing = replace(thing, others=(*thing.others, (binding.kind, binding.attribute)))
         things[binding.object] = thing
     return tuple(things.values())
 

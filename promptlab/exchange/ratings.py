@@ -1,6 +1,6 @@
 """Human ratings in the store, beside what probes say: the same measures, so that the same tables and views serve both.
 
-The ratings of a picture become scores of the probe `human-1-<hash of the file>`:
+The ratings of a picture become scores of the probe `human`, its id `human-1-<hash of the file>`:
 
     correct, swap, leak, other, neglect, both_present, accuracy      of the whole picture, as `binding` gives them: what
                           more than half of the raters say; NULL, with the votes as reason, where no outcome has that
@@ -98,7 +98,7 @@ def import_ratings(
     for judgement in read_annotations(annotations):
         _check(judgement, items)
         pictures[judgement.prompt, judgement.image].append(judgement)
-    probe = f"human-1-{hashlib.sha256(annotations.read_bytes()).hexdigest()[:8]}"
+    probe_id = f"human-1-{hashlib.sha256(annotations.read_bytes()).hexdigest()[:8]}"
     cells = _own_cells(pictures, items, name, model) if study is None else _cells_of(study)
     outcomes: dict[str, Counter[str]] = defaultdict(Counter)
     units: dict[str, list[tuple[int, list[str | None]]]] = defaultdict(list)
@@ -111,7 +111,7 @@ def import_ratings(
         said = [outcome_seen(asked, judgement.seen) for judgement in judgements]
         outcomes[tag].update(one or "not told" for one in said)
         units[tag].append((prompt, said))
-        make = partial(Score, cell.image_id(image), probe, prompt=cell.prompt.id)
+        make = partial(Score, cell.image_id(image), "human", probe_id, prompt=cell.prompt.id)
         scores += _scores(make, cell, asked, judgements, said)
     agreement = {tag: _agreement(rows) for tag, rows in units.items()}
     with store.open_run(study.name if study else name, text=study.source if study else "") as run:
@@ -120,7 +120,7 @@ def import_ratings(
             run.add(*_absent(cells.values()))
         run.add(*(measure for measure in (*MEASURES, *OWN)))
         run.add(*scores)
-        run.fact({"human": {"probe": probe, "annotations": annotations.name}})
+        run.fact({"human": {"probe": probe_id, "annotations": annotations.name}})
         run.fact(
             {"agreement": {tag: {k: v for k, v in asdict(a).items() if v is not None} for tag, a in agreement.items()}}
         )
@@ -141,7 +141,7 @@ def _check(judgement: Judgement, items: Sequence[ListedPrompt]) -> None:
 
 def _asked(item: ListedPrompt, nouns: Sequence[str]) -> tuple[RequestedObject, ...]:
     """What was asked for, in the order of the questions."""
-    colours = {b.noun: b.attribute for b in item.prompt.bindings if b.family == "colour" and b.attribute is not None}
+    colours = {b.noun: b.attribute for b in item.prompt.bindings if b.kind == "colour" and b.attribute is not None}
     return tuple(RequestedObject(noun, colours.get(noun)) for noun in nouns)
 
 

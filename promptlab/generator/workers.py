@@ -1,9 +1,9 @@
 """Several workers on one study: each loads the backend, makes batches, and returns rows; the driver alone journals.
 
-    driver --deal--> batches --ask--> Worker 0: backend, files by hash --> Images --> driver --> journal
+    driver --split_jobs--> batches --ask--> Worker 0: backend, files by hash --> Images --> driver --> journal
                              --ask--> Worker 1: ...
 
-Batches are dealt by the backend as it would cut all jobs itself, so their shapes, and with equal numbers of threads
+The backend splits the jobs into batches as it would by itself, so their shapes, and with equal numbers of threads
 their bits, are those of a run in one process. They are handed out one at a time to whoever is free. A worker that dies
 costs its batch, which goes to another, and is replaced. Workers die with their driver.
 
@@ -12,7 +12,7 @@ A seat is where a worker sits: a process of this machine here, an actor of a clu
 
 Batches handed out, one at a time, to whichever worker is free; a batch whose worker dies goes to another.
 
-The batches of all jobs are dealt once, by the first worker that is ready, and stay with the driver. Pictures come in
+All jobs are split into batches once, by the first worker that is ready, and stay with the driver. Pictures come in
 the order in which batches end. Workers that die are replaced, with PATIENCE; whatever ends the loop ends them all.
 
 Workers on many machines, by Ray: a worker is an actor, and Ray says where it lives and which GPU is its own.
@@ -81,6 +81,7 @@ class Order:
         options: of the backend's `load`.
         mark: a file of this run; a worker that does not see it does not share the home.
         threads: torch threads of a worker on a CPU.
+        plugins: modules that the driver was told of on its command line.
         neighbours: workers that share the devices of a machine; 1 where a cluster gives each its own.
     """
 
@@ -90,6 +91,7 @@ class Order:
     mark: Path
     threads: int
     neighbours: int = 1
+    plugins: tuple[str, ...] = ()
 
 
 @dataclass
@@ -119,6 +121,7 @@ class Worker:
                 "--home on a disk that all of them share, under one path"
             )
         os.environ["OMP_NUM_THREADS"] = str(self.order.threads)  # torch, which is not imported yet, reads it once
+        plugins.name_modules(self.order.plugins)
         options = dict(self.order.options)
         if "device" in plugins.parameters("backend", self.order.backend):
             options |= self._device()
@@ -139,9 +142,9 @@ class Worker:
         torch.cuda.set_device(device)
         return {"device": f"cuda:{device}"}
 
-    def deal(self, jobs: Sequence[Job]) -> list[list[Job]]:
+    def split_jobs(self, jobs: Sequence[Job]) -> list[list[Job]]:
         """The batches of all jobs."""
-        batches: list[list[Job]] = plugins.part("backend", self.order.backend, "deal")(self.backend, jobs)
+        batches: list[list[Job]] = plugins.module("backend", self.order.backend).split_jobs(self.backend, jobs)
         return batches
 
     def make(self, jobs: Sequence[Job]) -> Batch:
@@ -306,7 +309,7 @@ class Workforce:
         lost: Callable[[str], None],
     ) -> Iterator[Image]:
         """Make `jobs` with `backend`, loaded with `options`; `mark` is a file of this run in the home."""
-        order = Order(backend, options, home.path, mark, self.threads, self.neighbours)
+        order = Order(backend, options, home.path, mark, self.threads, self.neighbours, plugins.named_modules())
         return distribute(jobs, partial(self.hire, order), self.count, ready, lost)
 
 
@@ -358,7 +361,7 @@ def distribute(
                 if batch.error is not None:
                     raise batch.error
         for job in wanted.values():
-            yield Image(job.image_id, job.recipe, "error", "the backend dealt it into no batch")
+            yield Image(job.image_id, job.recipe, "error", "the backend put it into no batch")
     except GeneratorExit:
         raise
     except BaseException:  # Ctrl-C too: first comes what is finished
@@ -431,7 +434,7 @@ class _Hall:
             self.free.append(asked.index)
             if asked.method == "start":
                 self._greet(asked.index, answer)
-            elif asked.method == "deal":
+            elif asked.method == "split_jobs":
                 self.batches = deque(answer)
             else:
                 self._hand_out()
@@ -439,9 +442,9 @@ class _Hall:
         self._hand_out()
 
     def _hand_out(self) -> None:
-        dealing = any(asked.method == "deal" for asked in self.asked.values())
-        if self.batches is None and self.free and not dealing:
-            self._ask(self.free.popleft(), "deal", self.jobs)
+        splitting = any(asked.method == "split_jobs" for asked in self.asked.values())
+        if self.batches is None and self.free and not splitting:
+            self._ask(self.free.popleft(), "split_jobs", self.jobs)
         while self.batches and self.free:
             self._ask(self.free.popleft(), "make", self.batches.popleft())
 

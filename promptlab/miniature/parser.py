@@ -22,7 +22,6 @@ import numpy as np
 from promptlab.errors import ModelError
 from promptlab.miniature.train.data import CELLS, LABELS, Pool
 from promptlab.miniature.train.loop import Fit, Report, autocast, device, fit, step_rng
-from promptlab.miniature.train.vae import to_unit
 from promptlab.miniature.world import CANVAS, COLOURS
 
 if TYPE_CHECKING:
@@ -208,6 +207,8 @@ def train_parser(pool: Pool, vae: Any, width: int, plan: Fit, seed: int, work: P
     """Train a parser on a pool drawn with `kind="parser"`. Returns it in evaluation mode."""
     import torch
     from torch.nn.functional import cross_entropy
+
+    from promptlab.miniature.train.networks import to_unit  # not for a parser that only reads: it loads scipy
 
     torch.manual_seed(seed)
     model = build_parser(width).to(device()).to(memory_format=torch.channels_last)

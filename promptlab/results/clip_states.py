@@ -1,7 +1,11 @@
-"""CLIP's text encoder in numpy: the pooled state of a text, where loading torch for one sentence would take longest.
+"""CLIP's text encoder in numpy: the pooled state of a text, without torch in the dashboard's server.
 
     x         (n, width): states of the n tokens of one text, marks included; no padding, since no token looks ahead
     pooled    the last layer's state at the end mark, (width,), before any projection
+
+Why this is not transformers: tried, and the states are equal to 4e-7, but the import of torch and CLIPTextModel takes
+800 MB of the server's memory (600 MB is its goal, 475 to 508 what it took) and the first prompt 6.4 s in place of 0.3.
+The tests hold it to transformers' own.
 
 References:
     Radford et al. 2021, Learning Transferable Visual Models From Natural Language Supervision (arXiv 2103.00020); the

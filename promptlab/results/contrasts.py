@@ -1,57 +1,52 @@
 """What the contrasts of a study came to: paired differences per prompt at shared seeds, Holm over the confirmatory.
 
-A contrast compares two levels of one axis. Pictures pair when they agree in everything else: the other axes, the seed,
-and the prompt family (`Cell.group`), which is the unit of inference. Pairs in which one picture was not measured are
+A contrast compares two levels of one axis. Images pair when they agree in everything else: the other axes, the seed,
+and the prompt family (`Cell.group`), which is the unit of inference. Pairs in which one image was not measured are
 dropped and counted.
 
-The contrasts of a study by the mixed model, beside what the bootstrap over prompts says of them.
-
-The engine `reml` is `promptlab.stats.mixed`; `statsmodels` fits the same model with MixedLM (extra `stats`):
-another's code
-for the same likelihood, but with normal quantiles in place of t, and where a variance is near 0 it often does not
-converge, which its `reason` says.
+`mixed` gives the same contrasts by the mixed model (`promptlab.stats.mixed`), beside what the bootstrap over prompts
+says of them.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from promptlab.errors import PromptlabError, nearest
+from promptlab.errors import PromptlabError
 from promptlab.records import ContrastEffect
-from promptlab.stats.mixed import Mixed, mixed_effect
+from promptlab.stats.mixed import mixed_effect
 from promptlab.store.database import level_text
-from promptlab.study import Contrast, Study, strict_yaml
+from promptlab.study import Contrast, Study
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from promptlab.store import Store
 
-__all__ = ["ENGINES", "Pairs", "contrast_effects", "contrast_pairs", "contrasts_of", "fit_statsmodels", "mixed"]
+__all__ = ["Pairs", "contrast_effects", "contrast_pairs", "contrasts_of", "mixed"]
 
 _SCORES = """
-SELECT prompt_group, seed, levels, probe, target, value
+SELECT prompt_group, seed, levels, probe_id, target, value
 FROM scored
-WHERE study = ? AND measure = ? AND starts_with(probe, ?) AND status = 'ok'
-ORDER BY cell_id, seed, probe, target
+WHERE study = ? AND measure = ? AND probe = ? AND status = 'ok'
+ORDER BY cell_id, seed, probe_id, target
 """
 """In a fixed order, else the same random numbers would resample other prompts, and the bounds would wander."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pictures that differ in the contrast's axis alone: (n,) each. None in an arm is what was not measured.
+    """Images that differ in the contrast's axis alone: (n,) each. None in an arm is what was not measured.
 
-    `probe` is the id of the probe whose scores they are, its name where there are none. `elsewhere` is what scores of
-    the measure are about ('' is the whole picture) where none is about the contrast's target.
+    `probe_id` is the id of the probe whose scores they are, None where there are none. `elsewhere` is what scores of
+    the measure are about ('' is the whole image) where none is about the contrast's target.
     """
 
-    probe: str
+    probe_id: str | None
     a: tuple[float | None, ...]
     b: tuple[float | None, ...]
     groups: tuple[str, ...]
@@ -61,11 +56,12 @@ class Pairs:
 
 def contrast_pairs(store: Store, study: str, contrast: Contrast) -> Pairs:
     """The pairs of a contrast of `study` (by name), from the published database."""
-    scores = store.query(_SCORES, [study, contrast.measure.split(".", 1)[1], f"{contrast.probe}-"])
+    scores = store.query(_SCORES, [study, contrast.measure.split(".", 1)[1], contrast.probe])
     arms = [level_text(level) for level in contrast.levels]
     where = {axis: level_text(level) for axis, level in contrast.where.items()}
     sides: dict[tuple[str, int, Hashable], list[list[float]]] = {}
-    probe, elsewhere = contrast.probe, set()
+    probe_id: str | None = None
+    elsewhere: set[str] = set()
     rows: list[dict[str, Any]] = scores.to_dict("records")  # type: ignore[assignment]
     for row in rows:
         levels: dict[str, Any] = dict(row["levels"] or {})
@@ -74,7 +70,7 @@ def contrast_pairs(store: Store, study: str, contrast: Contrast) -> Pairs:
         if contrast.target is not None and row["target"] != contrast.target:
             elsewhere.add(str(row["target"]))
             continue
-        probe = row["probe"]
+        probe_id = row["probe_id"]
         rest = tuple(sorted((a, v) for a, v in levels.items() if a != contrast.axis))
         key = (row["prompt_group"], row["seed"], rest)
         value = float("nan") if row["value"] is None else float(row["value"])
@@ -83,7 +79,7 @@ def contrast_pairs(store: Store, study: str, contrast: Contrast) -> Pairs:
     pairs = {key: side for key, side in sides.items() if side[0] and side[1]}
     a, b = (tuple(_mean(side[i]) for side in pairs.values()) for i in (0, 1))
     return Pairs(
-        probe,
+        probe_id,
         a,
         b,
         tuple(key[0] for key in pairs),
@@ -106,7 +102,8 @@ def _effect(study: Study, contrast: Contrast, pairs: Pairs, rng: np.random.Gener
     from promptlab.stats.paired import paired_effect
 
     measure = contrast.measure.split(".", 1)[1]
-    blank = ContrastEffect(study.name, contrast.name, pairs.probe, measure, contrast.target or "")
+    target = contrast.target or ""
+    blank = ContrastEffect(study.name, contrast.name, contrast.probe, pairs.probe_id, measure, target)
     if not pairs.groups:
         return replace(blank, reason=_why_none(contrast, measure, pairs.elsewhere))
     effect = paired_effect(pairs.a, pairs.b, pairs.groups, rng=rng, resamples=resamples)
@@ -140,42 +137,49 @@ def _adjusted(study: Study, effects: list[ContrastEffect]) -> tuple[ContrastEffe
     return tuple(effects)
 
 
-ENGINES = ("reml", "statsmodels")
+_CONTRASTS = """
+SELECT name, probe, measure, target, axis, level_a, level_b, conditions FROM contrast WHERE study = ? ORDER BY position
+"""
 
 
 def contrasts_of(store: Store, study: str) -> tuple[Contrast, ...]:
-    """The contrasts of a study as its last run saw it. Raises PromptlabError where that run had no file."""
-    text = store.query("SELECT text FROM study WHERE name = ?", [study])["text"].tolist()
-    if not text or not text[0]:
+    """The contrasts of a study as its last run saw it, their levels as text.
+
+    Raises PromptlabError where the database does not know what the study declares.
+    """
+    known = store.query("SELECT question FROM study WHERE name = ? AND question IS NOT NULL", [study])
+    if not len(known):
         raise PromptlabError(f"{study} was run without a study file, so the database does not know its contrasts")
-    data = strict_yaml.parse(text[0], f"{study}.yaml").data
-    return tuple(Contrast.model_validate(one) for one in data.get("contrasts") or ())
+    rows: list[dict[str, Any]] = store.query(_CONTRASTS, [study]).to_dict("records")  # type: ignore[assignment]
+    return tuple(
+        Contrast(
+            name=row["name"],
+            measure=f"{row['probe']}.{row['measure']}",
+            axis=row["axis"],
+            levels=(row["level_a"], row["level_b"]),
+            where=dict(row["conditions"]),
+            target=row["target"] or None,
+        )
+        for row in rows
+    )
 
 
-def mixed(store: Store, study: str, engine: str = "reml") -> pd.DataFrame:
+def mixed(store: Store, study: str) -> pd.DataFrame:
     """One row a contrast of `study`: the paired difference by the mixed model, and what varies it.
 
     Columns: contrast, measure, target, and those of `promptlab.stats.mixed.Mixed`: n_prompts, n_seeds, n_pairs,
     n_dropped, estimate, low, high, p, df, prompt_share, seed_share, residual_share, residual_sd, method, reason; then
     over_prompts, over_prompts_low, over_prompts_high, what `tables.effects` says; tier.
-
-    Raises PromptlabError for an unknown engine, and for `statsmodels` where it is not installed.
     """
     import pandas as pd
 
     from promptlab.results.tables import effects
 
-    if engine not in ENGINES:
-        raise PromptlabError(
-            f"no engine is called {engine!r}: choose from {', '.join(ENGINES)}{nearest(engine, ENGINES)}"
-        )
     beside = effects(store, study).drop_duplicates("contrast").set_index("contrast")
     rows = []
     for contrast in contrasts_of(store, study):
         pairs = contrast_pairs(store, study, contrast)
         found = mixed_effect(pairs.a, pairs.b, pairs.groups, pairs.seeds)
-        if engine == "statsmodels":
-            found = fit_statsmodels(pairs, found)
         row: dict[str, Any] = {"contrast": contrast.name, "measure": contrast.measure, "target": contrast.target or ""}
         row |= {name: value for name, value in asdict(found).items() if name != "confidence"}
         known = contrast.name in beside.index
@@ -183,49 +187,3 @@ def mixed(store: Store, study: str, engine: str = "reml") -> pd.DataFrame:
             row[f"over_prompts{name}"] = beside.loc[contrast.name, column] if known else None
         rows.append({**row, "tier": beside.loc[contrast.name, "tier"] if known else None})
     return pd.DataFrame(rows)
-
-
-def fit_statsmodels(pairs: Pairs, ours: Mixed) -> Mixed:
-    """The same pairs by MixedLM, whose factors are those that `ours` could tell apart.
-
-    Raises PromptlabError where statsmodels is not installed.
-    """
-    try:
-        from statsmodels.regression.mixed_linear_model import MixedLM
-        from statsmodels.tools.sm_exceptions import ConvergenceWarning
-    except ImportError:
-        raise PromptlabError(
-            "statsmodels is not installed here: pip install 'promptlab-t2i[stats]'; the engine reml does without"
-        ) from None
-    import pandas as pd
-
-    factors = {"prompts": ours.prompt_share, "seeds": ours.seed_share}
-    told = {name: f"0 + C({name})" for name, share in factors.items() if share is not None}
-    if ours.low is None or not told:
-        return replace(ours, method="none" if ours.low is None else ours.method)
-    frame = pd.DataFrame(
-        {"a": pairs.a, "b": pairs.b, "prompts": pairs.groups, "seeds": pairs.seeds, "all": 1}, dtype=None
-    )
-    frame["d"] = frame["a"].astype(float) - frame["b"].astype(float)
-    frame = frame.dropna(subset=["d"])
-    with warnings.catch_warnings(record=True) as heard:
-        warnings.simplefilter("always")
-        fit = MixedLM.from_formula("d ~ 1", frame, groups="all", vc_formula=told).fit(reml=True)
-    unsure = any(issubclass(one.category, ConvergenceWarning) for one in heard) or not fit.converged
-    low, high = (float(bound) for bound in np.asarray(fit.conf_int(1 - ours.confidence))[0])
-    variances = dict(zip(fit.model.exog_vc.names, map(float, fit.vcomp), strict=True))
-    total = sum(variances.values()) + float(fit.scale)
-    return replace(
-        ours,
-        estimate=float(fit.fe_params.iloc[0]),
-        low=low,
-        high=high,
-        p=float(fit.pvalues.iloc[0]),
-        df=None,
-        prompt_share=variances["prompts"] / total if "prompts" in variances else None,
-        seed_share=variances["seeds"] / total if "seeds" in variances else None,
-        residual_share=float(fit.scale) / total,
-        residual_sd=float(np.sqrt(fit.scale)),
-        method="statsmodels MixedLM, REML, normal",
-        reason="; ".join(filter(None, (ours.reason, "it did not converge well" if unsure else None))) or None,
-    )

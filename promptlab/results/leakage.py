@@ -87,8 +87,8 @@ FROM here
 JOIN score own ON own.image = here.image AND coalesce(own.prompt_id, here.prompt_id) = here.prompt_id
     AND own.measure = 'colour' AND own.target = here.object AND own.label IS NOT NULL
 JOIN score theirs ON theirs.image = here.image AND coalesce(theirs.prompt_id, here.prompt_id) = here.prompt_id
-    AND theirs.measure = 'colour' AND theirs.target = here.other_object AND theirs.probe = own.probe
-WHERE list_contains(string_split(theirs.label, '|'), $attribute) AND list_contains($probes::VARCHAR[], own.probe)
+    AND theirs.measure = 'colour' AND theirs.target = here.other_object AND theirs.probe_id = own.probe_id
+WHERE list_contains(string_split(theirs.label, '|'), $attribute) AND list_contains($probes::VARCHAR[], own.probe_id)
 ORDER BY went DESC, here.prompt, here.seed, here.image LIMIT $most
 """
 """View leakage, begun at the few prompts that ask for this."""
@@ -113,12 +113,12 @@ CREATE TEMP TABLE seen AS
 WITH arm AS (
     SELECT *, row_number() OVER (ORDER BY id) AS place FROM cell WHERE study = $study AND current
 )
-SELECT arm.place, arm.prompt_id, arm.prompt_group, arm.tier, cell_image.seed, score.probe, score.target, score.label
+SELECT arm.place, arm.prompt_id, arm.prompt_group, arm.tier, cell_image.seed, score.probe_id, score.target, score.label
 FROM arm
 JOIN cell_image ON cell_image.study = $study AND cell_image.cell_id = arm.id
 JOIN image ON image.id = cell_image.image AND image.status = 'ok'
 JOIN score ON score.image = image.id AND coalesce(score.prompt_id, arm.prompt_id) = arm.prompt_id
-WHERE score.measure = 'colour' AND score.label IS NOT NULL AND list_contains($probes::VARCHAR[], score.probe)
+WHERE score.measure = 'colour' AND score.label IS NOT NULL AND list_contains($probes::VARCHAR[], score.probe_id)
 """
 # View leakage, added up by prompt, in the order of the cells: the same random numbers resample the same prompts. Equal
 # labels are counted before they are taken apart.
@@ -131,7 +131,7 @@ WITH asked AS (
         theirs.target AS other_object, theirs.label AS other_shown,
         min(own.tier) AS tier, min(own.place) AS first, count(*) AS n
     FROM seen own
-    JOIN seen theirs ON theirs.place = own.place AND theirs.seed = own.seed AND theirs.probe = own.probe
+    JOIN seen theirs ON theirs.place = own.place AND theirs.seed = own.seed AND theirs.probe_id = own.probe_id
         AND theirs.target <> own.target
     GROUP BY ALL
 ), told AS (

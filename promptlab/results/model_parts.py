@@ -185,7 +185,7 @@ def _of_pipeline(folder: Path, bag: bool, model: str) -> _Encoder:
     import torch
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-    from promptlab.checkpoints.quiet import quiet
+    from promptlab.checkpoints.files import quiet
     from promptlab.generator.models.capabilities import capability, open_reader
     from promptlab.generator.models.loading import variant_of
     from promptlab.records import Phrase, Prompt

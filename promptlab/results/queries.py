@@ -1,14 +1,11 @@
-"""A study's scores as the analyses take them: one row a picture, with its prompt family, seed and level.
+"""What the results read from the published database: a study's axes, its scores, its images. It concludes nothing.
 
-What is here reads the published database for `promptlab.results.findings`, and concludes nothing.
+`study_scores` and what follows give scores as `promptlab.results.findings` takes them: one row an image, with its
+prompt family, seed and level. `PICTURES` and `SCORES` are the two questions behind `Results.images`.
 
-The two questions behind `Results.pictures`: which pictures, filtered, sorted and paged; and their scores.
-
-Whose word counts where several probes answer the same question: of one picture, one answer.
-
-The probe that was asked for; else `binding`, which reads the miniature's pictures, else `human`, what raters said, else
-the first by name. Ids of a probe (`binding-1-0a1b2c3d`) go by its name; of its versions the views show the one that the
-study used last (table `outdated`).
+Where several probes give the same measure, `preferred_probe` says which of them is used: the one that the caller names,
+else `binding`, which reads the miniature's images, else `human`, what raters said, else the first by name. Of its
+versions the views show the one that the study used last (table `outdated`).
 """
 
 from __future__ import annotations
@@ -20,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from promptlab.errors import PromptlabError, nearest
-from promptlab.records import Level
+from promptlab.plugins import registry
+from promptlab.records import AxisColumn, Level
 from promptlab.store.database import level_text
 
 if TYPE_CHECKING:
@@ -32,6 +30,7 @@ __all__ = [
     "PICTURES",
     "SCORES",
     "StudyScores",
+    "at_levels",
     "balanced",
     "claimed_pairs",
     "kept_prompts",
@@ -40,28 +39,33 @@ __all__ = [
     "preferred_probe",
     "preferred_probe_ids",
     "right_objects",
+    "study_axes",
     "study_scores",
 ]
 
+READ = ("binding", "exposure", "diversity")
+"""The shipped probes whose scores findings read. Those of all probes from outside are read too."""
+_AXES = "SELECT * EXCLUDE (study) FROM axis WHERE study = ? ORDER BY position"
 _SCORES = """
-SELECT scored.prompt_group, scored.cell_id, scored.seed, scored.levels, split_part(scored.probe, '-', 1) AS probe,
+SELECT scored.prompt_group, scored.cell_id, scored.seed, scored.levels, scored.probe,
     scored.measure, scored.target, scored.value, scored.tier, scored.prompt_id,
     (SELECT count(DISTINCT object) FROM binding WHERE binding.prompt_id = scored.prompt_id) AS objects
-FROM scored WHERE study = ? AND status = 'ok' AND split_part(probe, '-', 1) IN ('binding', 'exposure', 'diversity')
-ORDER BY cell_id, seed, probe, measure, target
+FROM scored WHERE study = ? AND status = 'ok' AND list_contains(?::VARCHAR[], probe)
+ORDER BY cell_id, seed, probe_id, measure, target
 """
 _PLACES = """
 SELECT scored.prompt_group, scored.cell_id, scored.seed, scored.levels, scored.target,
     (SELECT count(DISTINCT object) FROM binding WHERE binding.prompt_id = scored.prompt_id) AS objects,
     (score.detail ->> '$.area')::DOUBLE AS area,
     (score.detail ->> '$.box[0]')::DOUBLE + (score.detail ->> '$.box[2]')::DOUBLE AS x
-FROM scored JOIN score ON score.image = scored.image AND score.probe = scored.probe AND score.target = scored.target
-    AND score.measure = scored.measure AND coalesce(score.prompt_id, scored.prompt_id) = scored.prompt_id
-WHERE study = ? AND status = 'ok' AND scored.measure = 'noun' AND starts_with(scored.probe, 'binding-')
+FROM scored JOIN score ON score.image = scored.image AND score.probe_id = scored.probe_id
+    AND score.target = scored.target AND score.measure = scored.measure
+    AND coalesce(score.prompt_id, scored.prompt_id) = scored.prompt_id
+WHERE study = ? AND status = 'ok' AND scored.measure = 'noun' AND scored.probe = 'binding'
 ORDER BY scored.cell_id, scored.seed, scored.target
 """
 _NAMED = """
-SELECT prompt_id, noun, attribute FROM binding WHERE attribute IS NOT NULL AND family IN ('colour', 'color')
+SELECT prompt_id, noun, attribute FROM binding WHERE attribute IS NOT NULL AND kind IN ('colour', 'color')
 ORDER BY prompt_id, position
 """
 _PIXELS = """
@@ -97,9 +101,16 @@ class StudyScores:
         return part.groupby(keys, sort=False)["value"].mean().reset_index()
 
 
+def study_axes(store: Store, study: str) -> tuple[AxisColumn, ...]:
+    """The columns of levels of `study` in the order of its axes; none where it never said what its axes are."""
+    rows: list[dict[str, Any]] = store.query(_AXES, [study]).to_dict("records")  # type: ignore[assignment]
+    return tuple(AxisColumn(**{**row, "names": tuple(row["names"])}) for row in rows)
+
+
 def study_scores(store: Store, study: str, where: Mapping[str, Level] | None = None) -> StudyScores:
     """The scores of `study` at the levels that `where` names. Raises PromptlabError for a level that is not there."""
-    rows = store.query(_SCORES, [study])
+    outside = [one.name for one in registry("probe").values() if one.source != "promptlab"]
+    rows = store.query(_SCORES, [study, [*READ, *outside]])
     rows["levels"] = rows["levels"].map(lambda levels: dict(levels or {}))
     fixed = {axis: level_text(level) for axis, level in (where or {}).items()}
     names = {name for levels in rows["levels"] for name in levels}
@@ -110,7 +121,7 @@ def study_scores(store: Store, study: str, where: Mapping[str, Level] | None = N
             what = f"no level {level!r} of {axis!r}" if axis in names else f"no axis {axis!r}"
             hint = nearest(level if axis in names else axis, known)
             raise PromptlabError(f"{study} has {what}: it has {', '.join(known) or 'none'}{hint}")
-    rows = _at(rows, fixed)
+    rows = at_levels(rows, fixed)
     axes = {name: list(dict.fromkeys(lv[name] for lv in rows["levels"] if name in lv)) for name in sorted(names)}
     return StudyScores(store, study, rows, axes, fixed)
 
@@ -143,12 +154,14 @@ def object_places(data: StudyScores) -> pd.DataFrame:
     """Share of the canvas (`area`) and twice the centre (`x`, pixels) of each object as the parser found it."""
     places = data.store.query(_PLACES, [data.study])
     places["levels"] = places["levels"].map(lambda levels: dict(levels or {}))
-    return _at(places, data.where)
+    return at_levels(places, data.where)
 
 
-def _at(rows: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:
+def at_levels(rows: pd.DataFrame, where: Mapping[str, str] | None) -> pd.DataFrame:
+    """The rows with these levels, of rows with a column `levels`."""
+    wanted = (where or {}).items()
     # as an array: an empty list of yes and no would choose columns
-    keep = [all(levels.get(axis) == level for axis, level in where.items()) for levels in rows["levels"]]
+    keep = [all(dict(levels or {}).get(axis) == level for axis, level in wanted) for levels in rows["levels"]]
     return rows[np.array(keep, dtype=bool)]
 
 
@@ -193,12 +206,12 @@ PICTURES = """
 WITH wanted AS (SELECT unnest($axes::VARCHAR[]) AS axis, unnest($levels::VARCHAR[]) AS level), here AS (
     SELECT cell.*, cell_image.seed, cell_image.image, coalesce(image.status, 'missing') AS status, image.reason,
         image.file,
-        (SELECT arg_max(label, probe) FROM score WHERE score.image = cell_image.image AND measure = 'correct'
+        (SELECT arg_max(label, probe_id) FROM score WHERE score.image = cell_image.image AND measure = 'correct'
             AND coalesce(score.prompt_id, cell.prompt_id) = cell.prompt_id
-            AND list_contains($said_by::VARCHAR[], probe)) AS outcome,
+            AND list_contains($said_by::VARCHAR[], probe_id)) AS outcome,
         (SELECT avg(value) FROM score WHERE score.image = cell_image.image AND measure = $measure
             AND coalesce(score.prompt_id, cell.prompt_id) = cell.prompt_id
-            AND list_contains($probes::VARCHAR[], probe)) AS sorter,
+            AND list_contains($probes::VARCHAR[], probe_id)) AS sorter,
         (SELECT map_from_entries(list({'k': axis, 'v': level} ORDER BY axis)) FROM level
             WHERE level.study = cell.study AND level.cell_id = cell.id) AS levels
     FROM cell
@@ -219,7 +232,7 @@ LIMIT $most OFFSET $skip
 """
 
 SCORES = """
-SELECT cell_id, image, split_part(probe, '-', 1) || '.' || measure AS measure, avg(value) AS value
+SELECT cell_id, image, probe || '.' || measure AS measure, avg(value) AS value
 FROM scored
 WHERE study = $study AND status = 'ok' AND value IS NOT NULL AND list_contains($images::VARCHAR[], image)
     AND list_contains($cells::VARCHAR[], cell_id)
@@ -230,24 +243,23 @@ GROUP BY ALL
 FIRST = ("binding", "human")
 
 
-def preferred_probe(there: Iterable[str], asked: str | None = None) -> str:
-    """`asked`, or the name that goes before the others of `there`; "" where there is none."""
-    names = set(there)
-    return asked or next((name for name in FIRST if name in names), min(names, default=""))
+def preferred_probe(names: Iterable[str], requested: str | None = None) -> str:
+    """`requested`, or the one of `names` that is preferred; "" where there is none."""
+    known = set(names)
+    return requested or next((name for name in FIRST if name in known), min(known, default=""))
 
 
-def preferred_probe_ids(store: Store, study: str, measure: str, asked: str | None = None) -> list[str]:
-    """Ids of the probe that `preferred_probe` takes of those that told `measure` of a picture of the study.
+def preferred_probe_ids(store: Store, study: str, measure: str, requested: str | None = None) -> list[str]:
+    """Ids of the preferred probe among those that gave `measure` to an image of the study.
 
-    One, but for people, whose every file of ratings has its own; none where nobody told it.
+    One, but for people, whose every file of ratings has its own; none where no probe gave it.
     """
     rows = store.query(
         """
-        SELECT DISTINCT probe FROM measured
-        WHERE study = ? AND measure = ? AND with_value + with_label > 0 ORDER BY probe
+        SELECT DISTINCT probe, probe_id FROM measured
+        WHERE study = ? AND measure = ? AND with_value + with_label > 0 ORDER BY probe_id
         """,
         [study, measure],
     )
-    ids = {str(one): str(one).split("-")[0] for one in rows["probe"]}
-    chosen = preferred_probe(ids.values(), asked)
-    return [one for one, name in ids.items() if name == chosen]
+    chosen = preferred_probe(rows["probe"], requested)
+    return [str(probe_id) for probe_id in rows["probe_id"][rows["probe"] == chosen]]

@@ -54,7 +54,7 @@ JOIN cell_image ON cell_image.study = $study AND cell_image.cell_id = arm.id
 JOIN image ON image.id = cell_image.image AND image.status = 'ok'
 JOIN score ON score.image = image.id AND coalesce(score.prompt_id, arm.prompt_id) = arm.prompt_id
 WHERE score.measure = $measure AND score.value IS NOT NULL AND arm.level IS NOT NULL
-    AND list_contains($probes::VARCHAR[], score.probe)
+    AND list_contains($probes::VARCHAR[], score.probe_id)
 """
 _TOTALS = """
 SELECT arm.level, said.unit, fsum(said.value) AS total, count(*) AS n, bool_and(said.value IN (0, 1)) AS rate,

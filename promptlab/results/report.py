@@ -1,7 +1,7 @@
-"""`promptlab report`: one HTML file of a study to be mailed: question, answer, pictures, methods, what is missing.
+"""A study as one HTML file that can be mailed: question, answer, images, methods, and what is missing.
 
-Everything that a study, a model or a person said is escaped by the template; pictures are inside as small WebP; the
-file names no other place, and its own policy forbids the browser to fetch anything.
+The template escapes every text of a study, a model or a person. Images are inside the file as small WebP. The file
+links to nothing, and its own policy forbids the browser to fetch anything.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from promptlab import __version__
-from promptlab.errors import PromptlabError, nearest
 from promptlab.records import OUTCOMES
-from promptlab.results import tables
+from promptlab.results import check_study_name, tables
+from promptlab.results.words import OUTCOME_COLOURS, TIERS, with_interval
 from promptlab.store import pictures
 
 if TYPE_CHECKING:
@@ -21,22 +21,10 @@ if TYPE_CHECKING:
 
     from promptlab.store import Store
 
-__all__ = ["TIER_WORDS", "report_html", "tiers_in_words", "write_report"]
+__all__ = ["report_html", "write_report"]
 
-COLOURS = dict(zip(OUTCOMES, ("#009E73", "#D55E00", "#E69F00", "#CC79A7", "#56B4E9", "#8A8A8A"), strict=True))
-"""Okabe and Ito's, in the order of the outcomes."""
-TIER_WORDS = {
-    "T0": "drawn truth, which says how far a probe can be trusted and nothing about a model",
-    "T1": "the miniature, whose rates say nothing about SDXL or FLUX",
-    "T2": "a real model",
-}
 EACH = 12
-"""Pictures of a gallery."""
-
-
-def tiers_in_words(tiers: str) -> str:
-    """What "T1" or "T0, T1" stand for; a name that is not a tier stays as it is."""
-    return "; ".join(f"{t}: {TIER_WORDS[t]}" if t in TIER_WORDS else t for t in tiers.split(", "))
+"""Images of a gallery."""
 
 
 def write_report(store: Store, study: str, path: Path) -> Path:
@@ -48,15 +36,12 @@ def write_report(store: Store, study: str, path: Path) -> Path:
 
 def report_html(store: Store, study: str) -> str:
     """The report of a study as one HTML document."""
-    import yaml
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    known = tables.studies(store)["study"].tolist()
-    if study not in known:
-        raise PromptlabError(f"no study called {study!r} was run: there are {', '.join(known)}{nearest(study, known)}")
-    text = str(store.query("SELECT text FROM study WHERE name = ?", [study])["text"].iloc[0] or "")
-    written = yaml.safe_load(text) if text else {}
-    question = str(written.get("question", study)) if isinstance(written, dict) else study
+    check_study_name(store, study)
+    declared = store.query(
+        "SELECT coalesce(text, '') AS text, coalesce(question, name) AS question FROM study WHERE name = ?", [study]
+    )
     axes = store.query("SELECT DISTINCT axis FROM level WHERE study = ?", [study])["axis"].tolist()
     shares = tables.outcome_shares(store, study, "guidance_scale" if "guidance_scale" in axes else None)
     tier = str(
@@ -67,18 +52,18 @@ def report_html(store: Store, study: str) -> str:
     )
     return environment.get_template("report.html.j2").render(
         study=study,
-        question=question,
+        question=str(declared["question"].iloc[0]),
         tier=tier,
-        tier_words=TIER_WORDS.get(tier, "no tier is known"),
+        tier_words=TIERS.get(tier, "no tier is known"),
         answer=_answer(store, study),
-        colours=COLOURS,
+        colours=OUTCOME_COLOURS,
         shares=_shares(shares) if len(shares) and shares["n"].sum() else [],
         effects=[_effect(row) for row in tables.effects(store, study).to_dict("records")],
         leaks=[_leak(row) for row in tables.leakage(store, study).to_dict("records")],
         galleries=_galleries(store, study),
         quality=tables.completeness(store, study).to_dict("records"),
         methods=_methods(store, study),
-        text=text,
+        text=str(declared["text"].iloc[0]),
         version=__version__,
     )
 
@@ -88,7 +73,7 @@ def _percent(value: Any) -> str:
 
 
 def _span(row: dict[Any, Any], name: str) -> str:
-    return f"{_percent(row[name])} [{_percent(row['low'])}, {_percent(row['high'])}]"
+    return "not known" if row[name] != row[name] else with_interval(_percent, row[name], row["low"], row["high"])
 
 
 def _answer(store: Store, study: str) -> list[str]:
@@ -96,15 +81,20 @@ def _answer(store: Store, study: str) -> list[str]:
     if not len(shares) or not shares["n"].sum():
         return []
     rows = {row["outcome"]: row for row in shares.to_dict("records")}
-    right, given = rows["correct"], rows["accuracy"]
+    correct, accuracy = rows["correct"], rows["accuracy"]
+    families = f"{correct['n_prompts']} prompt {'family' if correct['n_prompts'] == 1 else 'families'}"
     lines = [
-        f"Prompts with two objects came out right in {_span(right, 'share')} of {right['n']} pictures "
-        f"({right['n_prompts']} prompt families); where both objects were there, in {_span(given, 'share')}."
+        f"Prompts with two objects came out right in {_span(correct, 'share')} of {correct['n']} pictures "
+        f"({families}); where both objects were there, in {_span(accuracy, 'share')}."
     ]
-    if right.get("corrected") is not None and right["corrected"] == right["corrected"]:
-        low, high = _percent(right["corrected_low"]), _percent(right["corrected_high"])
-        lines.append(f"Corrected by the probe's passport: {_percent(right['corrected'])} [{low}, {high}].")
+    if _known(correct.get("corrected")):
+        corrected = (correct[name] for name in ("corrected", "corrected_low", "corrected_high"))
+        lines.append(f"Corrected by the probe's passport: {with_interval(_percent, *corrected)}.")
     return lines
+
+
+def _known(value: Any) -> bool:
+    return value is not None and value == value
 
 
 def _shares(shares: pd.DataFrame) -> list[dict[str, Any]]:
@@ -112,22 +102,22 @@ def _shares(shares: pd.DataFrame) -> list[dict[str, Any]]:
     for level in dict.fromkeys(shares["level"]):
         part = shares if level is None else shares[shares["level"] == level]
         rows = {row["outcome"]: row for row in part.to_dict("records")}
-        said = {name: _span(rows[name], "share") for name in OUTCOMES}
+        spans = {name: _span(rows[name], "share") for name in OUTCOMES}
         parts = [{"outcome": name, "share": rows[name]["share"] or 0.0} for name in OUTCOMES]
         words = ", ".join(f"{name} {_percent(rows[name]['share'])}" for name in OUTCOMES)
-        named = "all" if level is None else f"guidance_scale {level}"
+        title = "all" if level is None else f"guidance_scale {level}"
         counts = {"n": rows["correct"]["n"], "n_prompts": rows["correct"]["n_prompts"]}
-        out.append({"name": named, "said": said, "parts": parts, "words": words, **counts})
+        out.append({"name": title, "spans": spans, "parts": parts, "words": words, **counts})
     return out
 
 
 def _effect(row: dict[Any, Any]) -> dict[str, Any]:
-    said = "not measured"
-    if row["estimate"] is not None and row["estimate"] == row["estimate"]:
-        said = f"{row['estimate']:+.3g} [{row['low']:+.3g}, {row['high']:+.3g}]"
-    p = row["p_adjusted"] if row["p_adjusted"] == row["p_adjusted"] else None
-    kept = {name: row[name] for name in ("contrast", "measure")} | {"n": row["n_groups"], "reason": row["reason"] or ""}
-    return {**kept, "said": said, "p": "" if p is None else f"{p:.4f}"}
+    difference = "not measured"
+    if _known(row["estimate"]):
+        difference = with_interval("{:+.3g}".format, row["estimate"], row["low"], row["high"])
+    p = f"{row['p_adjusted']:.4f}" if _known(row["p_adjusted"]) else ""
+    facts = {name: row[name] for name in ("contrast", "measure")} | {"n": row["n_groups"]}
+    return {**facts, "difference": difference, "p": p, "reason": row["reason"] or ""}
 
 
 def _leak(row: dict[Any, Any]) -> dict[str, Any]:
@@ -140,7 +130,7 @@ def _leak(row: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _galleries(store: Store, study: str) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Right and wrong pictures where an outcome is known, a prompt once; else the first ones."""
+    """Right and wrong images where an outcome is known, a prompt once; else the first ones."""
     outcomes = store.query(
         """
         SELECT prompt, seed, file, outcome FROM outcomes
@@ -171,9 +161,9 @@ def _embedded(store: Store, rows: pd.DataFrame) -> list[dict[str, Any]]:
     out = []
     for row in rows.to_dict("records"):
         small = pictures.thumbnail(store.home, str(row["file"]), 128).read_bytes()
-        said = f", {row['outcome']}" if isinstance(row["outcome"], str) else ""
+        outcome = f", {row['outcome']}" if isinstance(row["outcome"], str) else ""
         data = "data:image/webp;base64," + base64.b64encode(small).decode()
-        out.append({"prompt": row["prompt"], "seed": row["seed"], "said": said, "data": data})
+        out.append({"prompt": row["prompt"], "seed": row["seed"], "outcome": outcome, "data": data})
     return out
 
 
@@ -198,5 +188,5 @@ def _methods(store: Store, study: str) -> list[tuple[str, str]]:
         """,
         [study],
     )
-    told = [(str(name), str(value)) for name, value in cells.items() if value is not None and value == value]
-    return told + [(str(row["name"]), str(row["value"])) for row in facts.to_dict("records")]
+    methods = [(str(name), str(value)) for name, value in cells.items() if _known(value)]
+    return methods + [(str(row["name"]), str(row["value"])) for row in facts.to_dict("records")]

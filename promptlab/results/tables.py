@@ -1,23 +1,21 @@
 """Tables: tidy DataFrames from the published database. The only thing that command line, dashboard and notebooks see.
 
-Every table has one row a group, an `n` of pictures, an `n_prompts`, and intervals over prompts (95 %, bootstrap). A
-picture that is not ok, or not measured, is in no mean; `completeness` says how many those are.
+Every table has one row a group, an `n` of images, an `n_prompts`, and intervals over prompts (95 %, bootstrap). An
+image that is not ok, or not measured, is in no mean; `completeness` says how many those are.
 
-Judges side by side: what each says of the same pictures, and how far they agree.
+`judges` and `agreements` put judges side by side: what each says of the same images, and how far they agree.
 
-    verdict    does this picture show what was asked? 1 or 0: `correct` of a judge that tells outcomes (scene parser,
+    verdict    does this image show what was asked? 1 or 0: `correct` of a judge that tells outcomes (scene parser,
                detector, questions, people), VQAScore above 1/2 of one that only says how likely "Yes" is
     outcome    which of `records.OUTCOMES`, of the former
-    observed   share of pictures of which two judges say the same
-    alpha      Krippendorff's, over pictures that both judged; prompts are resampled
+    observed   share of images of which two judges say the same
+    alpha      Krippendorff's, over images that both judged; prompts are resampled
 
-Two judges of one family err alike; agreement of two families is the evidence that photographs allow, where no truth is
+Two judges of one sort err alike; agreement of two sorts is the evidence that photographs allow, where no truth is
 known. It is not accuracy: both may be wrong, and a rate on which they differ is as uncertain as they are far apart.
 
 References:
-    `promptlab.stats.agreement`. Report at least two families of judge: no metric is best everywhere (arXiv 2509.21227).
-
-Means of a measure over two axes at once: a curve along one of them for each level of the other.
+    `promptlab.stats.agreement`. Report at least two sorts of judge: no metric is best everywhere (arXiv 2509.21227).
 """
 
 from __future__ import annotations
@@ -132,7 +130,7 @@ FROM cell_score told
 JOIN cell ON cell.study = told.study AND cell.id = told.cell_id
 LEFT JOIN level ON level.study = cell.study AND level.cell_id = cell.id AND level.axis = $by
 WHERE told.study = $study AND told.measure = 'correct' AND told.label IS NOT NULL
-    AND list_contains($probes::VARCHAR[], told.probe)
+    AND list_contains($probes::VARCHAR[], told.probe_id)
     AND cell.prompt_id IN (SELECT prompt_id FROM binding GROUP BY prompt_id HAVING count(*) = 2)
 GROUP BY ALL ORDER BY first, outcome
 """
@@ -141,7 +139,7 @@ GROUP BY ALL ORDER BY first, outcome
 def _confusion(store: Store, probes: list[str]) -> dict[str, Any]:
     """What the passport says of a probe's outcomes: `classes` and `confusion`; empty without one."""
     found = store.query(
-        "SELECT detail FROM passport WHERE list_contains(?::VARCHAR[], probe) AND family = 'binding'", [probes]
+        "SELECT detail FROM passport WHERE list_contains(?::VARCHAR[], probe_id) AND kind = 'binding'", [probes]
     )
     detail: dict[str, Any] = json.loads(found["detail"].iloc[0]) if len(found) else {}
     return detail if "confusion" in detail else {}
@@ -190,7 +188,7 @@ FROM cell_score told
 JOIN cell ON cell.study = told.study AND cell.id = told.cell_id
 JOIN level ON level.study = cell.study AND level.cell_id = cell.id AND level.axis = $by
 WHERE told.study = $study AND told.with_value > 0
-    AND (told.measure, told.probe) IN (SELECT unnest($measures::VARCHAR[]), unnest($probes::VARCHAR[]))
+    AND (told.measure, told.probe_id) IN (SELECT unnest($measures::VARCHAR[]), unnest($probes::VARCHAR[]))
 GROUP BY ALL ORDER BY place, first
 """
 
@@ -263,16 +261,17 @@ def claims(store: Store) -> pd.DataFrame:
 
 def passports(store: Store) -> pd.DataFrame:
     """How far each probe can be trusted, as table `passport` of the database."""
-    return store.query("SELECT * EXCLUDE (run) FROM passport ORDER BY probe, family")
+    return store.query("SELECT * EXCLUDE (run) FROM passport ORDER BY probe_id, kind")
 
 
 _VERDICTS = """
-SELECT split_part(probe, '-', 1) AS judge, image, prompt_id, prompt_group, tier, any_value(label) AS outcome,
+SELECT probe AS judge, image, prompt_id, prompt_group, tier, any_value(label) AS outcome,
     any_value(CASE WHEN measure = 'correct' THEN value WHEN value IS NOT NULL THEN (value > 0.5)::DOUBLE END) AS verdict
 FROM scored
 WHERE study = ? AND status = 'ok' AND measure IN ('correct', 'vqascore') AND target = ''
-GROUP BY ALL
+GROUP BY ALL ORDER BY image, prompt_id, judge
 """
+"""In a fixed order, else the same random numbers would resample other prompts."""
 
 
 def judges(store: Store, study: str, seed: int = 0) -> pd.DataFrame:
@@ -285,9 +284,9 @@ def judges(store: Store, study: str, seed: int = 0) -> pd.DataFrame:
 
     rows = store.query(_VERDICTS, [study])
     passes = store.query(
-        "SELECT split_part(probe, '-', 1) AS judge, any_value(sensitivity) AS sensitivity, "
+        "SELECT probe AS judge, any_value(sensitivity) AS sensitivity, "
         "any_value(specificity) AS specificity, any_value(youden) AS youden "
-        "FROM passport WHERE family = 'binding' GROUP BY ALL"
+        "FROM passport WHERE kind = 'binding' GROUP BY ALL"
     )
     rng = np.random.default_rng(seed)
     out: list[dict[str, Any]] = []
@@ -342,8 +341,8 @@ def crossed_means(store: Store, study: str, measure: str, by: str, split: str, s
         """
         SELECT prompt_group, levels[?] AS part, level, value, tier FROM scored_by_axis
         WHERE study = ? AND measure = ? AND axis = ? AND status = 'ok' AND value IS NOT NULL AND levels[?] IS NOT NULL
-            AND list_contains(?::VARCHAR[], probe)
-        ORDER BY level_position, cell_id, seed, probe, target
+            AND list_contains(?::VARCHAR[], probe_id)
+        ORDER BY level_position, cell_id, seed, probe_id, target
         """,
         [split, study, measure, by, split, preferred_probe_ids(store, study, measure)],
     )

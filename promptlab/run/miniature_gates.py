@@ -1,10 +1,10 @@
-"""`promptlab miniature evaluate`: is the shipped miniature good enough to study?
+"""Whether the shipped miniature is good enough to study: its gates, and the parts of its model card that show them.
 
-Every gate is a rate over pictures or things of known truth, with its number and Wilson 95 % interval. Prompts are fresh
-captions of scenes that no training drew; pictures are made by the stock pipeline at guidance 5 in 25 steps. The
-numbers speak of the miniature alone: they say nothing about SDXL or FLUX.
+Every gate is a rate over images or things of known truth, with its number and Wilson's 95 % interval. Prompts are fresh
+captions of scenes that no training drew. The stock pipeline makes the images at guidance 5 in 25 steps. The numbers
+speak of the miniature alone, never of SDXL or FLUX.
 
-The parts of the model card that are measured: a contact sheet of fresh prompts, and the table of gates.
+The card shows a contact sheet of fresh prompts and the table of gates.
 """
 
 from __future__ import annotations
@@ -28,11 +28,20 @@ from promptlab.miniature.world import COLOURS, NOUNS, Scene, sample_scene, swap_
 from promptlab.records import OUTCOMES, Binding
 from promptlab.stats.paired import wilson
 
-__all__ = ["Gate", "asked_scenes", "contact_sheet", "evaluate", "gates_table", "load_pipeline", "sample", "write_card"]
+__all__ = [
+    "Gate",
+    "captioned_scenes",
+    "contact_sheet",
+    "evaluate",
+    "gates_table",
+    "load_pipeline",
+    "sample",
+    "write_card",
+]
 
 GUIDANCE, STEPS, BATCH = 5.0, 25, 16
 FEW = 30
-"""With fewer pictures nothing is said to be at chance."""
+"""With fewer images, nothing is called equal to chance."""
 _SEED = 77_000_000
 """Far from every training seed."""
 
@@ -85,7 +94,7 @@ def sample(pipeline: Any, prompts: list[str], seeds: list[int], report: Report, 
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Captioned:
     """A scene, the caption that asks for it, the caption with two colours exchanged, and what the caption claims."""
 
     scene: Scene
@@ -94,9 +103,9 @@ class _Asked:
     claims: tuple[Binding, ...]
 
 
-def asked_scenes(n: int, count: int, pairs: Literal["train", "held_out", "all"], start: int) -> list[_Asked]:
+def captioned_scenes(n: int, count: int, pairs: Literal["train", "held_out", "all"], start: int) -> list[_Captioned]:
     """`n` fresh scenes of `count` things in different colours, with captions that name every colour."""
-    out: list[_Asked] = []
+    out: list[_Captioned] = []
     i = start
     while len(out) < n:
         i += 1
@@ -109,7 +118,7 @@ def asked_scenes(n: int, count: int, pairs: Literal["train", "held_out", "all"],
         if count > 1:
             twin = describe(swap_colours(scene), np.random.default_rng([_SEED, i, 1]), length="short").text
         claims = tuple(Binding(m.noun, m.noun, m.colour) for m in caption.mentioned[:count])
-        out.append(_Asked(scene, caption.text, twin, claims))
+        out.append(_Captioned(scene, caption.text, twin, claims))
     return out
 
 
@@ -129,16 +138,16 @@ def _things_right(scenes: list[Scene], pictures: np.ndarray, parser: Any) -> lis
 
 def _one_object(pipeline: Any, parser: Any, n: int, pairs: Literal["train", "held_out"], report: Report) -> list[Gate]:
     what = "one object" if pairs == "train" else "held-out pair"
-    asked = asked_scenes(n, 1, pairs, 10_000_000 if pairs == "train" else 20_000_000)
-    texts, claims = [a.text for a in asked], [a.claims for a in asked]
+    captioned = captioned_scenes(n, 1, pairs, 10_000_000 if pairs == "train" else 20_000_000)
+    texts, claims = [a.text for a in captioned], [a.claims for a in captioned]
     pictures = sample(pipeline, texts, list(range(n)), report, what)
     seen = [_named(found, c[0].noun) for found, c in zip(parse(pictures, parser), claims, strict=True)]
     colour = [f is not None and f.colour == c[0].attribute for f, c in zip(seen, claims, strict=True)]
     wanted = [("noun", 0.95), ("both", 0.92)] if pairs == "train" else [("noun", None), ("both", None)]
     gates = [_gate(f"{what}: noun", [f is not None for f in seen], _at_least(wanted[0][1]), wanted[0][1])]
-    given = [c for f, c in zip(seen, colour, strict=True) if f is not None]
+    with_noun = [c for f, c in zip(seen, colour, strict=True) if f is not None]
     least = 0.95 if pairs == "train" else None
-    gates.append(_gate(f"{what}: colour, given the noun", given, _at_least(least), least))
+    gates.append(_gate(f"{what}: colour, given the noun", with_noun, _at_least(least), least))
     gates.append(_gate(f"{what}: noun and colour", colour, _at_least(wanted[1][1]), wanted[1][1]))
     return gates
 
@@ -159,10 +168,10 @@ def _two_objects(pipeline: Any, parser: Any, n: int, report: Report, *, bag: boo
     as they come it is more, since of two pairings the one that training showed more often is the likelier one.
     """
     what = "two objects, bag of words" if bag else "two objects"
-    asked = asked_scenes(n // 2 if bag else n, 2, "train", 30_000_000)
-    texts, claims, seeds = [a.text for a in asked], [a.claims for a in asked], list(range(len(asked)))
+    captioned = captioned_scenes(n // 2 if bag else n, 2, "train", 30_000_000)
+    texts, claims, seeds = [a.text for a in captioned], [a.claims for a in captioned], list(range(len(captioned)))
     if bag:
-        texts, seeds = [*texts, *(a.twin for a in asked)], [*seeds, *seeds]
+        texts, seeds = [*texts, *(a.twin for a in captioned)], [*seeds, *seeds]
         claims = [*claims, *map(_twin_claims, claims)]
     pictures = sample(pipeline, texts, seeds, report, what)
     seen = [outcome(c, found) for c, found in zip(claims, parse(pictures, parser), strict=True)]
@@ -172,12 +181,14 @@ def _two_objects(pipeline: Any, parser: Any, n: int, report: Report, *, bag: boo
     gates = [_gate(f"{what}: both present", [s in present for s in seen], _at_least(least), least)]
     for name in OUTCOMES:
         pool = present if name in ("correct", "swap", "leak", "other") else seen
-        given = "given both present" if pool is present else "of all"
-        gates.append(_gate(f"{what}: {name}, {given}", [s == name for s in pool]))
-    beside = ", beside the twins" if bag else ""
-    chance = _gate(f"{what}: correct against swap{beside}", [s == "correct" for s in seen if s in ("correct", "swap")])
+        condition = "given both present" if pool is present else "of all"
+        gates.append(_gate(f"{what}: {name}, {condition}", [s == name for s in pool]))
+    with_twins = ", beside the twins" if bag else ""
+    chance = _gate(
+        f"{what}: correct against swap{with_twins}", [s == "correct" for s in seen if s in ("correct", "swap")]
+    )
     if bag:
-        alone = [s == "correct" for s in seen[: len(asked)] if s in ("correct", "swap")]
+        alone = [s == "correct" for s in seen[: len(captioned)] if s in ("correct", "swap")]
         gates.append(_gate(f"{what}: correct against swap, prompts as trained, without their twins", alone))
         met = chance.low <= 0.5 <= chance.high if chance.n >= FEW else None
         gates.append(Gate(**{**asdict(chance), "wanted": "interval holds 50%", "met": met}))
@@ -194,9 +205,10 @@ def _scorer(name: str, n: int) -> Gate:
     from promptlab.analyzer.judges.clip import load_clip
 
     clip = load_clip(name)
-    asked = asked_scenes(n, 2, "all", 50_000_000)
-    u = clip.images(np.stack([render(a.scene).image for a in asked]))
-    true, false = (u * clip.texts([a.text for a in asked])).sum(1), (u * clip.texts([a.twin for a in asked])).sum(1)
+    captioned = captioned_scenes(n, 2, "all", 50_000_000)
+    u = clip.images(np.stack([render(a.scene).image for a in captioned]))
+    true = (u * clip.texts([a.text for a in captioned])).sum(1)
+    false = (u * clip.texts([a.twin for a in captioned])).sum(1)
     least = 0.97 if name.endswith("scorer") else None
     label = "binding-aware scorer" if least else "ordinary CLIP"
     return _gate(f"{label}: true caption above swapped", true > false, _at_least(least), least)
@@ -207,7 +219,7 @@ def _zero_shot(name: str, n: int) -> list[Gate]:
     from promptlab.analyzer.judges.clip import load_clip
 
     clip = load_clip(name)
-    things = [a.scene for a in asked_scenes(n, 1, "all", 50_000_000)]
+    things = [a.scene for a in captioned_scenes(n, 1, "all", 50_000_000)]
     u = clip.images(np.stack([render(scene).image for scene in things]))
     label = "binding-aware scorer" if name.endswith("scorer") else "ordinary CLIP"
     gates = []
@@ -265,7 +277,7 @@ def evaluate(folder: Path, n: int, report: Report, out: Path | None = None) -> t
             0.98,
         )
     )
-    texts = [a.text for a in asked_scenes(2 * BATCH, 2, "train", 60_000_000)]
+    texts = [a.text for a in captioned_scenes(2 * BATCH, 2, "train", 60_000_000)]
     sample(pipeline, texts[:BATCH], list(range(BATCH)), lambda _: None, "")
     began = time.monotonic()
     sample(pipeline, texts[BATCH:], list(range(BATCH)), lambda _: None, "")
@@ -293,12 +305,12 @@ def contact_sheet(folder: Path, out: Path, report: Report, rows: int = 8) -> Non
 
     n = rows * 8
     single = n // 3
-    asked = asked_scenes(single, 1, "train", 70_000_000) + asked_scenes(n - single, 2, "train", 80_000_000)
-    pictures = sample(load_pipeline(folder), [a.text for a in asked], list(range(n)), report, "contact sheet")
+    captioned = captioned_scenes(single, 1, "train", 70_000_000) + captioned_scenes(n - single, 2, "train", 80_000_000)
+    pictures = sample(load_pipeline(folder), [a.text for a in captioned], list(range(n)), report, "contact sheet")
     side, strip = pictures.shape[1], 34
     sheet = Image.new("RGB", (8 * side, rows * (side + strip)), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(10)
-    for i, (a, picture) in enumerate(zip(asked, pictures, strict=True)):
+    for i, (a, picture) in enumerate(zip(captioned, pictures, strict=True)):
         x, y = i % 8 * side, i // 8 * (side + strip)
         sheet.paste(Image.fromarray(picture), (x, y))
         text = "\n".join(textwrap.wrap(a.text, 25)[:3])

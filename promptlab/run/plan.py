@@ -1,38 +1,32 @@
-"""What a run would do, counted before anything heavy loads: cells, pictures, what is made, what the encoders cut.
+"""What a run would do, counted before anything heavy loads.
 
-A setting that the model cannot follow is refused (`promptlab.run.plan`). Seconds a picture come from the pictures
-that the store has of the same model and size, else from `RATE`, else from arithmetic
-(`promptlab.generator.models.estimate`), and the plan says which. Nothing here imports torch.
+    Study --expand--> cells at seeds --check--> Plan --count, against the store--> missing images, time, disk, cost
 
-Whether a model can do what a study asks: an axis without effect is refused before anything is made.
+A plan is refused with a StudyError at its place in the file, before an image is made, where
 
-A guidance that the model does not compute, a negative prompt that it never reads, a size that its pipeline would round:
-each would cost hours and end in a comparison of equal pictures.
+    settings    the model cannot follow one: a guidance that it does not compute, a negative prompt that it never reads,
+                a size that its pipeline would round. Such an axis would end in a comparison of equal images
+    power       a contrast says `detect: 0.10`, and its design does not find a difference of ten points with 80 % power
+    cost        the missing images of a closed system cost more than the budget
 
-Can a study find what it says it looks for? Asked of its plan, before anything is made.
+Power comes from `promptlab.stats.power`: the prompt families that the contrast pairs (both levels present, `where`
+met), the seeds of the study, and level 0.05, divided by the number of confirmatory contrasts for one of them (Holm's
+first step). Pairs at other levels of the other axes do not count as more seeds, which errs on the safe side.
 
-A contrast may say `detect: 0.10`: a difference of rates of ten points must be found with 80 % power. What its design
-can find is in `promptlab.stats.power`, with the families that the contrast pairs (both levels there, `where` met),
-as many
-seeds as the study has, and level 0.05, over the number of confirmatory contrasts where it is one of them (Holm's first
-step). Pairs at other levels of the other axes are not counted as more seeds: that errs on the safe side.
+A run of `backend: hosted` needs a budget in US dollars, `budget_usd` of the study or `--budget`. A run without one is
+refused; one that would pass it ends (`promptlab.generator.backends.hosted.Budget`).
 
-What a study on a closed system would cost, and whether a run may begin: nobody pays by accident.
+Tokens are counted by the model's own tokenizers, inside the frame that its pipeline puts around a prompt. A pipeline
+may have several encoders with limits of their own: of a long prompt FLUX.1's CLIP reads 77 tokens and its T5 512.
 
-A run of `backend: hosted` needs a budget, `budget_usd` of the study or `--budget`: US dollars that one run may spend.
-An estimate over it is refused while planning; without one a run is refused; while it goes on, a run ends before it
-would pass the budget, as when broken pictures had to be paid for twice (`promptlab.generator.backends.hosted.Budget`).
-
-How the text encoders of a model read the prompts of a study: how long they are in tokens, and what is cut.
-
-A pipeline may have several encoders, each with its own tokenizer and limit: of a long prompt FLUX.1's CLIP reads 77
-tokens and its T5 512. Counted by the model's own tokenizers, inside the frame that its pipeline puts around a prompt.
+Seconds an image come from images of the same model and size that the store timed, else from `RATE`, else from
+arithmetic (`promptlab.generator.models.estimate`); the plan says which. Nothing here imports torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -61,53 +55,82 @@ __all__ = [
     "Cost",
     "Plan",
     "Power",
-    "Reading",
-    "check_detects",
+    "Truncation",
+    "check_model_settings",
     "check_paid",
-    "check_suits",
+    "check_power",
     "cost_of",
     "families_of",
-    "limits",
     "plan_facts",
     "plan_study",
     "power_table",
-    "readings",
+    "recount",
     "tier_of",
+    "token_limits",
+    "truncations",
     "unknown_words",
 ]
 
 RATE = {"miniature": 0.35}
-"""Seconds a picture where nothing is known yet: two CPU cores."""
+"""Seconds an image where none was timed yet: two CPU cores."""
 
-_OWN = frozenset({"guidance_scale", "num_inference_steps", "height", "width"})
-"""Settings that each model has defaults of its own for."""
+MODEL_DEFAULTS = frozenset({"guidance_scale", "num_inference_steps", "height", "width"})
+"""Settings whose defaults differ from model to model."""
 
 RETRIED = frozenset({"error", "oom", "invalid_image"})
 """Statuses that a later run tries again; a refusal or a NaN would only come again."""
 
+PlannedJob = tuple[Cell, int]
+"""A cell and a seed."""
+
 
 @dataclass(frozen=True)
 class Plan:
-    """A study expanded. `missing` are (cell, seed) to be made, one for each distinct picture.
+    """A study expanded, and what a run of it would make.
 
-    `seconds` rest on `basis`: pictures that were timed here, or an estimate; `memory` is the bytes of the largest
-    model's weights, None where no model is loaded; `cost` is None where pictures cost nothing.
+    Attributes:
+        jobs: cell and seed of each distinct image, by image id.
+        groups: number of prompt families.
+        truncations: what each text encoder cuts off.
+        unknown: words that the miniature never learned.
+        home: path of the store that the plan was counted against; None without one.
+        make: whether the plan is of a run that makes images, not of one that scores those present.
+        missing: jobs that have no image yet.
+        seconds: time to make them, None where it is unknown; `basis` says what the estimate rests on.
+        megabytes: disk that they take.
+        memory: bytes of the largest model's weights, None where no model is loaded.
+        cost: None where images cost nothing.
     """
 
     study: Study
     cells: tuple[Cell, ...]
-    planned: int
-    images: int
-    made: int
-    missing: tuple[tuple[Cell, int], ...]
-    seconds: float | None
-    megabytes: float
-    readings: tuple[Reading, ...]
+    jobs: Mapping[str, PlannedJob] = field(repr=False)
     groups: int
-    basis: str = ""
-    memory: float | None = None
+    truncations: tuple[Truncation, ...]
     unknown: tuple[str, ...] = ()
+    home: Path | None = None
+    make: bool = True
+    missing: tuple[PlannedJob, ...] = ()
+    seconds: float | None = None
+    basis: str = ""
+    megabytes: float = 0.0
+    memory: float | None = None
     cost: Cost | None = None
+
+    @property
+    def planned(self) -> int:
+        """Images that the cells ask for, counted again where two cells share one."""
+        return sum(len(cell.seeds(self.study.seeds)) for cell in self.cells)
+
+    @property
+    def images(self) -> int:
+        """Distinct images."""
+        return len(self.jobs)
+
+    @property
+    def made(self) -> int:
+        """Distinct images that need not be made."""
+        return len(self.jobs) - len(self.missing)
 
     @property
     def detectable(self) -> float | None:
@@ -129,7 +152,7 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
         "model": plan.study.model,
         "cells": len(plan.cells),
         "seeds": len(plan.study.seeds),
-        "pictures": plan.images,
+        "images": plan.images,
         "made": plan.made,
         "missing": len(plan.missing),
         "prompt_families": plan.groups,
@@ -140,7 +163,7 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
         "cost_usd": plan.cost and plan.cost.usd,
         "budget_usd": plan.cost and plan.cost.budget,
         "unknown_words": list(plan.unknown),
-        "readings": [asdict(reading) for reading in plan.readings],
+        "truncations": [asdict(one) for one in plan.truncations],
         "smallest_detectable_difference": plan.detectable,
         "power": [asdict(one) for one in plan.power],
     }
@@ -156,18 +179,47 @@ def tier_of(cell: Cell) -> str:
 def plan_study(
     study: Study, store: Store | None, max_cells: int = MAX_CELLS, *, retry: bool = False, make: bool = True
 ) -> Plan:
-    """Expand a study and hold it against the store; `retry` counts whatever did not end ok as missing.
+    """Expand a study, check it, and count what `store` lacks of it.
 
-    Where nothing is to be made (`make` False), models need not be on this disk, as long as the study leaves none of
-    their own settings open.
+    Args:
+        retry: whether images that failed for good (a refusal, a NaN) count as missing.
+        make: whether the plan is of a run that makes images. Without, models need not be on this disk, as long as the
+            study leaves none of their default settings open.
 
     Raises StudyError (too many cells, impossible prompts, settings without effect) and ModelError.
     """
     known = store.images() if store else {}
-    absent: set[str] = set()
-    left_open = _OWN - study.settings.model_fields_set - columns_of(study.axes).keys()
+    cells, absent = _cells(study, known.values(), max_cells, make)
+    present = tuple(cell for cell in cells if cell.model not in absent) if absent else cells
+    check_model_settings(study, present)
+    if make:
+        check_power(study, cells)
+    plan = Plan(
+        study,
+        cells,
+        {cell.image_id(seed): (cell, seed) for cell in cells for seed in cell.seeds(study.seeds)},
+        len({cell.group for cell in cells}),
+        truncations(present),
+        unknown_words(present),
+        store.home.path if store else None,
+        make,
+    )
+    return _count(plan, known, retry)
 
-    def own(model: str) -> Settings:
+
+def recount(plan: Plan, store: Store, *, retry: bool = False) -> Plan:
+    """The same plan, counted against what `store` has now: another run may have made some of it since."""
+    return _count(plan, store.images(), retry)
+
+
+def _cells(
+    study: Study, known: Collection[Image], max_cells: int, make: bool
+) -> tuple[tuple[Cell, ...], frozenset[str]]:
+    """The cells of a study, and the models among theirs that are not on this disk."""
+    left_open = MODEL_DEFAULTS - study.settings.model_fields_set - columns_of(study.axes).keys()
+    absent: set[str] = set()
+
+    def defaults(model: str) -> Settings:
         try:
             return defaults_of(model)
         except ModelError:
@@ -176,43 +228,37 @@ def plan_study(
             absent.add(model)
             return Settings()
 
-    cells = tuple(expand(study, tokenizer_of, max_cells, own if study.backend == "diffusion" else None))
-    if study.backend == "diffusion":
-        # The commit enters the ids of pictures: when a branch of the hub moves on, its pictures are others.
-        names = {m: _made_by(m, known.values()) if m in absent else pinned(m) for m in {cell.model for cell in cells}}
-        absent = {names[model] for model in absent}
-        if any(name != model for model, name in names.items()):
-            cells = tuple(replace(cell, model=names[cell.model]) for cell in cells)
-    present = tuple(cell for cell in cells if cell.model not in absent) if absent else cells
-    check_suits(study, present)
-    if make:
-        check_detects(study, cells)
-    wanted = {cell.image_id(seed): (cell, seed) for cell in cells for seed in cell.seeds(study.seeds)}
+    cells = tuple(expand(study, tokenizer_of, max_cells, defaults if study.backend == "diffusion" else None))
+    if study.backend != "diffusion":
+        return cells, frozenset()
+    # The commit enters the ids of images: when a branch of the hub moves on, its images are others.
+    names = {m: _made_by(m, known) if m in absent else pinned(m) for m in {cell.model for cell in cells}}
+    if any(name != model for model, name in names.items()):
+        cells = tuple(replace(cell, model=names[cell.model]) for cell in cells)
+    return cells, frozenset(names[model] for model in absent)
+
+
+def _count(plan: Plan, known: Mapping[str, Image], retry: bool) -> Plan:
+    """`plan` with what is missing of it beside the images `known`."""
     again = frozenset(STATUSES) - {"ok"} if retry else RETRIED
-    missing = {key: job for key, job in wanted.items() if key not in known or known[key].status in again}
-    seconds, basis, memory = _time(present, known.values(), list(missing.values()))
-    width, height = cells[0].settings.width, cells[0].settings.height
-    size = sum(map(_bytes, missing.values())) / max(1, len(missing)) or (20e3 if width <= 256 else 1.3 * width * height)
-    return Plan(
-        study,
-        cells,
-        sum(len(cell.seeds(study.seeds)) for cell in cells),
-        len(wanted),
-        len(wanted) - len(missing),
-        tuple(missing.values()),
-        seconds,
-        size * len(missing) / 1e6,
-        readings(present),
-        len({cell.group for cell in cells}),
-        basis,
-        memory,
-        unknown_words(present),
-        cost_of(study, tuple(missing.values())) if make else None,
+    missing = tuple(job for key, job in plan.jobs.items() if key not in known or known[key].status in again)
+    settings = plan.cells[0].settings
+    drawn = 20e3 if settings.width <= 256 else 1.3 * settings.width * settings.height
+    size = sum(map(_bytes, missing)) / max(1, len(missing)) or drawn
+    seconds, basis, memory = _time(plan.cells, known.values(), missing) if plan.make else (None, "", None)
+    return replace(
+        plan,
+        missing=missing,
+        seconds=seconds,
+        basis=basis,
+        megabytes=size * len(missing) / 1e6,
+        memory=memory,
+        cost=cost_of(plan.study, missing) if plan.make else None,
     )
 
 
-def _bytes(job: tuple[Cell, int]) -> float:
-    """What a picture made elsewhere will take as PNG; 0 for one that is made here."""
+def _bytes(job: PlannedJob) -> float:
+    """What an image made elsewhere will take as PNG; 0 for one that is made here."""
     source = job[0].source(job[1])
     if source is None:
         return 0.0
@@ -222,35 +268,35 @@ def _bytes(job: tuple[Cell, int]) -> float:
 
 
 def _made_by(model: str, known: Collection[Image]) -> str:
-    """The name with its commit under which pictures of an absent model were made, if there is one only."""
+    """The name with its commit under which images of an absent model were made, if there is only one."""
     made = {str(image.recipe.get("model")) for image in known}
     found = {name for name in made if name.startswith(f"{model}@")}
     return found.pop() if len(found) == 1 else model
 
 
-def _kin(image: Image, cell: Cell) -> bool:
+def _is_alike(image: Image, cell: Cell) -> bool:
     recipe: dict[str, Any] = image.recipe
     same = ("width", "height", "num_inference_steps")
     return recipe.get("model") == cell.model and all(recipe.get(k) == getattr(cell.settings, k) for k in same)
 
 
 def _time(
-    cells: Sequence[Cell], known: Collection[Image], missing: Sequence[tuple[Cell, int]]
+    cells: Sequence[Cell], known: Collection[Image], missing: Sequence[PlannedJob]
 ) -> tuple[float | None, str, float | None]:
     """Seconds for what is missing, what they rest on, and bytes of weights; a model's first cell stands for all."""
     total, bases, memory = 0.0, dict[str, None](), 0.0
-    for model, some in _by_model(cells).items():
+    for model, first in _by_model(cells).items():
         todo = [cell for cell, _ in missing if cell.model == model]
-        timed = [image.seconds for image in known if image.status == "ok" and image.seconds and _kin(image, some)]
+        timed = [image.seconds for image in known if image.status == "ok" and image.seconds and _is_alike(image, first)]
         if timed:
             total += median(timed) * len(todo)
             bases["by pictures timed here"] = None
-        elif model in RATE and some.backend != "folder":
+        elif model in RATE and first.backend != "folder":
             total += RATE[model] * sum(cell.settings.num_inference_steps for cell in todo) / 25
             bases["on two CPU cores"] = None
-        elif some.backend != "diffusion":
+        elif first.backend != "diffusion":
             return None, "", None
-        if some.backend == "diffusion" and model not in RATE:
+        if first.backend == "diffusion" and model not in RATE:
             rough = estimate(model, [cell.settings for cell in todo])
             memory = max(memory, rough.memory)
             if not timed:
@@ -270,7 +316,7 @@ HOSTED_SIZES = ("1024x1024", "1536x1024", "1024x1536")
 """Sizes of OpenAI's gpt-image models."""
 
 
-def check_suits(study: Study, cells: Sequence[Cell]) -> None:
+def check_model_settings(study: Study, cells: Sequence[Cell]) -> None:
     """Raise StudyError, at its place in the file, for the first setting that a model of the study cannot follow."""
     if study.backend == "hosted":
         _check_hosted(study, cells)
@@ -399,7 +445,7 @@ def families_of(contrast: Contrast, cells: Sequence[Cell]) -> int:
     return len({group for group, _ in arms[0] & arms[1]})
 
 
-def check_detects(study: Study, cells: Sequence[Cell]) -> None:
+def check_power(study: Study, cells: Sequence[Cell]) -> None:
     """Raise StudyError for the first contrast whose design cannot find what it must, with designs that can."""
     confirmatory = sum(contrast.family == "confirmatory" for contrast in study.contrasts)
     for i, contrast in enumerate(study.contrasts):
@@ -455,7 +501,7 @@ class Cost:
     keyless: str | None = None
 
 
-def cost_of(study: Study, missing: Sequence[tuple[Cell, int]]) -> Cost | None:
+def cost_of(study: Study, missing: Sequence[PlannedJob]) -> Cost | None:
     """The cost of `missing`; None where pictures cost nothing.
 
     Raises StudyError where no price is known, or the budget is less than the estimate.
@@ -504,22 +550,23 @@ def _up(usd: float) -> float:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What one encoder makes of the prompts: `limit` tokens are read, the longest prompt has `longest`, `cut` are cut.
+class Truncation:
+    """How one encoder reads the prompts: up to `limit` tokens, of `longest` in the longest prompt.
 
-    Tokens count marks and frame as the encoder is given them. `lost` is what it does not see of the longest.
+    Tokens count marks and frame as the encoder gets them. `truncated` prompts are longer than the limit; `lost` is the
+    text that the encoder does not see of the longest.
     """
 
     model: str
     encoder: str
     limit: int
     longest: int
-    cut: int
+    truncated: int
     lost: str
 
 
-def readings(cells: Iterable[Cell]) -> tuple[Reading, ...]:
-    """One reading for each text encoder of each model that makes pictures from text. Raises ModelError."""
+def truncations(cells: Iterable[Cell]) -> tuple[Truncation, ...]:
+    """One for each text encoder of each model that makes images from text. Raises ModelError."""
     prompts: dict[str, dict[str, Prompt]] = {}
     for cell in cells:
         if cell.backend == "diffusion":
@@ -530,21 +577,21 @@ def readings(cells: Iterable[Cell]) -> tuple[Reading, ...]:
         for reader in capability(folder).readers:
             tokens, limit = open_reader(folder, reader)
             spans = [tokens.spans(prompt, limit) for prompt in texts.values()]
-            worst = max(spans, key=lambda one: (one.cut, one.total))
-            cut = sum(one.cut > 0 for one in spans)
-            own = reader.dropped
-            found.append(Reading(model, reader.name, limit - own, worst.total - own, cut, worst.cut_text))
+            longest = max(spans, key=lambda one: (one.cut, one.total))
+            truncated = sum(one.cut > 0 for one in spans)
+            limit, total = limit - reader.dropped, longest.total - reader.dropped
+            found.append(Truncation(model, reader.name, limit, total, truncated, longest.cut_text))
     return tuple(found)
 
 
-def limits(model: str) -> dict[str, int]:
+def token_limits(model: str) -> dict[str, int]:
     """Tokens that each text encoder of a model reads, by the encoder's name. Raises ModelError."""
     folder = resolve(model)[0]
     return {reader.name: open_reader(folder, reader)[1] - reader.dropped for reader in capability(folder).readers}
 
 
 def unknown_words(cells: Iterable[Cell]) -> tuple[str, ...]:
-    """Words that the miniature is asked and never learned, in order of appearance; other models are not asked."""
+    """Words of prompts for the miniature that it never learned, in order of appearance."""
     texts = dict.fromkeys(
         cell.prompt.text for cell in cells if cell.backend == "diffusion" and cell.model in MINIATURES
     )

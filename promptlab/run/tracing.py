@@ -1,25 +1,21 @@
-"""The model behind a picture, for probes that ask it again; and the maps of a prompt's words, for people.
+"""Where words act in an image: the model behind it for probes, and maps of its words for people.
 
-    image --Models.of--> Model --attend--> attention to phrases      word_maps: the same for a prompt and a seed
-                              --without-> the picture less a phrase, or less a part of the text states
+    image --Models.of--> Model --attend--> attention to phrases
+                               --without-> the image less a phrase, or less a part of the text states
+    prompt, seed --word_maps--> WordMaps --heat, sheet--> images to look at
+    recipe of the store --retrace--> WordMaps, and whether its pixels are those in the store
 
-One model is open at a time, and none before it is asked.
+Attention is seen only while an image is made, so `retrace` makes it again with the same settings, seed and rows a
+batch. On the same machine the bits are the same; `retrace` compares their hash.
 
-Heat maps over a picture: each word's attention as light, the rest in the dark.
+In a heat map each word's attention is light and the rest dark.
 
     light = (a - min a) / (p99 - min a), clipped to 0..1      a: a word's attention; p99: its 99th percentile
 
-Each map is stretched by itself, so brightness compares places, never words. Where a word does not look, the picture is
-grey and dim; where it looks, it keeps its colours under a warm tint. Ours; Pillow alone.
+Each map is stretched by itself, so brightness compares places, never words. Where a word does not look, the image is
+grey and dim; where it looks, the image keeps its colours under a warm tint. Ours; Pillow alone.
 
-A picture of the store traced again: its recipe is made once more, and each word's attention is kept.
-
-    recipe --cell_of--> Cell, seed --word_maps--> WordMaps      same: the hash of its pixels is that in the store
-
-Attention is seen only while a picture is made, so it is made again: the same settings, seed and rows to a batch, hence
-the same bits on the same machine. Whether they are is said, never assumed.
-
-A prompt tried at once: a few pictures and what the scene parser sees in them. Nothing is stored.
+One model is open at a time, and none before a probe needs it. `try_prompt` makes a few images and stores nothing.
 """
 
 from __future__ import annotations
@@ -47,14 +43,14 @@ if TYPE_CHECKING:
 __all__ = ["Models", "WordMaps", "cell_of", "content_words", "heat", "retrace", "sheet", "try_prompt", "word_maps"]
 
 ROWS = 4
-"""Pictures that are made together when words are taken out."""
+"""Images that are made together when words are taken out."""
 _SMALL = "a an the of and or with in on at to by as is are its it this that from for photo picture image"
 SMALL_WORDS = frozenset(re.findall(r"\w+", _SMALL))
 
 
 @dataclass(frozen=True, eq=False)
 class WordMaps:
-    """A picture, uint8 (height, width, 3), its words, and attention to each: float32 (4, words, h, w).
+    """An image, uint8 (height, width, 3), its words, and attention to each: float32 (4, words, h, w).
 
     The first axis is all steps, then their early, middle and late third (NaN for one that too few steps leave empty).
     """
@@ -65,7 +61,7 @@ class WordMaps:
 
 
 class Models:
-    """Opens the model of a shot when a probe asks for it, and keeps the last one open."""
+    """Opens the model of an image when a probe asks for it, and keeps the last one open."""
 
     def __init__(self, rows: int = ROWS) -> None:
         self._rows = rows
@@ -73,7 +69,7 @@ class Models:
         self._backend: Any = None
 
     def of(self, planned: PlannedImage) -> Model | None:
-        """The model that drew a shot, or None for a picture that no diffusion model here has drawn."""
+        """The model that made an image, or None where no diffusion model here made it."""
         return _Drawn(self, planned) if planned.cell.backend == "diffusion" else None
 
     def backend(self, name: str) -> Any:
@@ -92,7 +88,7 @@ class Models:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """The model behind one shot."""
+    """The model behind one image."""
 
     models: Models
     planned: PlannedImage
@@ -109,9 +105,8 @@ class _Drawn:
     def without(self, phrases: Sequence[Phrase | None]) -> list[NDArray[np.uint8]]:
         """See `Model.without`."""
         backend, job = self._job()
-        there = token_places(backend, self.planned.cell.prompt, [p for p in phrases if p is not None])
-        found = iter(there)
-        return without(backend, job, [[] if p is None else next(found) for p in phrases])
+        places = iter(token_places(backend, self.planned.cell.prompt, [p for p in phrases if p is not None]))
+        return without(backend, job, [[] if p is None else next(places) for p in phrases])
 
     def without_parts(self, parts: Sequence[Part | None]) -> list[NDArray[np.uint8]]:
         """See `Model.without_parts`."""
@@ -133,14 +128,14 @@ def word_maps(
     rows: int = ROWS,
     kept_only: bool = False,
 ) -> WordMaps:
-    """Draw a prompt, in a batch of `rows`, and say where each of its content words acts.
+    """Make an image of a prompt, in a batch of `rows`, and map where each of its content words acts.
 
     Words that every encoder cuts off are left out with `kept_only`, else they are an error.
 
     Raises:
         UntraceableError: a model or a setting that cannot be traced, or a word (all, with `kept_only`) that is cut off.
         PromptlabError: a prompt without such a word.
-        ModelError: a model that is not there.
+        ModelError: a model that is not on this disk.
     """
     words = content_words(prompt)
     if not words:
@@ -229,18 +224,19 @@ def sheet(
 
 
 def cell_of(recipe: Mapping[str, Any]) -> tuple[Cell, int]:
-    """The cell and the seed that a recipe speaks of. Raises UntraceableError for a picture that was not made here."""
+    """The cell and the seed of a recipe. Raises UntraceableError for an image that was not made by a model here."""
     if recipe.get("backend") != "diffusion":
-        made = {"renderer": "was drawn by the renderer, which reads no words", "folder": "was made elsewhere"}
-        said = made.get(str(recipe.get("backend")), f"comes from the backend {recipe.get('backend')}, not a model here")
-        raise UntraceableError(f"this picture {said}: there is no attention to show")
+        origins = {"renderer": "was drawn by the renderer, which reads no words", "folder": "was made elsewhere"}
+        backend = recipe.get("backend")
+        origin = origins.get(str(backend), f"comes from the backend {backend}, not a model here")
+        raise UntraceableError(f"this picture {origin}: there is no attention to show")
     known = {field.name for field in fields(Settings)}
     settings = Settings(**{name: value for name, value in recipe.items() if name in known})
     return Cell("", (), Prompt(str(recipe["prompt"])), settings, "", model=str(recipe["model"])), int(recipe["seed"])
 
 
 def retrace(recipe: Mapping[str, Any], pixels: str | None, rows: int | None = None) -> tuple[WordMaps, bool]:
-    """A picture made again with each word's attention, and whether its pixels are those with the hash `pixels`.
+    """An image made again with each word's attention, and whether its pixels have the hash `pixels`.
 
     `rows` is the size of the batch that it was made in. Words that every encoder cuts off have no map. Raises
     UntraceableError, ModelError and PromptlabError with a sentence where it cannot be made.
@@ -254,9 +250,9 @@ def retrace(recipe: Mapping[str, Any], pixels: str | None, rows: int | None = No
 def try_prompt(
     backend: Backend, prompt: str, guidance_scale: float, seeds: int = 4
 ) -> Iterator[tuple[Image.Image, str]]:
-    """Pictures of `prompt` at seeds 0 to seeds - 1 in 25 steps, each with the parser's words, "red cup, blue chair".
+    """Images of `prompt` at seeds 0 to seeds - 1 in 25 steps, each with the parser's words, "red cup, blue chair".
 
-    Raises ModelError where a picture did not become one.
+    Raises ModelError where an image could not be made.
     """
     from PIL import Image
 

@@ -1,33 +1,25 @@
 """How far a probe can be trusted, and what the truth is likely to be behind what it says.
 
-    Se, Sp   sensitivity P(says yes | is so), specificity P(says no | is not so), measured on pictures of known truth
-    J        Youden's Se + Sp - 1: 1 perfect, 0 blind
+    Se, Sp   sensitivity P(says yes | is so), specificity P(says no | is not so), measured on images of known truth
+    J        Youden's Se + Sp - 1: 1 perfect, 0 blind; its interval combines the Wilson intervals of the two parts
     q, p     share that the probe says; share that is so: q = Se p + (1 - Sp)(1 - p), hence p = (q + Sp - 1) / J
     C        confusion matrix, rows of truth: C[i, j] = P(says j | is i), so that the said shares are q = C^T p
+    V_i      share of no-images that yes-image i lies above (equal ones count half); W_j likewise for no-image j
+    AUC      area under the ROC curve, mean of the V_i, which is the mean of the W_j; its variance is
+             var(V) / n_yes + var(W) / n_no, and its interval is symmetric in the logit
 
 Dividing by J divides the noise by J too: below J = 0.5 nothing is corrected, the answer is None with a reason. With
 more than two outcomes J is that of each outcome against its worst rival, C[i, i] - max over l != i of C[l, i], and the
-smallest counts.
+smallest counts. Where the truths are apart altogether (AUC 0 or 1) the variance is 0. The interval is then Wilson's for
+all of the smaller truth's images being right: an upper bound on confidence, not none.
 
 References:
     Estimating Prevalence from the Results of a Screening Test, Rogan and Gladen 1978.
     Index for Rating Diagnostic Tests, Youden 1950.
     On a Test of Whether One of Two Random Variables Is Stochastically Larger, Mann and Whitney 1947 (AUC).
+    Comparing the Areas under Two or More Correlated ROC Curves, DeLong, DeLong and Clarke-Pearson 1988.
+    Interval Estimation for the Difference between Independent Proportions, Newcombe 1998 (method 10).
     Solving Least Squares Problems, Lawson and Hanson 1974 (NNLS).
-
-How sure the area under a ROC curve and Youden's J are.
-
-    V_i      share of no-pictures that yes-picture i lies above (equal ones count half); W_j likewise for no-picture j
-    AUC      mean of the V_i, which is the mean of the W_j
-    var      var(V) / n_yes + var(W) / n_no; the interval is symmetric in the logit of the AUC
-    J        Se + Sp - 1, with the hybrid interval that combines the Wilson intervals of its two parts
-
-Where the truths are apart altogether (AUC 0 or 1) the variance is 0, and the interval is Wilson's for all of the
-smaller truth's pictures being right: an upper bound on confidence, not none.
-
-References:
-    DeLong, DeLong and Clarke-Pearson 1988, Comparing the Areas under Two or More Correlated ROC Curves.
-    Newcombe 1998, Interval Estimation for the Difference between Independent Proportions (method 10).
 """
 
 from __future__ import annotations

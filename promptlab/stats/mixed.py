@@ -4,11 +4,11 @@
     shares                            var(u), var(v), var(e) over their sum: what prompt, seed and the rest make differ
     se, df                            standard error of b, and Satterthwaite's degrees of freedom of its square
 
-It is the cross-check of `promptlab.stats.paired`: there the prompts alone are resampled and the seeds taken as
-given, here the
+It is the cross-check of `promptlab.stats.paired`, which resamples prompts alone and speaks of the given seeds. Here the
 interval b +- t(df) se speaks of other seeds too, at the price of normal effects. Differences of yes-or-no measures are
 thus taken for numbers (a linear model of risk differences). Variances are fitted by restricted maximum likelihood
-(REML), exactly, for any crossing of prompts and seeds; a variance may come out as 0.
+(REML), exactly, for any crossing of prompts and seeds; a variance may come out as 0. The tests fit the same model with
+MixedLM of statsmodels, which has normal quantiles in place of t and often does not converge where a variance is near 0.
 
 With one seed, one pair in each prompt, or one prompt in each seed, that variance cannot be told from the rest: its
 share is None, and the rest holds it.

@@ -1,29 +1,25 @@
 """Estimates whose unit of inference is the prompt.
 
-Pictures of one prompt resemble each other, so n pictures are not n independent facts: a test that counts pictures finds
-differences that are not there (`promptlab.stats.simulations` shows how many). Here every number is first averaged
+Images of one prompt resemble each other, so n images are not n independent facts: a test that counts images finds
+differences that are not there (`promptlab.stats.power` shows how many). Here every number is first averaged
 within its prompt (its *group*), and only prompts are resampled, flipped or counted.
 
-    a, b     the two arms of a contrast; every difference is a minus b, as in `scipy.stats.ttest_rel`
-    d_j      mean over the seeds of prompt j of (a - b), both arms at the same seed, hence from the same initial noise
-    estimate the mean of d_j: each prompt weighs the same, however many seeds it kept
-    dz       mean(d_j) / sd(d_j)
+    a, b      the two arms of a contrast; every difference is a minus b, as in `scipy.stats.ttest_rel`
+    d_j       mean over the seeds of prompt j of (a - b), both arms at the same seed, hence from the same initial noise
+    estimate  the mean of d_j: each prompt weighs the same, however many seeds it kept
+    dz        mean(d_j) / sd(d_j)
 
-A value that is None or NaN was not measured. Its pair (its picture, in `mean_interval`) is dropped and counted, and a
-prompt left with nothing drops out; an infinite value is refused. What the data cannot give is None, with a reason.
-The seeds are taken as given: the interval speaks of other prompts at these seeds, not of other seeds.
+A value that is None or NaN was not measured. Its pair (its image, in `mean_interval`) is dropped and counted, and a
+prompt left with nothing drops out. An infinite value is refused. What the data cannot give is None, with a reason. The
+interval speaks of other prompts at these seeds, not of other seeds.
+
+`interval_of_rates` and `interval_of_totals` take what a database has added up: sums and counts of each prompt, in place
+of one row an image. They equal `mean_interval` of the images themselves. Where prompts weigh the same, only the mean of
+each matters. Where images weigh the same, or there is one prompt, rates are spelled out again, image by image.
 
 References:
     `promptlab.stats.resampling` for the bootstrap and the sign flips.
     Probable Inference, the Law of Succession, and Statistical Inference, Wilson 1927.
-
-Intervals from what a database has added up: sums and counts of each prompt in place of one row a picture.
-
-    total, n    sum of the values of a prompt's pictures, and how many they are
-    rate        whether every value is 0 or 1
-
-The same as `stats.mean_interval` of the pictures themselves: where prompts weigh the same, only the mean of each
-matters; where pictures do, or there is one prompt, rates are spelled out again, picture by picture. Ours.
 """
 
 from __future__ import annotations
@@ -33,7 +29,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import special
+from scipy import stats as scipy_stats
 
 from promptlab.stats.resampling import Floats, Groups, Values, bca, numbers_of, pair_prompts, positions_of, sign_flip
 
@@ -196,10 +192,8 @@ def wilson(k: int, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
         raise ValueError(f"{k} successes of {n}: 0 <= k <= n and n >= 1 are allowed")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}: a share between 0 and 1, such as 0.95, is allowed")
-    z = float(special.ndtri((1 + confidence) / 2))
-    centre = (k + z * z / 2) / (n + z * z)
-    half = z / (n + z * z) * float(np.sqrt(k * (n - k) / n + z * z / 4))
-    return (0.0 if k == 0 else centre - half, 1.0 if k == n else centre + half)
+    low, high = scipy_stats.binomtest(k, n).proportion_ci(confidence, method="wilson")
+    return float(low), float(high)
 
 
 def interval_of_rates(

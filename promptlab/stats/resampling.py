@@ -1,10 +1,7 @@
-"""From one number a picture to one number a prompt.
+"""Numbers of images become one number a prompt, and prompts are resampled: all that `promptlab.stats.paired` rests on.
 
-A value that is None or NaN was not measured; an infinite one, or text, is refused at this door. A pair counts only if
-both arms were measured: otherwise it is dropped and counted, and a prompt left without pairs drops out. Nothing is
-filled in.
-
-Bootstrap and sign flips over prompts: the two resampling schemes that everything in `promptlab.stats.paired` rests on.
+A value that is None or NaN was not measured. Infinite values and text are refused. A pair counts only if both arms were
+measured. Otherwise it is dropped and counted, and a prompt left without pairs drops out. Nothing is filled in.
 
     n          prompts; `values` (n,) holds one number for each
     z0, acc    bias correction and acceleration of the BCa interval
@@ -170,6 +167,12 @@ def bca(
     much for the mean of few prompts (coverage .93 at 24). Without it, the interval is that of `scipy.stats.bootstrap`.
     Equal values give an interval of no width (method "degenerate"). Where BCa is undefined, the percentile interval is
     given and named. Raises ValueError for fewer than two values.
+
+    Why this is not `scipy.stats.bootstrap`: it draws the same prompts from the same `rng`, and its interval at
+    confidence 1 - 2 Phi(-sqrt(n / (n - 1)) t(n - 1)) is the expanded one to 1e-13. Two things differ. scipy counts
+    resamples below the estimate exactly, so those that equal it but for rounding fall on either side: with thirds as
+    values, bounds moved by up to 0.05 at 12 prompts and 0.003 at 100, and at 4 to 8 prompts with any values. At two
+    prompts the confidence rounds to 1 and scipy returns NaN. It took 2.8 ms against 2.3 ms here at 24 prompts.
     """
     n = len(values)
     if n < 2:

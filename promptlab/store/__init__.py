@@ -2,6 +2,7 @@
 
     store = Store(find_home())
     with store.open_run("attribute_binding", text=yaml) as run:     # one run of a study at a time
+        run.declare(study, probes)
         run.plan(cells, seeds)
         known = store.images()                                      # made by any study, and on the disk
         run.add(*images)                                            # on the disk when this returns
@@ -9,8 +10,7 @@
     store.publish()
     store.query("SELECT * FROM scored WHERE study = ?", ["attribute_binding"])
 
-Pictures are saved first (`promptlab.store.pictures`), then journalled, then published. A process that dies between
-two of
+Images are saved first (`promptlab.store.pictures`), then journalled, then published. A process that dies between two of
 these steps leaves nothing that the next run cannot go on from. Planning reads journals only: the database's libraries
 load when it is first built or asked.
 """
@@ -30,7 +30,8 @@ from typing import TYPE_CHECKING, Any
 
 from promptlab import __version__
 from promptlab.errors import PromptlabError
-from promptlab.records import Cell, ContrastEffect, Image, Measure, Passport, Score, content_id
+from promptlab.records import Cell, ContrastEffect, Image, Measure, Passport, Score, content_id, hashed_spelling
+from promptlab.store.declaration import declaration
 from promptlab.store.home import Home, find_home, hold, safe_name
 from promptlab.store.journal import Journal, JournalIndex, ScoreKey
 
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
     import duckdb
     import pandas as pd
 
-    from promptlab.store.repair import Finding, Repair
+    from promptlab.store.repair import Problem, Repair
+    from promptlab.study import Study
 
 __all__ = ["Record", "Run", "Store"]
 
@@ -55,25 +57,29 @@ class Run:
         path: the journal. A log may lie beside it, as `path.with_suffix(".log")`.
     """
 
-    def __init__(self, study: str, path: Path, journal: Journal, ledger: JournalIndex) -> None:
+    def __init__(self, study: str, path: Path, journal: Journal, index: JournalIndex) -> None:
         self.study = study
         self.id = path.stem
         self.path = path
         self._journal = journal
-        self._ledger = ledger
+        self._index = index
         self._pixels: dict[str, str | None] = {}
         self._ended = False
+
+    def declare(self, study: Study, probes: Sequence[tuple[str, str | None]]) -> None:
+        """Keep what the study declares; `probes` are name and id of each of its probes, in order."""
+        self._journal.append([("study", declaration(study, probes))])
 
     def plan(
         self, cells: Iterable[Cell], seeds: Sequence[int], tier: Callable[[Cell], str | None] = lambda cell: None
     ) -> None:
-        """Say which cells the study has now, each at every seed; `tier` tells the tier of a cell's pictures."""
+        """Say which cells the study has now, each at every seed; `tier` tells the tier of a cell's images."""
         design = [{**_plain(cell), "tier": tier(cell), "images": _images(cell, seeds)} for cell in cells]
-        plan = content_id(design)
-        known = self._ledger.plans.get((self.study, plan))
-        if known is None or len(self._ledger.cells[self.study, plan]) != len(design):
+        plan = content_id([{**cell, "prompt": hashed_spelling(cell["prompt"])} for cell in design])
+        known = self._index.plans.get((self.study, plan))
+        if known is None or len(self._index.cells[self.study, plan]) != len(design):
             self._journal.append(("cell", {**cell, "plan": plan, "position": i}) for i, cell in enumerate(design))
-        current = self._ledger.current_plan(self.study)
+        current = self._index.current_plan(self.study)
         if known is None or current is None or current.record["id"] != plan:
             head = {"study": self.study, "id": plan, "cells": len(design), "seeds": list(seeds)}
             self._journal.append([("plan", head)])
@@ -81,19 +87,18 @@ class Run:
     def add(self, *records: Record) -> None:
         """Keep records; on the disk when this returns, with one fsync for all.
 
-        Give all scores of a picture by a probe for a prompt in one call: they are one line, which a crash keeps whole.
+        Give all scores of an image by a probe for a prompt in one call: they are one line, which a crash keeps whole.
         """
         lines: list[tuple[str, dict[str, Any]]] = []
         scored: dict[ScoreKey, list[dict[str, Any]]] = {}
         for record in records:
             if isinstance(record, Score):
-                key = (record.probe, record.image, record.prompt)
+                key = (record.probe_id, record.image, record.prompt)
                 if key not in scored:
                     scored[key] = []
-                    seen = self._pixels_of(record.image)
-                    line = {"probe": key[0], "image": key[1], "prompt": key[2], "pixels": seen, "scores": scored[key]}
-                    lines.append(("score", line))
-                scored[key].append(_short(record, "probe", "image", "prompt"))
+                    about = {"probe": record.probe, "probe_id": key[0], "image": key[1], "prompt": key[2]}
+                    lines.append(("score", {**about, "pixels": self._pixels_of(key[1]), "scores": scored[key]}))
+                scored[key].append(_short(record, *about))
             else:
                 lines.append((_KINDS[type(record)], _short(record)))
         self._journal.append(lines)
@@ -102,7 +107,7 @@ class Run:
     def _pixels_of(self, image: str) -> str | None:
         if image in self._pixels:
             return self._pixels[image]
-        known = self._ledger.images.get(image)
+        known = self._index.images.get(image)
         return known[1].pixels if known else None
 
     def fact(self, facts: Mapping[str, Any]) -> None:
@@ -121,7 +126,7 @@ class Store:
 
     def __init__(self, home: Home | Path | str | None = None) -> None:
         self.home = home if isinstance(home, Home) else find_home(home)
-        self._ledger = JournalIndex(self.home)
+        self._index = JournalIndex(self.home)
 
     @contextmanager
     def open_run(
@@ -141,7 +146,7 @@ class Store:
         """
         folder = self.home.runs / safe_name(study)
         with hold(folder / "lock", f"study {study!r}", wait):
-            self._ledger.update()
+            self._index.update()
             path = folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{secrets.token_hex(3)}.jsonl"
             with Journal(path) as journal:
                 start = {
@@ -158,7 +163,7 @@ class Store:
                     "facts": dict(facts or {}),
                 }
                 journal.append([("run", start)])
-                run = Run(study, path, journal, self._ledger)
+                run = Run(study, path, journal, self._index)
                 try:
                     yield run
                     run.end("complete")
@@ -170,33 +175,34 @@ class Store:
 
     def images(self) -> dict[str, Image]:
         """Every picture that any study made, by image id, if its file is on the disk; and every one that failed."""
-        here = self._ledger.update().files()
-        images = ((key, image) for key, (_, image) in self._ledger.images.items())
+        here = self._index.update().files()
+        images = ((key, image) for key, (_, image) in self._index.images.items())
         return {key: image for key, image in images if image.file is None or image.file in here}
 
-    def scores(self, probe: str | None = None) -> set[ScoreKey]:
-        """(probe, image id, prompt id) that are scored, of `probe` or of all.
+    def scores(self, probe_id: str | None = None) -> set[ScoreKey]:
+        """(probe id, image id, prompt id) that are scored, of one probe or of all.
 
-        Not those whose picture has changed since, nor those at which the probe crashed: they are asked again.
+        Not those whose image has changed since, nor those at which the probe crashed: they are asked again.
         """
-        known = self._ledger.update().scores
-        keys = known if probe is None else (key for key in known if key[0] == probe)
-        stand = (key for key in keys if self._ledger.score_stands(known[key], key[1]))
+        known = self._index.update().scores
+        keys = known if probe_id is None else (key for key in known if key[0] == probe_id)
+        stand = (key for key in keys if self._index.score_stands(known[key], key[1]))
         return {key for key in stand if not any(one.get("detail", {}).get("crashed") for one in known[key].scores)}
 
     def passports(self) -> dict[tuple[str, str], Passport]:
-        """Passports by (probe, family)."""
-        return {key: Passport(**entry.record) for key, entry in self._ledger.update().passports.items()}
+        """Passports by (probe id, kind)."""
+        return {key: Passport(**entry.record) for key, entry in self._index.update().passports.items()}
 
     def effects(self, study: str) -> tuple[ContrastEffect, ...]:
         """What the contrasts of `study` came to in its last run that has any, as table `effect` shows."""
-        return tuple(ContrastEffect(**entry.record) for entry in self._ledger.update().current_effects(study))
+        entries = self._index.update().current_effects(study)
+        return tuple(ContrastEffect(**{"probe_id": None} | entry.record) for entry in entries)
 
     def publish(self) -> Path:
         """Build the database from all journals and put it in place; readers keep what they hold. Returns its path."""
         from promptlab.store.database import publish
 
-        return publish(self.home, self._ledger)
+        return publish(self.home, self._index)
 
     def connect(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
         """A short read-only connection to the published database, for several queries on one state of it."""
@@ -210,7 +216,7 @@ class Store:
 
         return query(self.home.database, sql, parameters)
 
-    def doctor(self, deep: bool = True) -> list[Finding]:
+    def doctor(self, deep: bool = True) -> list[Problem]:
         """What is wrong; changes nothing. `deep` reads every picture and compares the database row by row."""
         from promptlab.store.repair import examine
 

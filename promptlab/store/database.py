@@ -1,10 +1,10 @@
-"""From the ledger to the DuckDB file: built beside, made durable, renamed over the old one.
+"""The DuckDB file: built from the journals, and read.
 
-Readers that hold the old file keep it; a reader never sees half a file and never blocks a run. The storage format is
-that of DuckDB 1.5, which DuckDB 2 reads too.
+`publish` builds a new file beside the old one, makes it durable and renames it over the old one. Readers that hold the
+old file keep it; a reader never sees half a file and never blocks a run. The storage format is that of DuckDB 1.5,
+which DuckDB 2 reads too.
 
-Reading the database, read-only and with the door to the outside shut: a connection a query, or one for many.
-
+`connect` and `query` read it, with files and network shut off: a connection a query, or one for many (`opened_once`).
 A connection is in memory and attaches the file: opened by its path, DuckDB would give a second connection of this
 process the file that the first one holds, even after a newer one was put in its place.
 """
@@ -27,7 +27,7 @@ import pandas as pd
 import pyarrow as arrow  # type: ignore[import-untyped]
 
 from promptlab.errors import StoreError
-from promptlab.records import Level, canonical_json, content_id
+from promptlab.records import Level, canonical_json, prompt_id
 from promptlab.store._fault_points import crash_point
 from promptlab.store.home import Home, disk_error, hold, make_folder, move_into_place
 from promptlab.store.journal import JournalIndex, uncollected
@@ -39,21 +39,23 @@ STORAGE = "v1.5.0"
 OUTDATED = """
 INSERT INTO outdated
 WITH used AS (
-    SELECT run.study, fact.name, arg_max(fact.value, run.id) AS probe FROM fact JOIN run ON run.id = fact.run
+    SELECT run.study, fact.name, arg_max(fact.value, run.id) AS probe_id FROM fact JOIN run ON run.id = fact.run
     WHERE starts_with(fact.name, 'probe.') GROUP BY ALL
+), scoring AS (
+    SELECT DISTINCT probe, probe_id FROM score
 )
-SELECT used.study, there.probe FROM used
-JOIN (SELECT DISTINCT probe FROM score) there ON there.probe <> used.probe
-    AND 'probe.' || split_part(there.probe, '-', 1) = used.name
+SELECT used.study, scoring.probe, scoring.probe_id FROM used
+JOIN scoring ON 'probe.' || scoring.probe = used.name AND scoring.probe_id <> used.probe_id
 ORDER BY ALL
 """
 MEASURED = """
-INSERT INTO measured SELECT study, probe, measure, count(*), count(value), count(label) FROM scored
+INSERT INTO measured SELECT study, probe, probe_id, measure, count(*), count(value), count(label) FROM scored
 GROUP BY ALL ORDER BY ALL
 """
 CELL_SCORE = """
 INSERT INTO cell_score
-SELECT study, probe, measure, target, cell_id, label, count(*), count(value), fsum(value), bool_and(value IN (0, 1))
+SELECT study, probe, probe_id, measure, target, cell_id, label, count(*), count(value), fsum(value),
+    bool_and(value IN (0, 1))
 FROM scored WHERE status = 'ok' GROUP BY ALL ORDER BY ALL
 """
 
@@ -62,6 +64,7 @@ Row = dict[str, Any]
 _TYPES = {
     "VARCHAR": arrow.string(),
     "VARCHAR[]": arrow.list_(arrow.string()),
+    "MAP(VARCHAR, VARCHAR)": arrow.map_(arrow.string(), arrow.string()),
     "DOUBLE": arrow.float64(),
     "BIGINT": arrow.int64(),
     "BOOLEAN": arrow.bool_(),
@@ -69,7 +72,7 @@ _TYPES = {
 }
 
 
-def publish(home: Home, ledger: JournalIndex) -> Path:
+def publish(home: Home, index: JournalIndex) -> Path:
     """Build the database from all journals of `home` and put it in place. Raises DiskError, StoreError.
 
     One process at a time; the others wait, so that an older state never replaces a newer one.
@@ -78,11 +81,11 @@ def publish(home: Home, ledger: JournalIndex) -> Path:
     with hold(home.path / f"{home.database.name}.lock", "the database", wait=120):
         for left in home.path.glob(f"{home.database.name}.*.tmp*"):
             left.unlink(missing_ok=True)
-        ledger.update()
+        index.update()
         try:
             make_folder(home.path)
             crash_point("publish.building")
-            build(temporary, ledger)
+            build(temporary, index)
             crash_point("publish.built")
             move_into_place(temporary, home.database, "publish")
         except OSError as error:
@@ -98,10 +101,10 @@ def publish(home: Home, ledger: JournalIndex) -> Path:
 
 
 @uncollected()
-def build(path: Path, ledger: JournalIndex) -> None:
-    """Write a new database of everything in `ledger` to `path`."""
+def build(path: Path, index: JournalIndex) -> None:
+    """Write a new database of everything in `index` to `path`."""
     tables: dict[str, list[Row]] = {}
-    for table, row in rows(ledger):
+    for table, row in rows(index):
         tables.setdefault(table, []).append(row)
     package = files("promptlab.store")
     with duckdb.connect(str(path), config={"storage_compatibility_version": STORAGE}) as connection:
@@ -127,30 +130,30 @@ def _column(table: str, name: str, values: list[Any], kind: arrow.DataType) -> a
         raise StoreError(f"column {name} of table {table} cannot hold what the journals say: {error}") from error
 
 
-def rows(ledger: JournalIndex) -> Iterator[tuple[str, Row]]:
+def rows(index: JournalIndex) -> Iterator[tuple[str, Row]]:
     """Every row of every table, in a fixed order. Columns that a row does not name are NULL."""
-    yield from _runs(ledger)
-    yield from _designs(ledger)
-    for key in sorted(ledger.images):
-        (_, run, _), image = ledger.images[key]
+    yield from _runs(index)
+    yield from _designs(index)
+    for key in sorted(index.images):
+        (_, run, _), image = index.images[key]
         asked = {k: v for k, v in image.recipe.items() if k not in ("width", "height")}
         yield "image", {**asked, **vars(image), "recipe": canonical_json(image.recipe), "run": run}
-    for probe, seen, prompt in sorted(ledger.scores, key=lambda key: (*key[:2], key[2] or "")):
-        scores = ledger.scores[probe, seen, prompt]
-        if ledger.score_stands(scores, seen):
-            whose = {"probe": probe, "image": seen, "prompt_id": prompt, "run": scores.rank[1]}
+    for probe_id, image_id, prompt in sorted(index.scores, key=lambda key: (*key[:2], key[2] or "")):
+        scores = index.scores[probe_id, image_id, prompt]
+        if index.score_stands(scores, image_id):
+            about = {"image": image_id, "prompt_id": prompt, "probe": scores.probe, "probe_id": probe_id}
             for score in scores.scores:
-                yield "score", _flat({"target": "", **score, **whose})
-    for _, entry in sorted(ledger.measures.items()):
+                yield "score", _flat({"target": "", **score, **about, "run": scores.rank[1]})
+    for _, entry in sorted(index.measures.items()):
         yield "measure", {**entry.record, "reference": entry.record.get("references", "")}
-    for _, entry in sorted(ledger.passports.items()):
+    for _, entry in sorted(index.passports.items()):
         yield "passport", _flat({**entry.record, "run": entry.run})
-    for study in sorted({study for study, _ in ledger.effects}):
-        for entry in ledger.current_effects(study):
+    for study in sorted({study for study, _ in index.effects}):
+        for entry in index.current_effects(study):
             yield "effect", _flat({**entry.record, "run": entry.run})
-    for name, read in sorted(ledger.journals.items()):
-        yield "journal", {"file": name, "bytes": read.offset, "lines": read.line, "records": ledger.records[name]}
-    for item in (*ledger.losses, *ledger.damage):
+    for name, read in sorted(index.journals.items()):
+        yield "journal", {"file": name, "bytes": read.offset, "lines": read.line, "records": index.records[name]}
+    for item in (*index.losses, *index.damage):
         yield "damage", vars(item)
 
 
@@ -160,10 +163,10 @@ def _flat(record: Mapping[str, Any]) -> Row:
     return {**record, "detail": canonical_json(detail) if detail else "{}"}
 
 
-def _runs(ledger: JournalIndex) -> Iterator[tuple[str, Row]]:
+def _runs(index: JournalIndex) -> Iterator[tuple[str, Row]]:
     latest: dict[str, Row] = {}
     count: dict[str, int] = {}
-    for name, run in sorted(ledger.runs.items()):
+    for name, run in sorted(index.runs.items()):
         latest[run["study"]] = run
         count[run["study"]] = count.get(run["study"], 0) + 1
         row: Row = {"status": "open", **run, "id": name, "study_hash": run.get("hash")}
@@ -174,35 +177,51 @@ def _runs(ledger: JournalIndex) -> Iterator[tuple[str, Row]]:
             yield "fact", {"run": name, "name": fact, "value": level_text(value)}
     for study, run in sorted(latest.items()):
         row = {"name": study, "hash": run.get("hash"), "text": run.get("text"), "runs": count[study]}
-        if plan := ledger.current_plan(study):
+        if record := index.declaration(study):
+            row |= {name: record[name] for name in ("question", "backend", "model")}
+            yield from _declared(study, record)
+        if plan := index.current_plan(study):
             row |= {"plan": plan.record["id"], "cells": plan.record["cells"], "seeds": len(plan.record["seeds"])}
         yield "study", row
 
 
-def _designs(ledger: JournalIndex) -> Iterator[tuple[str, Row]]:
+def _declared(study: str, record: Row) -> Iterator[tuple[str, Row]]:
+    """What the study declares: axes, probes and contrasts, in the order of its file."""
+    for column in record["axes"]:
+        yield "axis", {**column, "study": study}
+    for position, use in enumerate(record["probes"]):
+        yield "probe", {**use, "study": study, "position": position, "options": canonical_json(use["options"])}
+    for position, contrast in enumerate(record["contrasts"]):
+        level_a, level_b = map(level_text, contrast["levels"])
+        conditions = [(axis, level_text(level)) for axis, level in contrast["conditions"].items()]
+        derived = {"level_a": level_a, "level_b": level_b, "conditions": conditions, "position": position}
+        yield "contrast", {**contrast, "study": study, **derived}
+
+
+def _designs(index: JournalIndex) -> Iterator[tuple[str, Row]]:
     """Cells of each study: those of its current plan, then those that only earlier plans held."""
     prompts: set[str] = set()
-    for study in sorted({study for study, _ in ledger.plans}):
+    for study in sorted({study for study, _ in index.plans}):
         done: set[str] = set()
-        plans = [(entry, plan) for (name, plan), entry in ledger.plans.items() if name == study]
+        plans = [(entry, plan) for (name, plan), entry in index.plans.items() if name == study]
         for place, (entry, plan) in enumerate(sorted(plans, key=lambda item: item[0].rank, reverse=True)):
             order: dict[str, dict[str, int]] = {}
-            for _, cell in sorted(ledger.cells[study, plan].items()):
+            for _, cell in sorted(index.cells[study, plan].items()):
                 for axis, value in cell["levels"]:
                     places = order.setdefault(axis, {})
                     places.setdefault(level_text(value), len(places))
                 if cell["id"] in done:
                     continue
                 done.add(cell["id"])
-                prompt_id = content_id(cell["prompt"])
-                yield from _cell(cell, prompt_id, order, {"current": place == 0, "run": entry.run})
-                if prompt_id not in prompts:
-                    prompts.add(prompt_id)
-                    yield from _prompt(prompt_id, cell["prompt"])
+                key = prompt_id(cell["prompt"])
+                yield from _cell(cell, key, order, {"current": place == 0, "run": entry.run})
+                if key not in prompts:
+                    prompts.add(key)
+                    yield from _prompt(key, cell["prompt"])
 
 
-def _cell(cell: Row, prompt_id: str, order: Mapping[str, Mapping[str, int]], more: Row) -> Iterator[tuple[str, Row]]:
-    names = {"prompt": cell["prompt"]["text"], "prompt_id": prompt_id, "prompt_group": cell["group"]}
+def _cell(cell: Row, prompt: str, order: Mapping[str, Mapping[str, int]], more: Row) -> Iterator[tuple[str, Row]]:
+    names = {"prompt": cell["prompt"]["text"], "prompt_id": prompt, "prompt_group": cell["group"]}
     yield "cell", {**cell, **cell["settings"], **names, **more}
     key = {"study": cell["study"], "cell_id": cell["id"]}
     for axis, value in cell["levels"]:
@@ -302,7 +321,7 @@ def query(path: Path, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = 
             if isinstance(error, DAMAGED):
                 raise
             why = str(error).splitlines()[0]
-            if isinstance(error, duckdb.CatalogException):
+            if isinstance(error, duckdb.CatalogException | duckdb.BinderException):
                 why += " (if an older promptlab built this database, `promptlab publish` builds it anew)"
             raise StoreError(f"the query cannot be answered: {why}") from error
 

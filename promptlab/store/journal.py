@@ -11,11 +11,12 @@ append removes it. A sealed record is found even when the newline beside it is d
 
 Values of environment variables that look like keys never reach a journal.
 
-What all journals say together.
+Format 2 writes the name of a probe beside its id, the kind of an attribute as `kind`, and what a study declares (record
+`study`). Journals of format 1 are read: `_upgraded` spells their records as format 2 does.
 
-Journals of one home are folded into dictionaries keyed as the tables are. The order in which files are read does not
-matter: of two records about one thing the one of the later run stands, and a picture that is ok stands before one that
-is not. A second `update` reads only what was appended since.
+`JournalIndex` holds what all journals of a home say together, folded into dictionaries keyed as the tables are. The
+order in which files are read does not matter: of two records about one thing the one of the later run stands, and an
+image that is ok stands before one that is not. A second `update` reads only what was appended since.
 
 A plan is the list of a study's cells. Its cells count once its `plan` line is there, so a run that is killed while it
 writes its plan leaves the former plan in force.
@@ -40,6 +41,7 @@ from typing import Any, NamedTuple, Self
 from promptlab.errors import StoreError
 from promptlab.records import Image
 from promptlab.store._fault_points import crash_point, torn
+from promptlab.store.declaration import declaration_of_text
 from promptlab.store.home import Home, disk_error, make_folder, redact, secrets, sync_folder
 
 __all__ = [
@@ -49,17 +51,17 @@ __all__ = [
     "Entry",
     "Journal",
     "JournalIndex",
+    "JournalPart",
     "Line",
     "Rank",
-    "Reading",
     "ScoreKey",
     "ScoreSet",
     "read_journal",
     "uncollected",
 ]
 
-FORMAT = 1
-KINDS = ("run", "fact", "cell", "plan", "image", "score", "measure", "passport", "effect", "loss", "end")
+FORMAT = 2
+KINDS = ("run", "fact", "study", "cell", "plan", "image", "score", "measure", "passport", "effect", "loss", "end")
 
 _HEAD = re.compile(rb'\{"v":(\d{1,4}),"kind":"([a-z]{1,16})","n":(\d{1,12}),"record":')
 _SEAL = re.compile(rb',"length":"([0-9a-f]{8})","crc32":"([0-9a-f]{8})"\}')
@@ -85,8 +87,8 @@ class Damage:
 
 
 @dataclass
-class Reading:
-    """What was read, and the place (bytes, lines, records) from which a later reading goes on."""
+class JournalPart:
+    """What was read of a journal, and the place (bytes, lines, records) where the next part begins."""
 
     lines: list[Line] = field(default_factory=list)
     damage: list[Damage] = field(default_factory=list)
@@ -162,19 +164,48 @@ def _decode(body: bytes, kinds: frozenset[str] | None) -> Line | str:
         record = json.loads(body[head.end() :].decode())
     except (ValueError, RecursionError):
         return "its record is no JSON"
-    return Line(n, kind, record) if isinstance(record, dict) else "its record is no object"
+    if not isinstance(record, dict):
+        return "its record is no object"
+    return Line(n, kind, record if version == FORMAT else _upgraded(kind, record))
+
+
+_PROBE_ID = re.compile(r"(.+)-\d+-[0-9a-f]{8}")
+
+
+def _probe_name(probe_id: str) -> str:
+    """The name of the probe that has this id, `name-version-hash`: journals of format 1 hold the id alone."""
+    whole = _PROBE_ID.fullmatch(probe_id)
+    return whole[1] if whole else probe_id.partition("-")[0]
+
+
+def _upgraded(kind: str, record: dict[str, Any]) -> dict[str, Any]:
+    """A record of format 1 as format 2 spells it; one that makes no sense stays as it is."""
+    match kind, record:
+        case ("score", {"probe": str(probe_id)}):
+            return {**record, "probe": _probe_name(probe_id), "probe_id": probe_id}
+        case ("passport", {"probe": str(probe_id), "family": question}):
+            rest = {name: value for name, value in record.items() if name != "family"}
+            return {**rest, "probe": _probe_name(probe_id), "probe_id": probe_id, "kind": question}
+        case ("effect", {"probe": str(probe_id)}):
+            # an effect without any score names its probe by the name
+            name = _probe_name(probe_id)
+            return {**record, "probe": name, "probe_id": None if name == probe_id else probe_id}
+        case ("cell", {"prompt": {"bindings": list(bindings)}}) if all(isinstance(one, dict) for one in bindings):
+            renamed = [{("kind" if key == "family" else key): value for key, value in one.items()} for one in bindings]
+            return {**record, "prompt": {**record["prompt"], "bindings": renamed}}
+    return record
 
 
 def read_journal(
-    path: Path, after: Reading | None = None, stop: int | None = None, kinds: Iterable[str] | None = None
-) -> Reading:
+    path: Path, after: JournalPart | None = None, stop: int | None = None, kinds: Iterable[str] | None = None
+) -> JournalPart:
     """Read a journal from where `after` ended (else from the start) to byte `stop` (else to the end).
 
     With `kinds`, only records of these kinds are parsed; the others are checked and counted.
     """
     wanted = None if kinds is None else frozenset(kinds)
     name = f"{path.parent.name}/{path.name}"
-    out = Reading(offset=after.offset, line=after.line, n=after.n) if after else Reading()
+    out = JournalPart(offset=after.offset, line=after.line, n=after.n) if after else JournalPart()
     with path.open("rb") as file:
         file.seek(out.offset)
         data = file.read() if stop is None else file.read(max(stop - out.offset, 0))
@@ -299,7 +330,7 @@ class Journal:
 
 
 ScoreKey = tuple[str, str, str | None]
-"""Probe, image and prompt that a set of scores is of; journals of old name no prompt."""
+"""Id of the probe, of the image and of the prompt that a set of scores is of; old journals name no prompt."""
 
 Rank = tuple[bool, str, int]
 """Whether a picture is ok, its run, its line: the greatest stands."""
@@ -330,9 +361,10 @@ class Entry(NamedTuple):
 
 
 class ScoreSet(NamedTuple):
-    """All scores that a probe gave a picture for a prompt, and the pixels it saw."""
+    """All scores that a probe, called `probe`, gave an image for a prompt, and the pixels it saw."""
 
     rank: Rank
+    probe: str
     pixels: str | None
     scores: list[dict[str, Any]]
 
@@ -342,10 +374,11 @@ class JournalIndex:
 
     Attributes:
         runs: run id to its `run` record, with those of its `end`.
+        declared: (study, hash of its text) to the latest `study` record, what the study declares.
         plans: (study, plan id) to the latest `plan` record.
         cells: (study, plan id) to position to cell record.
         images: image id to (rank, Image), whether or not the file is still there.
-        scores: (probe, image id, prompt id) to what the probe said.
+        scores: (probe id, image id, prompt id) to what the probe said.
         measures, passports, effects: by their keys.
         journals: file to how far it was read.
     """
@@ -356,6 +389,7 @@ class JournalIndex:
             "run": self._run,
             "fact": self._fact,
             "end": self._end,
+            "study": self._study,
             "plan": self._plan,
             "cell": self._cell,
             "image": self._image,
@@ -369,6 +403,7 @@ class JournalIndex:
 
     def _clear(self) -> None:
         self.runs: dict[str, dict[str, Any]] = defaultdict(dict)
+        self.declared: dict[tuple[str, str], Entry] = {}
         self.plans: dict[tuple[str, str], Entry] = {}
         self.cells: dict[tuple[str, str], dict[int, dict[str, Any]]] = defaultdict(dict)
         self.images: dict[str, tuple[Rank, Image]] = {}
@@ -376,7 +411,7 @@ class JournalIndex:
         self.measures: dict[str, Entry] = {}
         self.passports: dict[tuple[str, str], Entry] = {}
         self.effects: dict[tuple[str, str], dict[tuple[str, ...], Entry]] = defaultdict(dict)
-        self.journals: dict[str, Reading] = {}
+        self.journals: dict[str, JournalPart] = {}
         self.records: dict[str, int] = defaultdict(int)
         self._damage: dict[str, list[Damage]] = {}
         self._losses: dict[tuple[str, int], Damage] = {}
@@ -406,22 +441,22 @@ class JournalIndex:
                 self._read(name, path, done, stop[name] if stop else None)
         return self
 
-    def _read(self, name: str, path: Path, done: Reading | None, stop: int | None) -> None:
+    def _read(self, name: str, path: Path, done: JournalPart | None, stop: int | None) -> None:
         if done is not None and name in self._damage:
             done = None  # what damage cost is only known when the lines after it are
         self.runs[path.stem].setdefault("study", path.parent.name)  # its first line may be damaged
-        reading = read_journal(path, done, stop)
-        damage = list(reading.damage)
-        for line in reading.lines:
+        part = read_journal(path, done, stop)
+        damage = list(part.damage)
+        for line in part.lines:
             if problem := self.take(path.stem, line):
                 damage.append(Damage(name, line.n + 1, problem))
         before = self.records[name] if done is not None else 0
-        self.records[name] = before + len(reading.lines)
+        self.records[name] = before + len(part.lines)
         self._damage.pop(name, None)
         if damage:
             self._damage[name] = damage
-        reading.lines.clear()
-        self.journals[name] = reading
+        part.lines.clear()
+        self.journals[name] = part
 
     def take(self, run: str, line: Line) -> str | None:
         """Fold one line of a run; says what is wrong if it cannot be used."""
@@ -441,6 +476,9 @@ class JournalIndex:
     def _end(self, rank: Rank, record: dict[str, Any]) -> None:
         self.runs[rank[1]].update({"status": record["status"], "ended": record["ended"]})
 
+    def _study(self, rank: Rank, record: dict[str, Any]) -> None:
+        _stand(self.declared, (record["study"], self.runs[rank[1]].get("hash", "")), Entry(rank, record))
+
     def _plan(self, rank: Rank, record: dict[str, Any]) -> None:
         _stand(self.plans, (record["study"], record["id"]), Entry(rank, record))
 
@@ -454,16 +492,16 @@ class JournalIndex:
             self.images[image.id] = (rank, image)
 
     def _score(self, rank: Rank, record: dict[str, Any]) -> None:
-        key = (record["probe"], record["image"], record.get("prompt"))
+        key = (record["probe_id"], record["image"], record.get("prompt"))
         kept = self.scores.get(key)
         if kept is None or kept.rank <= rank:
-            self.scores[key] = ScoreSet(rank, record.get("pixels"), record["scores"])
+            self.scores[key] = ScoreSet(rank, record["probe"], record.get("pixels"), record["scores"])
 
     def _measure(self, rank: Rank, record: dict[str, Any]) -> None:
         _stand(self.measures, record["name"], Entry(rank, record))
 
     def _passport(self, rank: Rank, record: dict[str, Any]) -> None:
-        _stand(self.passports, (record["probe"], record["family"]), Entry(rank, record))
+        _stand(self.passports, (record["probe_id"], record["kind"]), Entry(rank, record))
 
     def _effect(self, rank: Rank, record: dict[str, Any]) -> None:
         key = tuple(record[name] for name in ("contrast", "probe", "measure", "target"))
@@ -476,6 +514,19 @@ class JournalIndex:
         """The `plan` record of the study's latest plan."""
         plans = [entry for (name, _), entry in self.plans.items() if name == study]
         return max(plans, key=lambda entry: entry.rank, default=None)
+
+    def declaration(self, study: str) -> dict[str, Any] | None:
+        """What the study declares by the text of its last run; None where no run said so and the text does not."""
+        names = [name for name, run in self.runs.items() if run["study"] == study]
+        run = self.runs[max(names)] if names else {}
+        if entry := self.declared.get((study, run.get("hash", ""))):
+            return entry.record
+        record = declaration_of_text(run.get("text", ""))
+        if record is None:
+            return None
+        facts = run.get("facts", {})
+        probes = [{**use, "probe_id": facts.get(f"probe.{use['name']}")} for use in record["probes"]]
+        return {**record, "study": study, "probes": probes}
 
     def current_effects(self, study: str) -> list[Entry]:
         """Effects by the study's latest run that wrote any."""

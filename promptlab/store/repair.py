@@ -1,4 +1,4 @@
-"""Finding what is wrong in a home, and mending it.
+"""The doctor of a home: it finds what is wrong, and mends it.
 
 `examine` changes nothing. `rebuild` sets damaged files aside in `quarantine/<time>/`, keeps every record that its seal
 vouches for, writes down what is gone, and builds the database anew. Pictures set aside are made again by the next run.
@@ -24,7 +24,7 @@ from promptlab.store.database import build, connect, publish
 from promptlab.store.home import Home, disk_error, hold, make_folder, move_into_place
 from promptlab.store.journal import Damage, Journal, JournalIndex, read_journal
 
-__all__ = ["Finding", "Repair", "examine", "rebuild"]
+__all__ = ["Problem", "Repair", "examine", "rebuild"]
 
 STALE_SECONDS = 3600
 """A temporary file of this age belongs to no living write."""
@@ -33,7 +33,7 @@ REBUILD = "`promptlab rebuild`"
 
 
 @dataclass(frozen=True)
-class Finding:
+class Problem:
     """Something that is not as it should be. `harmless` ones need no action."""
 
     what: str
@@ -63,38 +63,38 @@ class Repair:
         return "\n".join(lines)
 
 
-def examine(home: Home, deep: bool = True) -> list[Finding]:
+def examine(home: Home, deep: bool = True) -> list[Problem]:
     """Everything wrong at `home`: journals, pictures, database. `deep` hashes every picture and compares every row."""
-    ledger = JournalIndex(home).update()
-    return [*_journals(ledger), *_pictures(ledger, deep), *_database(home, ledger, deep)]
+    index = JournalIndex(home).update()
+    return [*_journals(index), *_pictures(index, deep), *_database(home, index, deep)]
 
 
-def _journals(ledger: JournalIndex) -> Iterator[Finding]:
-    for item in ledger.damage:
+def _journals(index: JournalIndex) -> Iterator[Problem]:
+    for item in index.damage:
         lost = f"{item.why}; {item.lost} records are lost" if item.lost else f"{item.why}; no record is lost"
-        yield Finding("damaged journal", f"{item.file}:{item.line}", lost, REBUILD)
-    for name, read in ledger.journals.items():
+        yield Problem("damaged journal", f"{item.file}:{item.line}", lost, REBUILD)
+    for name, read in index.journals.items():
         if read.torn:
             why = f"{read.torn} bytes of a line that was never finished"
-            yield Finding("torn end", name, why, "none needed: nothing that was acknowledged", harmless=True)
-    for name, run in sorted(ledger.runs.items()):
+            yield Problem("torn end", name, why, "none needed: nothing that was acknowledged", harmless=True)
+    for name, run in sorted(index.runs.items()):
         if "ended" not in run:
-            yield Finding("open run", f"{run['study']}/{name}", "it is running, or it was killed", "run it again", True)
+            yield Problem("open run", f"{run['study']}/{name}", "it is running, or it was killed", "run it again", True)
 
 
-def _pictures(ledger: JournalIndex, deep: bool) -> Iterator[Finding]:
-    home = ledger.home
-    here = ledger.files()
-    wanted = {image.file: key for key, (_, image) in ledger.images.items() if image.file}
+def _pictures(index: JournalIndex, deep: bool) -> Iterator[Problem]:
+    home = index.home
+    here = index.files()
+    wanted = {image.file: key for key, (_, image) in index.images.items() if image.file}
     for file in sorted(wanted.keys() - here):
-        yield Finding("row without file", f"{file}.png", f"image {wanted[file]} has no picture", "run the study again")
+        yield Problem("row without file", f"{file}.png", f"image {wanted[file]} has no picture", "run the study again")
     for file in sorted(here - wanted.keys()):
         why = "no journal speaks of it: a run was killed before it could"
-        yield Finding("file without row", f"{file}.png", why, "none needed: the next run adopts or repeats it", True)
+        yield Problem("file without row", f"{file}.png", why, "none needed: the next run adopts or repeats it", True)
     for path in sorted(home.images.glob("*/.*.tmp")):
-        yield Finding("temporary file", path.name, "a write that was never finished", REBUILD, harmless=True)
+        yield Problem("temporary file", path.name, "a write that was never finished", REBUILD, harmless=True)
     for path in _broken(home) if deep else ():
-        yield Finding("hash mismatch", path.name, "its bytes are not those that were saved", REBUILD)
+        yield Problem("hash mismatch", path.name, "its bytes are not those that were saved", REBUILD)
 
 
 def _broken(home: Home) -> Iterator[Path]:
@@ -104,41 +104,41 @@ def _broken(home: Home) -> Iterator[Path]:
             yield path
 
 
-def _database(home: Home, ledger: JournalIndex, deep: bool) -> Iterator[Finding]:
+def _database(home: Home, index: JournalIndex, deep: bool) -> Iterator[Problem]:
     where = home.database.name
     if not home.database.exists():
-        if ledger.journals:
-            yield Finding("no database", where, "the journals were never published", REBUILD)
+        if index.journals:
+            yield Problem("no database", where, "the journals were never published", REBUILD)
         return
     try:
         with connect(home.database) as connection:
             published = dict(connection.execute("SELECT file, bytes FROM journal").fetchall())
-            sizes = {name: read.offset for name, read in ledger.journals.items()}
+            sizes = {name: read.offset for name, read in index.journals.items()}
             for name, size in sorted(published.items()):
                 if sizes.get(name, 0) < size:
                     why = f"{size - sizes.get(name, 0)} of {size} bytes that were published are gone"
-                    yield Finding("journal cut short", name, why, REBUILD)
+                    yield Problem("journal cut short", name, why, REBUILD)
             if any(size > published.get(name, 0) for name, size in sizes.items()):
                 why = "the journals have grown since it was built"
-                yield Finding("database behind", where, why, "none needed: the run publishes, or " + REBUILD, True)
+                yield Problem("database behind", where, why, "none needed: the run publishes, or " + REBUILD, True)
             if deep:
                 yield from _differences(home, connection, JournalIndex(home).update(published))
     except (StoreError, duckdb.Error) as error:
-        yield Finding("damaged database", where, str(error).splitlines()[0], REBUILD)
+        yield Problem("damaged database", where, str(error).splitlines()[0], REBUILD)
 
 
-def _differences(home: Home, connection: duckdb.DuckDBPyConnection, ledger: JournalIndex) -> Iterator[Finding]:
+def _differences(home: Home, connection: duckdb.DuckDBPyConnection, index: JournalIndex) -> Iterator[Problem]:
     """Compare the database with one built from the same bytes of the journals."""
     with tempfile.TemporaryDirectory(prefix="promptlab-") as folder:
         fresh = Path(folder) / "fresh.duckdb"
-        build(fresh, ledger)
+        build(fresh, index)
         with connect(fresh) as twin:
             for (table,) in twin.execute("SELECT table_name FROM duckdb_tables() ORDER BY 1").fetchall():
                 ours, theirs = (Counter(map(repr, side.table(table).fetchall())) for side in (connection, twin))
                 if ours != theirs:
                     more, fewer = (ours - theirs).total(), (theirs - ours).total()
                     why = f"{more} rows that no journal tells, {fewer} rows missing"
-                    yield Finding("database differs", f"{home.database.name}, table {table}", why, REBUILD)
+                    yield Problem("database differs", f"{home.database.name}, table {table}", why, REBUILD)
 
 
 def rebuild(home: Home) -> Repair:
@@ -167,47 +167,47 @@ def rebuild(home: Home) -> Repair:
         if time.time() - path.stat().st_mtime > STALE_SECONDS:
             path.unlink(missing_ok=True)
     if home.database.exists() and any(
-        f.what == "damaged database" for f in _database(home, JournalIndex(home), deep=False)
+        problem.what == "damaged database" for problem in _database(home, JournalIndex(home), deep=False)
     ):
         _set_aside(home.database, aside, move=False)
         repair.quarantined.append(home.database.name)
-    ledger = JournalIndex(home)
-    publish(home, ledger)
+    index = JournalIndex(home)
+    publish(home, index)
     repair.records = {
-        "run": len(ledger.runs),
-        "plan": len(ledger.plans),
-        "image": len(ledger.images),
-        "score": sum(len(scores.scores) for scores in ledger.scores.values()),
-        "passport": len(ledger.passports),
-        "effect": sum(map(len, ledger.effects.values())),
+        "run": len(index.runs),
+        "plan": len(index.plans),
+        "image": len(index.images),
+        "score": sum(len(scores.scores) for scores in index.scores.values()),
+        "passport": len(index.passports),
+        "effect": sum(map(len, index.effects.values())),
     }
     return repair
 
 
 def _cut_short(home: Home) -> Iterator[Damage]:
     """Records that the database counts and the journals no longer hold."""
-    ledger = JournalIndex(home).update()
+    index = JournalIndex(home).update()
     try:
         with connect(home.database) as connection:
             rows = connection.execute("SELECT file, bytes, records FROM journal ORDER BY file").fetchall()
     except (StoreError, duckdb.Error):
         return
     for name, size, records in rows:
-        read = ledger.journals.get(name)
+        read = index.journals.get(name)
         if read is None or read.offset < size:
-            gone = records - (ledger.records[name] if read else 0)
+            gone = records - (index.records[name] if read else 0)
             yield Damage(name, read.line + 1 if read else 1, "the journal was cut short since it was published", gone)
 
 
 def _mend(home: Home, name: str, aside: Path) -> list[Damage]:
     """Copy a damaged journal to quarantine; put one in its place that holds its trusted records and names the lost."""
     path = home.runs / name
-    reading = read_journal(path)
-    if any("newer promptlab" in item.why for item in reading.damage):
+    part = read_journal(path)
+    if any("newer promptlab" in item.why for item in part.damage):
         raise StoreError("a newer promptlab wrote it; update promptlab, then rebuild")
     scratch = JournalIndex(home)
-    judged = [(line, scratch.take(path.stem, line)) for line in reading.lines]
-    lost = [*reading.damage, *(Damage(name, line.n + 1, why) for line, why in judged if why)]
+    judged = [(line, scratch.take(path.stem, line)) for line in part.lines]
+    lost = [*part.damage, *(Damage(name, line.n + 1, why) for line, why in judged if why)]
     _set_aside(path, aside / "runs" / path.parent.name, move=False)
     temporary = path.with_suffix(".tmp")
     try:

@@ -12,10 +12,53 @@ CREATE TABLE study (
     name VARCHAR,              -- the file name of its YAML, without ending
     hash VARCHAR,              -- SHA-256 of the text
     text VARCHAR,              -- the YAML, whole
+    question VARCHAR,          -- this, backend, model and the tables axis, probe and contrast: what the study declares;
+    backend VARCHAR,           -- NULL and no rows where no run said so and its text does not read as a study today
+    model VARCHAR,
     plan VARCHAR,              -- id of the plan that is current
     cells BIGINT,              -- cells of that plan
     seeds BIGINT,              -- seeds of each cell
     runs BIGINT                -- how often it was run
+);
+
+-- The axes of a study: one row a column of levels. Key: study, name.
+CREATE TABLE axis (
+    study VARCHAR,
+    name VARCHAR,              -- the column, as level.axis
+    axis VARCHAR,              -- the axis in the study file
+    kind VARCHAR,              -- values, range, zip, order, position, paraphrase, ladder, tokens, swap, alone, prompts
+    part VARCHAR,              -- level: the axis' own column; arm, at, value: columns that it brings along
+    role VARCHAR,              -- unit: makes up the prompt family; manipulation: varies within one; setting
+    unit VARCHAR,              -- what a level counts: tokens, details, place, steps, pixels; else ''
+    position BIGINT,           -- order in the study, from 0
+    names VARCHAR[]            -- slots or objects that the axis rearranges, as its levels name them
+);
+
+-- The probes of a study. Key: study, name.
+CREATE TABLE probe (
+    study VARCHAR,
+    name VARCHAR,              -- as score.probe
+    probe_id VARCHAR,          -- as score.probe_id; NULL where no run said so
+    position BIGINT,           -- order in the study, from 0
+    options VARCHAR            -- JSON: the options that the study gives it
+);
+
+-- The comparisons that a study declares: mean of level_a less mean of level_b. Key: study, name.
+CREATE TABLE contrast (
+    study VARCHAR,
+    name VARCHAR,              -- as effect.contrast
+    position BIGINT,           -- order in the study, from 0
+    probe VARCHAR,             -- name of the probe
+    measure VARCHAR,
+    target VARCHAR,            -- as effect.target: the object or phrase that counts; '': all are averaged
+    axis VARCHAR,
+    level_a VARCHAR,           -- levels as text, as level.level
+    level_b VARCHAR,
+    conditions MAP(VARCHAR, VARCHAR), -- levels at which other axes are held
+    margin DOUBLE,             -- smallest difference that matters; NULL: not said
+    detect DOUBLE,             -- difference of rates that the study must be able to find; NULL: not said
+    says VARCHAR,              -- what the first level does, in words; NULL: not said
+    family VARCHAR             -- confirmatory or exploratory
 );
 
 -- One row a run. Key: id.
@@ -102,7 +145,7 @@ CREATE TABLE binding (
     object VARCHAR,            -- the object's name in the study
     noun VARCHAR,
     attribute VARCHAR,
-    family VARCHAR             -- kind of attribute, e.g. colour
+    kind VARCHAR               -- kind of attribute, e.g. colour
 );
 
 -- Which image shows a cell at a seed. Key: study, cell_id, seed. The image may be missing in table image: not made yet.
@@ -151,12 +194,13 @@ CREATE TABLE measure (
     reference VARCHAR          -- Measure.references: papers
 );
 
--- Numbers about images. Key: image, prompt_id, probe, measure, target. Scores of a picture that was made anew are left
--- out.
+-- Numbers about images. Key: image, prompt_id, probe_id, measure, target. Scores of a picture that was made anew are
+-- left out.
 CREATE TABLE score (
     image VARCHAR,
     prompt_id VARCHAR,         -- whose claims were asked about; NULL (old journals): of whatever prompt shows the image
-    probe VARCHAR,             -- name and version of the probe; human-...: what raters say (promptlab/exchange/ratings.py)
+    probe VARCHAR,             -- name of the probe, e.g. binding; human: what raters say (promptlab/exchange/ratings.py)
+    probe_id VARCHAR,          -- name, version and hash of its options and weights, e.g. binding-1-0a1b2c3d
     measure VARCHAR,
     target VARCHAR,            -- about what: a phrase, an object; '' for the whole image
     value DOUBLE,              -- NULL: not measured, see reason
@@ -166,10 +210,11 @@ CREATE TABLE score (
     run VARCHAR                -- the run that measured it
 );
 
--- How well a probe does on pictures of known truth. Key: probe, family.
+-- How well a probe does on pictures of known truth. Key: probe_id, kind.
 CREATE TABLE passport (
-    probe VARCHAR,
-    family VARCHAR,            -- kind of attribute
+    probe VARCHAR,             -- name of the probe, e.g. binding
+    probe_id VARCHAR,          -- name, version and hash of its options and weights, e.g. binding-1-0a1b2c3d
+    kind VARCHAR,              -- kind of question: binding, noun, colour.red, swap.contrast
     n BIGINT,                  -- pictures
     sensitivity DOUBLE,
     sensitivity_low DOUBLE,    -- interval
@@ -187,7 +232,8 @@ CREATE TABLE passport (
 CREATE TABLE effect (
     study VARCHAR,
     contrast VARCHAR,          -- as named in the study
-    probe VARCHAR,
+    probe VARCHAR,             -- name of the probe, e.g. binding
+    probe_id VARCHAR,          -- name, version and hash of its options and weights, e.g. binding-1-0a1b2c3d; NULL: no score
     measure VARCHAR,
     target VARCHAR,
     estimate DOUBLE,           -- mean over prompts of the paired difference a - b
@@ -210,10 +256,12 @@ CREATE TABLE effect (
     run VARCHAR
 );
 
--- What was measured of the pictures of a study's current cells, so that nobody has to count. Key: study, probe, measure.
+-- What was measured of the pictures of a study's current cells, so that nobody has to count. Key: study, probe_id,
+-- measure.
 CREATE TABLE measured (
     study VARCHAR,
     probe VARCHAR,
+    probe_id VARCHAR,
     measure VARCHAR,
     scores BIGINT,             -- rows of view scored
     with_value BIGINT,         -- of these, with a value
@@ -221,10 +269,11 @@ CREATE TABLE measured (
 );
 
 -- Scores added up by cell, of current cells and of pictures that are ok, so that means and shares of very many pictures
--- are quick. The mean of a cell is sum(total) / sum(with_value). Key: study, probe, measure, target, cell_id, label.
+-- are quick. The mean of a cell is sum(total) / sum(with_value). Key: study, probe_id, measure, target, cell_id, label.
 CREATE TABLE cell_score (
     study VARCHAR,
     probe VARCHAR,
+    probe_id VARCHAR,
     measure VARCHAR,
     target VARCHAR,
     cell_id VARCHAR,
@@ -235,11 +284,12 @@ CREATE TABLE cell_score (
     rate BOOLEAN               -- whether each of these values is 0 or 1
 );
 
--- Ids of probes whose scores the views leave out: the study's last run used another version, or other options, of the
--- same probe, and of one picture one answer counts. Their scores stay in table score. Key: study, probe.
+-- Probes whose scores the views leave out: the study's last run used another version, or other options, of the same
+-- probe, and of one picture one answer counts. Their scores stay in table score. Key: study, probe_id.
 CREATE TABLE outdated (
     study VARCHAR,
-    probe VARCHAR
+    probe VARCHAR,
+    probe_id VARCHAR
 );
 
 -- The journals from which this file was built, and how far each was read. Key: file.

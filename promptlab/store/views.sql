@@ -1,7 +1,7 @@
 -- Views for everyday questions. They show current cells only (see table cell).
 
 -- Every score of every planned picture, with its cell, its settings and what the number means.
--- One row: (study, cell_id, seed, probe, measure, target). Only rows with status 'ok' belong in a mean.
+-- One row: (study, cell_id, seed, probe_id, measure, target). Only rows with status 'ok' belong in a mean.
 -- `levels` maps axis to level: SELECT levels['order'], avg(value) FROM scored WHERE status = 'ok' GROUP BY ALL
 CREATE VIEW scored AS
 WITH cell_levels AS (
@@ -14,7 +14,7 @@ SELECT
     cell.guidance_scale, cell.distilled_guidance_scale, cell.num_inference_steps, cell.height, cell.width,
     cell.scheduler, cell.negative_prompt,
     cell_levels.levels, cell_image.seed, cell_image.image, image.status, image.file,
-    score.probe, score.measure, score.target, score.value, score.label, score.reason,
+    score.probe, score.probe_id, score.measure, score.target, score.value, score.label, score.reason,
     measure.unit, measure.lower, measure.upper, measure.higher_is_better
 FROM cell
 JOIN cell_image ON cell_image.study = cell.study AND cell_image.cell_id = cell.id
@@ -22,7 +22,7 @@ JOIN image ON image.id = cell_image.image
 JOIN score ON score.image = image.id AND coalesce(score.prompt_id, cell.prompt_id) = cell.prompt_id
 LEFT JOIN cell_levels ON cell_levels.study = cell.study AND cell_levels.cell_id = cell.id
 LEFT JOIN measure ON measure.name = score.measure
-ANTI JOIN outdated ON outdated.study = cell.study AND outdated.probe = score.probe
+ANTI JOIN outdated ON outdated.study = cell.study AND outdated.probe_id = score.probe_id
 WHERE cell.current;
 
 -- The same, one row for each axis as well, to group by any axis or to put its number on a scale.
@@ -36,7 +36,7 @@ JOIN level ON level.study = scored.study AND level.cell_id = scored.cell_id;
 CREATE VIEW outcomes AS
 SELECT
     study, cell_id, prompt_group, prompt, prompt_id, backend, model, tier, guidance_scale, num_inference_steps, levels,
-    seed, image, file, probe, measure, target, label AS outcome, reason,
+    seed, image, file, probe, probe_id, measure, target, label AS outcome, reason,
     (label = 'correct')::INTEGER AS correct,
     (label = 'swap')::INTEGER AS swap,
     (label = 'leak')::INTEGER AS leak,
@@ -78,7 +78,7 @@ GROUP BY ALL;
 -- over is in no row: no probe here sees that.
 CREATE VIEW leakage AS
 WITH seen AS (
-    SELECT study, cell_id, prompt_group, prompt, prompt_id, model, tier, levels, seed, image, file, probe, target,
+    SELECT study, cell_id, prompt_group, prompt, prompt_id, model, tier, levels, seed, image, file, probe, probe_id, target,
         string_split(label, '|') AS shown
     FROM scored
     WHERE status = 'ok' AND measure = 'colour' AND label IS NOT NULL
@@ -87,7 +87,7 @@ WITH seen AS (
 )
 SELECT
     own.study, own.cell_id, own.prompt_group, own.prompt, own.prompt_id, own.model, own.tier, own.levels, own.seed,
-    own.image, own.file, own.probe, a.object, a.noun, a.attribute, b.object AS other_object, b.noun AS other,
+    own.image, own.file, own.probe, own.probe_id, a.object, a.noun, a.attribute, b.object AS other_object, b.noun AS other,
     b.attribute AS other_attribute, own.shown AS object_shown, theirs.shown AS other_shown,
     list_contains(own.shown, a.attribute) AS kept, list_contains(theirs.shown, a.attribute) AS leaked,
     CASE
@@ -97,7 +97,7 @@ FROM seen own
 JOIN asked a ON a.prompt_id = own.prompt_id AND a.object = own.target
 JOIN asked b ON b.prompt_id = a.prompt_id AND b.object <> a.object AND b.attribute <> a.attribute
 JOIN seen theirs ON theirs.study = own.study AND theirs.cell_id = own.cell_id AND theirs.seed = own.seed
-    AND theirs.probe = own.probe AND theirs.target = b.object;
+    AND theirs.probe_id = own.probe_id AND theirs.target = b.object;
 
 -- Claims about prompting and what the data say, by the last `promptlab claims`. One row a claim; intervals and p as in
 -- table effect. A difference counts in `unit`; n counts units of inference, never pictures.

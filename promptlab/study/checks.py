@@ -6,8 +6,8 @@ setting, `model`, or the filling of a slot; nothing else, so a misspelt setting 
 A contrast pairs cells of one prompt family, so it cannot run along an axis that makes up the family. Levels that rules,
 contrasts and published results name must be levels of their axis.
 
-Probes that ship are loaded to learn their measures, which opens no model and imports no torch. A probe of one's own, by
-its dotted path, may import anything: it is loaded when the study runs, and no contrast can name it.
+Probes are loaded to learn their measures, which opens no model. A study names plugins that ship, are installed, or were
+named on the command line (`promptlab.plugins`); it cannot name a module to import.
 
 All functions raise Mistake, with a route from the top of the study, for the first disagreement.
 """
@@ -31,6 +31,7 @@ from promptlab.study.strict_yaml import Mistake, Route, allowed, sentence, shown
 __all__ = [
     "RESERVED",
     "check_axes",
+    "check_backend",
     "check_contrasts",
     "check_probes",
     "check_published",
@@ -99,10 +100,10 @@ def _names(axes: Axes, prompt: PromptSpec) -> None:
             if name == "object":
                 raise Mistake(("prompt", part, name), "'object' is the slot of `alone`: take another", key=True)
     for name, thing in prompt.objects.items():
-        for family in thing.attributes:
-            if not re.fullmatch("[a-z][a-z0-9_]{0,63}", family):
-                message = f"{shown(family)} is no name; allowed: small letters, digits and _"
-                raise Mistake(("prompt", "objects", name, family), message, key=True)
+        for kind in thing.attributes:
+            if not re.fullmatch("[a-z][a-z0-9_]{0,63}", kind):
+                message = f"{shown(kind)} is no name; allowed: small letters, digits and _"
+                raise Mistake(("prompt", "objects", name, kind), message, key=True)
     for name, axis in axes.items():
         for column in axis.levels(name).column_names:
             named.append((("axes", name), column, "axis" if column == name else f"column of the axis {name!r}"))
@@ -346,6 +347,11 @@ def _target_words(probes: Sequence[ProbeUse], name: str) -> tuple[str, ...]:
     return ()
 
 
+def check_backend(backend: str) -> None:
+    """There is such a backend."""
+    _check_known("backend", backend, ("backend",))
+
+
 def check_probes(probes: Sequence[ProbeUse], contrasts: Sequence[Contrast], published: Sequence[Published]) -> None:
     """There are such probes, they take the options that they get, and they measure what is compared."""
     names = [use.name for use in probes]
@@ -353,8 +359,7 @@ def check_probes(probes: Sequence[ProbeUse], contrasts: Sequence[Contrast], publ
     for i, use in enumerate(probes):
         if use.name in names[:i]:
             raise Mistake(("probes", i), f"probe {use.name!r} stands twice")
-        if "." not in use.name:
-            measures[use.name] = _measures(use, ("probes", i))
+        measures[use.name] = _measures(use, ("probes", i))
     asked: list[tuple[Route, str]] = [(("contrasts", i), one.measure) for i, one in enumerate(contrasts)]
     asked += [(("published", i), one.measure) for i, one in enumerate(published) if one.measure is not None]
     for route, what in asked:
@@ -368,19 +373,25 @@ def check_probes(probes: Sequence[ProbeUse], contrasts: Sequence[Contrast], publ
 
 
 def _measures(use: ProbeUse, route: Route) -> tuple[str, ...]:
-    """Names of what a probe that ships measures."""
-    known = plugins.names("probe")
-    if use.name not in known:
-        message = f"no probe is called {use.name!r}{allowed(use.name, known)}"
-        raise Mistake((*route, "name") if use.options else route, message)
-    options = plugins.parameters("probe", use.name)
-    for option in use.options:
-        if option not in options:
-            message = f"the probe {use.name!r} has no option {option!r}{allowed(option, options)}"
-            raise Mistake((*route, option), message, key=True)
+    """Names of what a probe measures: it is asked itself, which opens no model."""
+    _check_known("probe", use.name, (*route, "name") if use.options else route)
+    try:
+        option, known = plugins.unknown_option("probe", use.name, use.options), plugins.parameters("probe", use.name)
+    except PromptlabError as error:
+        raise Mistake(route, str(error)) from None
+    if option is not None:
+        message = f"the probe {use.name!r} has no option {option!r}{allowed(option, known)}"
+        raise Mistake((*route, option), message, key=True)
     try:
         return tuple(measure.name for measure in plugins.load("probe", use.name, **use.options).measures)
     except PromptlabError as error:
         raise Mistake(route, f"the probe {use.name!r}: {error}") from None
-    except (TypeError, ValueError, AttributeError) as error:
+    except Exception as error:  # code from outside may raise anything
         raise Mistake(route, f"the probe {use.name!r} cannot take these options ({error})") from None
+
+
+def _check_known(kind: str, name: str, route: Route) -> None:
+    try:
+        plugins.check_known(kind, name)
+    except PromptlabError as error:
+        raise Mistake(route, str(error)) from None

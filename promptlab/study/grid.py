@@ -12,10 +12,10 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from promptlab.errors import StudyError
-from promptlab.records import AxisColumn, AxisKind, AxisRole, Cell, Level, Prompt, Settings, content_id
+from promptlab.records import AxisColumn, AxisRole, Cell, Level, Prompt, Settings, content_id
 from promptlab.study.axes.axis import SETTING_UNITS, SETTINGS, Point, settle, use_of
 from promptlab.study.checks import columns_of, unit_axes
 from promptlab.study.prompts import Draft, render
@@ -190,6 +190,5 @@ def axis_columns(study: Study) -> tuple[AxisColumn, ...]:
             if use_of(column.name) != "text":
                 role = "setting"
             unit = SETTING_UNITS.get(column.name, column.unit)
-            kind = cast("AxisKind", axis.kind)
-            found.append(AxisColumn(column.name, name, kind, column.part, role, unit, len(found), levels.names))
+            found.append(AxisColumn(column.name, name, axis.kind, column.part, role, unit, len(found), levels.names))
     return tuple(found)

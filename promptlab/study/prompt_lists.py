@@ -73,7 +73,7 @@ _FUNCTION = re.compile(
 
 @dataclass(frozen=True)
 class RequestedObject:
-    """An object that a prompt asks for: its noun, its colour if any, and other claims as (family, attribute)."""
+    """An object that a prompt asks for: its noun, its colour if any, and other claims as (kind, attribute)."""
 
     noun: str
     colour: str | None = None
@@ -116,7 +116,7 @@ def claim(text: str, requested: Sequence[RequestedObject]) -> Prompt:
             if colour:
                 phrases.append(Phrase(f"{name}.colour", text[slice(*colour)], *colour, "attribute"))
         claims = (("colour", thing.colour), *thing.others) if thing.colour else thing.others
-        bindings += [Binding(name, thing.noun, attribute, family) for family, attribute in claims]
+        bindings += [Binding(name, thing.noun, attribute, kind) for kind, attribute in claims]
         if not claims:
             bindings.append(Binding(name, thing.noun, None))
     objects = [phrase for phrase in phrases if phrase.role == "object"]
@@ -326,7 +326,7 @@ def _objects(objects: Any, where: str) -> tuple[RequestedObject, ...]:
         for thing in objects:
             if set(thing) - {"noun", "colour", "others"}:
                 raise TypeError
-        pairs = [tuple((str(family), str(a)) for family, a in thing.get("others") or ()) for thing in objects]
+        pairs = [tuple((str(kind), str(a)) for kind, a in thing.get("others") or ()) for thing in objects]
         return tuple(
             RequestedObject(str(t["noun"]), t.get("colour"), more) for t, more in zip(objects, pairs, strict=True)
         )

@@ -50,7 +50,7 @@ class ObjectSpec(Record):
 
     @property
     def attributes(self) -> dict[str, str]:
-        """Attribute templates by family, as written."""
+        """Attribute templates by kind of attribute, as written."""
         return dict(self.__pydantic_extra__ or {})
 
 
@@ -152,12 +152,12 @@ def _object(name: str, spec: ObjectSpec, attributes: Mapping[str, str], fills: M
     words = [text for text in attributes.values() if text]
     lead = spec.article if spec.article != "auto" else article(words[0] if words else noun)
     text = "" if lead == "none" else f"{lead} "
-    for family, value in attributes.items():
+    for kind, value in attributes.items():
         if value:
-            spans.append((f"{name}.{family}", "attribute", len(text), len(text) + len(value)))
+            spans.append((f"{name}.{kind}", "attribute", len(text), len(text) + len(value)))
             text += f"{value} "
     text += noun
-    claims = tuple(Binding(name, noun, value, family) for family, value in attributes.items() if value)
+    claims = tuple(Binding(name, noun, value, kind) for kind, value in attributes.items() if value)
     return _Piece(text, ((name, "object", 0, len(text)), *spans), claims or (Binding(name, noun, None),))
 
 
@@ -223,7 +223,7 @@ def render(spec: PromptSpec, draft: Draft | None = None) -> Prompt:
     swapped: str | None = None
     try:
         worded = {
-            name: {family: _fill(text, fills) for family, text in thing.attributes.items()}
+            name: {kind: _fill(text, fills) for kind, text in thing.attributes.items()}
             for name, thing in spec.objects.items()
         }
         pair = draft.pair or (tuple(spec.objects)[:2] if len(spec.objects) > 1 else None)

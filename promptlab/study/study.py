@@ -41,6 +41,7 @@ from promptlab.study.axes import AnyAxis
 from promptlab.study.axes.axis import Name
 from promptlab.study.checks import (
     check_axes,
+    check_backend,
     check_contrasts,
     check_probes,
     check_published,
@@ -124,6 +125,7 @@ def _check(study: Study) -> None:
     check_axes(axes, prompt, study.settings, model_chosen="model" in study.model_fields_set)
     check_units(axes, units)
     check_rules(axes, study.exclude)
+    check_backend(study.backend)
     check_probes(study.probes, study.contrasts, study.published)
     check_contrasts(axes, study.contrasts, prompt, study.probes, units)
     check_published(axes, study.published)

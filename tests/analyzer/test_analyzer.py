@@ -169,12 +169,20 @@ class Liar(Oracle):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"value": 1.5}, {"value": -0.1}, {"value": float("inf")}, {"measure": "x"}, {"probe": "x"}, {"image": "x"}],
+    [
+        {"value": 1.5},
+        {"value": -0.1},
+        {"value": float("inf")},
+        {"measure": "x"},
+        {"probe": "x"},
+        {"probe_id": "x"},
+        {"image": "x"},
+    ],
 )
 def test_broken_promises_become_none_with_a_reason(wrong: dict[str, Any]) -> None:
     (scores,) = run(Liar(**wrong), SHOTS[:1])
     assert [score.value for score in scores] == [None] and "ValueError" in str(scores[0].reason)
-    assert scores[0].probe == "oracle-1" and scores[0].image == SHOTS[0].image
+    assert (scores[0].probe, scores[0].probe_id) == ("oracle", "oracle-1") and scores[0].image == SHOTS[0].image
 
 
 def test_nan_becomes_none_with_a_reason() -> None:

@@ -9,7 +9,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from judges import shipped
+from judges import shipped, thing
 from promptlab.analyzer.judges.scene_parser import Scenes
 from promptlab.analyzer.known_truth import prompt_of, samples_of
 from promptlab.analyzer.probes import Sample
@@ -19,7 +19,6 @@ from promptlab.miniature.parser import Found, group_blocks
 from promptlab.miniature.train.data import label_map
 from promptlab.miniature.world import Scene, sample_scene
 from promptlab.records import OUTCOMES, Binding, Prompt, Score, Settings
-from two_things import thing
 
 
 def asked(*pairs: str) -> tuple[Binding, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from judges import Oracle
 from promptlab.analyzer.judges import vqa
 from promptlab.analyzer.judges.boxes import (
     BASIC_COLOURS,
@@ -21,7 +22,8 @@ from promptlab.analyzer.judges.boxes import (
     suppress,
 )
 from promptlab.analyzer.judges.outcomes import outcome_scores
-from promptlab.records import Binding, Prompt
+from promptlab.analyzer.probes import Sample
+from promptlab.records import Binding, Prompt, Settings
 from promptlab.study.prompts import ObjectSpec, PromptSpec, render
 
 
@@ -108,13 +110,16 @@ def test_outcomes_behind_answers() -> None:
 
 
 def test_an_outcome_has_all_its_measures() -> None:
-    scores = {score.measure: score for score in outcome_scores("x", "judge-1", "leak")}
+    judge, sample = Oracle(None), Sample("x", np.zeros((8, 8, 3), np.uint8), Prompt("a cup"), Settings(), 0)
+    scores = {score.measure: score for score in outcome_scores(judge, sample, "leak")}
     assert list(scores) == ["correct", "swap", "leak", "other", "neglect", "fused", "both_present", "accuracy"]
+    assert {(score.image, score.probe, score.probe_id) for score in scores.values()} == {("x", "oracle", "oracle-1")}
     assert scores["correct"].label == "leak" and scores["leak"].value == 1 and scores["swap"].value == 0
     assert scores["fused"].value is None and "cannot tell" in str(scores["fused"].reason)
-    assert all(score.value is None and score.reason == "why" for score in outcome_scores("x", "judge-1", None, "why"))
+    none = outcome_scores(judge, sample, None, "why")
+    assert all(score.value is None and score.reason == "why" for score in none)
     with pytest.raises(ValueError, match="'fused'"):
-        list(outcome_scores("x", "judge-1", "fused"))
+        list(outcome_scores(judge, sample, "fused"))
 
 
 # GenEval.

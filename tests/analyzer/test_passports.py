@@ -10,7 +10,7 @@ import pytest
 
 from judges import Oracle, random_clip, random_parser, shipped, truth
 from promptlab.analyzer.known_truth import SETS, samples_of
-from promptlab.analyzer.passports import FAMILIES, corrected_rate, passports
+from promptlab.analyzer.passports import QUESTIONS, corrected_rate, passports
 from promptlab.analyzer.probes import Sample
 from promptlab.analyzer.probes.binding import BindingOutcome
 from promptlab.analyzer.probes.clip_contrast import ClipContrast
@@ -22,8 +22,8 @@ from promptlab.stats.calibration import corrected_shares
 from promptlab.stats.paired import wilson
 
 
-def by_family(probe: Any, n: int = 20, seed: int = 0) -> dict[str, Passport]:
-    return {passport.family: passport for passport in passports(probe, n, seed)}
+def by_kind(probe: Any, n: int = 20, seed: int = 0) -> dict[str, Passport]:
+    return {passport.kind: passport for passport in passports(probe, n, seed)}
 
 
 def outcomes(errs: float = 0.0) -> Oracle:
@@ -95,7 +95,7 @@ def test_colours_are_asked_and_drawn_or_not() -> None:
 
 
 def test_a_perfect_judge() -> None:
-    found = by_family(outcomes())
+    found = by_kind(outcomes())
     passport = found["binding"]
     assert (passport.sensitivity, passport.specificity, passport.youden, passport.auc) == (1, 1, 1, 1)
     assert passport.n == 6 * 20 and passport.detail["counts"] == [20, 0, 100, 0]
@@ -105,7 +105,7 @@ def test_a_perfect_judge() -> None:
 
 
 def test_a_judge_with_known_errors() -> None:
-    passport = by_family(outcomes(errs=0.2), n=60)["binding"]
+    passport = by_kind(outcomes(errs=0.2), n=60)["binding"]
     assert passport.sensitivity_low <= 0.8 <= passport.sensitivity_high
     # Of the errors on faulty pictures, one in five says correct.
     assert passport.specificity_low <= 0.96 <= passport.specificity_high
@@ -119,14 +119,14 @@ def test_a_judge_with_known_errors() -> None:
 
 def test_a_guessing_judge_gets_no_rate() -> None:
     rng = np.random.default_rng(2)
-    passport = by_family(Oracle(lambda sample: (float(rng.random() < 0.5), "correct")), n=40)["binding"]
+    passport = by_kind(Oracle(lambda sample: (float(rng.random() < 0.5), "correct")), n=40)["binding"]
     assert abs(passport.youden) < 0.4 and passport.auc == pytest.approx(0.5, abs=0.2)
     rate = corrected_rate([1, 0, 1, 1], ["a", "a", "b", "b"], passport, rng=np.random.default_rng(0))
     assert rate.estimate is None and "0.5" in str(rate.reason)
 
 
 def test_a_good_judge_gets_a_corrected_rate() -> None:
-    passport = by_family(outcomes(errs=0.2), n=60)["binding"]
+    passport = by_kind(outcomes(errs=0.2), n=60)["binding"]
     said = [1.0, 0.0] * 50
     rate = corrected_rate(said, [i // 5 for i in range(100)], passport, rng=np.random.default_rng(0))
     expected = (0.5 + passport.specificity - 1) / passport.youden
@@ -135,7 +135,7 @@ def test_a_good_judge_gets_a_corrected_rate() -> None:
 
 
 def test_a_judge_that_never_answers() -> None:
-    passport = by_family(Oracle(lambda sample: None), n=4)["binding"]
+    passport = by_kind(Oracle(lambda sample: None), n=4)["binding"]
     assert (passport.n, passport.youden, passport.auc) == (0, -1, None)
     assert passport.detail["not_measured"] == 24 and "never measured" in passport.detail["reason"]
     rate = corrected_rate([1, 0], ["a", "b"], passport, rng=np.random.default_rng(0))
@@ -146,13 +146,13 @@ def test_what_was_not_measured_is_left_out_and_counted() -> None:
     def say(sample: Sample) -> Any:
         return None if sample.image_id.endswith("0") else (float(truth(sample) == "correct"), truth(sample))
 
-    passport = by_family(Oracle(say), n=20)["binding.swap"]
+    passport = by_kind(Oracle(say), n=20)["binding.swap"]
     assert passport.n == 36 and passport.detail["not_measured"] == 4 and passport.youden == 1
 
 
 def test_a_cut_is_found_on_other_pictures() -> None:
     seen = Oracle(lambda sample: 0.6 if truth(sample) == "correct" else 0.4, "clip_cosine")
-    passport = by_family(seen, n=10)["swap"]
+    passport = by_kind(seen, n=10)["swap"]
     assert passport.detail["cut"] == pytest.approx(0.5) and passport.detail["cut_found"]
     assert (passport.n, passport.youden, passport.auc) == (20, 1, 1)
     assert len({sample.image_id for sample in seen.seen if truth(sample) == "swap"}) == 20, "10 to choose, 10 to judge"
@@ -160,13 +160,13 @@ def test_a_cut_is_found_on_other_pictures() -> None:
 
 def test_a_blind_measure_gains_nothing_from_its_cut() -> None:
     rng = np.random.default_rng(0)
-    passport = by_family(Oracle(lambda sample: float(rng.random()), "clip_cosine"), n=60)["swap"]
+    passport = by_kind(Oracle(lambda sample: float(rng.random()), "clip_cosine"), n=60)["swap"]
     assert abs(passport.youden) < 0.25
 
 
 def test_families_ask_for_sets_that_exist() -> None:
-    assert all(set((*family.yes, *family.no)) <= set(SETS) for family in FAMILIES)
-    assert len({(family.measure, family.name) for family in FAMILIES}) == len(FAMILIES)
+    assert all(set((*question.yes, *question.no)) <= set(SETS) for question in QUESTIONS)
+    assert len({(question.measure, question.name) for question in QUESTIONS}) == len(QUESTIONS)
 
 
 def test_too_few_pictures_are_refused() -> None:
@@ -175,16 +175,16 @@ def test_too_few_pictures_are_refused() -> None:
 
 
 def test_untrained_judges_get_a_passport_too() -> None:
-    found = by_family(BindingOutcome(random_parser()), n=2)
+    found = by_kind(BindingOutcome(random_parser()), n=2)
     assert {"binding", "presence", "noun", *(f"colour.{colour}" for colour in COLOURS)} <= set(found)
-    found |= by_family(ClipContrast(f"local-dir:{random_clip()}"), n=6)
+    found |= by_kind(ClipContrast(f"local-dir:{random_clip()}"), n=6)
     assert 0 <= (found["swap.group"].auc or 0) <= 1
     for passport in found.values():
         json.dumps(passport.detail, allow_nan=False)
 
 
 def test_burning_is_seen_in_the_pixels() -> None:
-    found = by_family(Exposure(), n=25)
+    found = by_kind(Exposure(), n=25)
     # Night and grass are colourful unburnt, so one picture alone does not tell; the same scene burnt always does.
     assert all((found[f"burn.{measure}"].auc or 0) > 0.7 for measure in ("mean_chroma", "p95_chroma", "clipped_share"))
 
@@ -193,9 +193,9 @@ def test_burning_is_seen_in_the_pixels() -> None:
 
 
 def test_the_shipped_parser_may_report_binding() -> None:
-    found = by_family(shipped("binding"), n=25)
+    found = by_kind(shipped("binding"), n=25)
     assert found["binding"].youden > 0.5 and found["presence"].youden > 0.5 and found["noun"].youden > 0.5
 
 
 def test_the_shipped_scorer_sees_binding() -> None:
-    assert (by_family(shipped("clip_contrast"), n=40)["swap"].auc or 0) > 0.75
+    assert (by_kind(shipped("clip_contrast"), n=40)["swap"].auc or 0) > 0.75

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from judges import every_probe, random_clip, random_parser, some_looks
+from judges import every_probe, random_clip, random_parser, some_looks, thing
 from promptlab import plugins
 from promptlab.analyzer.judges import clip, colour
 from promptlab.analyzer.judges.clip import load_clip
@@ -101,7 +101,7 @@ def test_scores_keep_their_promises(name: str) -> None:
     probe = probes()[name]
     measures = {measure.name: measure for measure in probe.measures}
     for score in scored(name).values():
-        assert score.probe == probe.id
+        assert (score.probe, score.probe_id) == (name, probe.id)
         measure = measures[score.measure]
         assert (score.value is None) == (score.reason is not None)
         if score.value is not None:
@@ -264,7 +264,6 @@ def test_vendi_stands_once_and_is_that_of_the_embeddings() -> None:
 
 def test_entropy_of_an_object_counts_its_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     from promptlab.analyzer.judges.scene_parser import Scenes
-    from two_things import thing
 
     said = [(thing("cup", "red"),), (thing("cup", "blue", area=0.2), thing("cup", "red")), (), (thing("cup", "blue"),)]
     monkeypatch.setattr(Scenes, "read", lambda self, pictures: dict(zip(sorted(pictures), said, strict=True)))

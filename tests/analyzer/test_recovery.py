@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from judges import Oracle
+from judges import Oracle, truth
 from promptlab.analyzer import passports
 from promptlab.analyzer.passports import FAULTS, hidden_rates, recover
 from promptlab.records import OUTCOMES, Binding, Cell, Image, Passport, Prompt, Score, Settings
@@ -34,8 +34,6 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def oracle(errs: float) -> Oracle:
     """Reads the outcome off a picture, and says another one at the rate `errs`, by the picture's own chance."""
-    from judges import truth
-
     chance = random.Random(3)
 
     def say(sample: Any) -> tuple[float, str]:
@@ -128,10 +126,11 @@ def store_of(home: Path, say: dict[str, list[str | None]], yes: list[float | Non
         for judge, told in say.items():
             for image, label in zip(pictures, told, strict=True):
                 value, why = (None, "it could not tell") if label is None else (float(label == "correct"), None)
-                run.add(Score(image, f"{judge}-1-aaaa", "correct", "", value, label, why))
+                run.add(Score(image, judge, f"{judge}-1-aaaa", "correct", "", value, label, why))
         for image, value in zip(pictures, yes, strict=True):
-            run.add(Score(image, "vqascore-1-bbbb", "vqascore", "", value, None, None if value is not None else "why"))
-        run.add(Passport("detector-1-aaaa", "binding", 40, 0.9, 0.8, 0.95, 0.85, 0.7, 0.9, 0.75))
+            why = None if value is not None else "why"
+            run.add(Score(image, "vqascore", "vqascore-1-bbbb", "vqascore", "", value, None, why))
+        run.add(Passport("detector", "detector-1-aaaa", "binding", 40, 0.9, 0.8, 0.95, 0.85, 0.7, 0.9, 0.75))
     store.publish()
     return store
 

@@ -20,9 +20,9 @@ def test_two_prompts_may_ask_about_one_picture(home: Path) -> None:
     with store.open_run("other") as run:
         run.plan([renamed], [0])
         for asked, target in ((cell, "cup"), (renamed, "mug")):
-            run.add(Score(cell.image_id(0), "judge@1", "noun", target, 1.0, prompt=asked.prompt.id))
+            run.add(Score(cell.image_id(0), "judge", "judge@1", "noun", target, 1.0, prompt=asked.prompt.id))
     store.publish()
-    found = store.query("SELECT study, target, prompt_id FROM scored WHERE probe = 'judge@1' ORDER BY study")
+    found = store.query("SELECT study, target, prompt_id FROM scored WHERE probe_id = 'judge@1' ORDER BY study")
     assert found.to_numpy().tolist() == [["other", "mug", renamed.prompt.id], ["tiny", "cup", cell.prompt.id]]
     assert store.query("SELECT count(*) AS n FROM prompt WHERE id = ?", [cell.prompt.id])["n"].tolist() == [1]
 
@@ -36,7 +36,7 @@ def test_scores_of_a_picture_made_anew_do_not_stand(home: Path) -> None:
         assert key in store.scores()
         run.add(made(store, cell, 0, value=1))
         assert key not in store.scores(driver.PROBE)
-        run.add(Score(cell.image_id(0), driver.PROBE, "brightness", value=1.0))
+        run.add(Score(cell.image_id(0), "brightness", driver.PROBE, "brightness", value=1.0))
         assert key in store.scores(driver.PROBE)
     store.publish()
     values = store.query("SELECT value FROM score WHERE image = $id", {"id": cell.image_id(0)})

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dashboard import dashboard_figures
+from large_store import MEASURES, STUDY, build_store
 from places import DASHBOARDS
-from promptlab.bench import BENCHES, LONG, Figure
-from promptlab.bench.dashboard import dashboard_figures
-from promptlab.bench.large_store import MEASURES, STUDY, build_store
+from promptlab.bench import Figure, bench
+from promptlab.errors import PromptlabError
 from promptlab.stats.paired import interval_of_rates, interval_of_totals, mean_interval
 from promptlab.store import Store
 from promptlab.store.home import Home
@@ -43,8 +46,15 @@ def test_every_figure_is_there(figures: dict[str, Figure]) -> None:
     assert {"compare", "grid"} <= changed.keys() and changed["n"] > 5  # type: ignore[operator]
 
 
-def test_it_takes_minutes_so_all_leaves_it_out() -> None:
-    assert "dashboard" in BENCHES and "dashboard" in LONG
+def test_the_command_says_where_it_is() -> None:
+    with pytest.raises(PromptlabError, match=r"tests/bench/dashboard\.py"):
+        bench("dashboard", 1)
+
+
+def test_it_starts_from_the_command_line() -> None:
+    script = [sys.executable, str(Path(__file__).with_name("dashboard.py")), "--help"]
+    said = subprocess.run(script, check=True, capture_output=True, text=True).stdout
+    assert "--folder" in said and "--no-browser" in said
 
 
 def test_the_store_is_a_real_one_and_is_used_again(folder: Path, figures: dict[str, Figure]) -> None:
@@ -63,8 +73,8 @@ def test_what_was_measured_is_counted_when_it_is_published(folder: Path, figures
     store = Store(folder)
     slow = store.query(
         """
-        SELECT probe, measure, count(*) AS scores, count(value) AS with_value, count(label) AS with_label FROM scored
-        WHERE study = ? GROUP BY ALL ORDER BY ALL
+        SELECT probe, probe_id, measure, count(*) AS scores, count(value) AS with_value, count(label) AS with_label
+        FROM scored WHERE study = ? GROUP BY ALL ORDER BY ALL
         """,
         [STUDY],
     )
@@ -76,12 +86,12 @@ def test_scores_are_added_up_by_cell_when_it_is_published(folder: Path, figures:
     store = Store(folder)
     seen = store.query(
         """
-        SELECT probe, measure, target, cell_id, coalesce(label, 'none') AS label, value FROM scored
+        SELECT probe, probe_id, measure, target, cell_id, coalesce(label, 'none') AS label, value FROM scored
         WHERE study = ? AND status = 'ok'
         """,
         [STUDY],
     )
-    whose = ["probe", "measure", "target", "cell_id", "label"]
+    whose = ["probe", "probe_id", "measure", "target", "cell_id", "label"]
     quick = store.query("SELECT * REPLACE (coalesce(label, 'none') AS label) FROM cell_score WHERE study = ?", [STUDY])
     quick = quick.set_index(whose).sort_index()
     groups = seen.groupby(whose)["value"]

@@ -13,7 +13,7 @@ from promptlab.bench import Figure
 from promptlab.bench.gpu import DRY_RUN, PARTS, bench_gpu
 from promptlab.bench.shapes import DRY, REAL, random_parts
 from promptlab.bench.timing import Timing, grid
-from promptlab.cli import bench as command
+from promptlab.cli import maintain as command
 from promptlab.cli.terminal import console
 from promptlab.errors import PromptlabError
 from tiny_families import BUILDERS

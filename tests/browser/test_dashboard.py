@@ -221,13 +221,13 @@ def test_compare_shows_a_picture_without_an_outcome(
 
 
 def test_the_grid_takes_a_family_of_many_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from promptlab.run import run_study
+    from promptlab.run import RunOptions, run_study
     from promptlab.store import Store
     from promptlab.study import parse_study
 
     study = DRAWN.format(model="miniature", scales="[1, 5]", seeds=40, probes="exposure")
     study = study.replace(", {a: car, x: green, b: hat, y: pink}", "")
-    run_study(parse_study(study), Store(tmp_path), passports_n=0)
+    run_study(parse_study(study), Store(tmp_path), RunOptions(passports_n=0))
     test = page("grid", tmp_path, monkeypatch, study="drawn")
     assert not test.exception and not test.error
     assert any("pictures" in caption.value for caption in test.caption)

@@ -13,7 +13,7 @@ import pytest
 from promptlab.checkpoints import files
 from promptlab.checkpoints.files import fingerprint, header, parameters, resolve
 from promptlab.checkpoints.inventory import inspect_model, models_here, verify
-from promptlab.cli.app import app
+from promptlab.cli import app
 from promptlab.cli.terminal import console
 from promptlab.errors import ModelError
 from promptlab.generator.backends.diffusion import load

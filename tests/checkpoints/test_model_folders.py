@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from promptlab.checkpoints.files import commit, fingerprint
-from promptlab.checkpoints.quiet import quiet
+from promptlab.checkpoints.files import commit, fingerprint, quiet
 from promptlab.errors import ModelError
 from promptlab.generator.backends.diffusion import load
 from tiny import write_tiny

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from promptlab import plugins
-from promptlab.claims import STUDY, Settled, load_claims, run_claims
-from promptlab.claims.analyses import ablation, rarity, vae_detail, verb_geometry
+from promptlab.claims import STUDY, Settled, ablation, analyses, load_claims, run_claims
+from promptlab.claims.analyses import ANALYSES, Analysis, explained
 from promptlab.generator.backends import Job
 from promptlab.generator.backends.diffusion import load
 from promptlab.records import Cell, Prompt, Settings
@@ -122,16 +121,15 @@ def test_what_an_analysis_found_stays_until_what_it_rests_on_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
-    measure = plugins.load("analysis", "latent_size")
+    measure = ANALYSES["latent_size"].measure
 
     def counted(store: Store) -> Any:
         calls.append(1)
         return measure(store)
 
-    monkeypatch.setattr("promptlab.claims.analyses.latent_size.load", lambda: counted)
     claims, store = load_claims(only=["C1"]), Store(tmp_path / "home")
     for key, ran in (("a", 1), ("a", 1), ("b", 2)):
-        monkeypatch.setattr("promptlab.claims.analyses.latent_size.rests_on", lambda key=key: key, raising=False)
+        monkeypatch.setitem(ANALYSES, "latent_size", Analysis(counted, lambda key=key: key))
         (one,) = run_claims(store, claims)
         assert (len(calls), one.verdict, one.tier) == (ran, "supported", "T1")
 
@@ -148,7 +146,7 @@ def test_studies_of_the_claims_plan() -> None:
 
 
 def finding(name: str, store: Any = None) -> Any:
-    return plugins.load("analysis", name)(store)
+    return ANALYSES[name].measure(store)
 
 
 def test_configs_are_read() -> None:
@@ -174,21 +172,27 @@ def test_the_autoencoder_keeps_broad_bars_better(monkeypatch: pytest.MonkeyPatch
     found = finding("vae_detail")
     assert len(found.values) == 2 and max(found.values.values()) < 0
     assert set(found.detail["kept_by_bar_width"]) == {"2", "8"}
-    assert vae_detail.rests_on() == vae_detail.rests_on() != ablation.rests_on()
+    hashes = [ANALYSES[name].rests_on for name in ("vae_detail", "vae_detail", "ablation")]
+    one, again, other = (rests_on() for rests_on in hashes if rests_on)
+    assert one == again != other
 
 
 def test_variance_by_verb() -> None:
     rng = np.random.default_rng(0)
     frames, verbs = rng.normal(size=(6, 1, 8)), rng.normal(size=(1, 3, 8))
-    assert verb_geometry.explained(frames + verbs) == pytest.approx(1)
-    assert verb_geometry.explained(frames + 0 * verbs) == pytest.approx(0)
-    noise = np.mean([verb_geometry.explained(rng.normal(size=(6, 3, 8))) for _ in range(300)])
+    assert explained(frames + verbs) == pytest.approx(1)
+    assert explained(frames + 0 * verbs) == pytest.approx(0)
+    states = frames + verbs + rng.normal(size=(6, 3, 8))
+    twice = np.broadcast_to(states.swapaxes(0, 1), (2, 3, 6, 8))  # nouns, words, frames: a noun and its double
+    parts = model_parts.partition(twice, rng=rng, permutations=1)
+    assert explained(states) == pytest.approx(parts.word / (1 - parts.frame))
+    noise = np.mean([explained(rng.normal(size=(6, 3, 8))) for _ in range(300)])
     assert noise == pytest.approx(1 / 6, abs=0.01)  # labels without meaning explain one part in as many as frames
 
 
 def test_verbs_of_a_dog_lie_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verb_geometry, "COLOURS", {"red": 0, "blue": 0})
-    monkeypatch.setattr(verb_geometry, "PERMUTATIONS", 50)
+    monkeypatch.setattr("promptlab.miniature.world.COLOURS", {"red": 0, "blue": 0})
+    monkeypatch.setattr(analyses, "PERMUTATIONS", 50)
     found = finding("verb_geometry")
     assert set(found.values) == {"red", "blue"} and min(found.values.values()) > 0.2
 
@@ -228,9 +232,6 @@ probes: [binding]
 
 
 def test_rarity_finds_a_planted_slope(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    x, y = np.random.default_rng(0).normal(size=(2, 9))
-    assert rarity.slope(x, y) == pytest.approx(np.polyfit(x, y, 1)[0])
-
     import pandas as pd
 
     colours = ("red", "blue", "green", "white")
@@ -247,7 +248,7 @@ def test_rarity_finds_a_planted_slope(tmp_path: Path, monkeypatch: pytest.Monkey
         table = csv.writer(file)
         table.writerow(["noun", "colour", "things"])
         table.writerows([n, c, counts[c]] for n in ("cup", "chair") for c in colours)
-    monkeypatch.setattr(rarity, "shipped_folder", lambda: tmp_path)
+    monkeypatch.setattr(analyses, "shipped_folder", lambda: tmp_path)
     found = finding("rarity", Planted())
     assert found.values == pytest.approx({"cup": 0.5, "chair": 0.5})
     assert (found.detail["seen"], found.detail["never_seen"]) == (0.5, 1.0)

@@ -14,7 +14,7 @@ from places import BENCHMARKS, STUDIES
 from promptlab.claims.published import as_measured, compare, sentences
 from promptlab.errors import StudyError
 from promptlab.records import Prompt
-from promptlab.run import run_study
+from promptlab.run import RunOptions, run_study
 from promptlab.store import Store
 from promptlab.study import GivenSettings, Study, load_study, parse_study
 from promptlab.study.grid import count_images, expand
@@ -68,7 +68,7 @@ def test_a_published_study_runs_end_to_end_on_the_miniature(path: Path, tmp_path
     study = as_measured(written, "binding.correct" if "t2i" in path.stem else None, "miniature")
     study = small(study, probes=tuple(use for use in study.probes if not use.name.startswith("clip")))
     store = Store(tmp_path / "home")
-    summary = run_study(study, store, passports_n=0)
+    summary = run_study(study, store, RunOptions(passports_n=0))
     assert sum(summary.made.values()) == 6 and summary.made["ok"] + summary.made["degenerate"] == 6
     compared = compare(study, store)
     assert [c.published.name for c in compared] == [result.name for result in written.published]
@@ -100,7 +100,7 @@ probes: [binding]
 
 def test_inside_and_outside_against_drawn_truth(tmp_path: Path) -> None:
     study, store = parse_study(DRAWN + TRUTH), Store(tmp_path / "home")
-    run_study(study, store, passports_n=0)
+    run_study(study, store, RunOptions(passports_n=0))
     right, wrong, swapped = compare(study, store)
     assert (right.verdict, wrong.verdict, swapped.verdict) == ("inside", "outside", "inside")
     assert (right.interval.estimate, right.interval.n, right.interval.n_groups) == (1.0, 12, 2)  # twins are one family
@@ -110,7 +110,7 @@ def test_inside_and_outside_against_drawn_truth(tmp_path: Path) -> None:
 def test_what_was_not_measured_is_neither(tmp_path: Path) -> None:
     text = DRAWN.replace("seeds: 4", "seeds: 1\nsettings: {height: 64, width: 64}") + TRUTH
     study, store = parse_study(text), Store(tmp_path / "home")
-    run_study(study, store, passports_n=0)  # the renderer refuses the size, so there is no picture
+    run_study(study, store, RunOptions(passports_n=0))  # the renderer refuses the size, so there is no picture
     assert {c.verdict for c in compare(study, store)} == {None}
     pictures = tmp_path / "pictures"
     from elsewhere import picture, take_in
@@ -118,7 +118,7 @@ def test_what_was_not_measured_is_neither(tmp_path: Path) -> None:
     picture(pictures / "a red cup and a blue chair_000000.png")
     taken = take_in(pictures, tmp_path, probes=("binding",)).study
     asked = taken.model_copy(update={"published": study.published[:1]})
-    run_study(asked, store, passports_n=0)
+    run_study(asked, store, RunOptions(passports_n=0))
     (comparison,) = compare(asked, store)
     told = "\n".join(sentences(comparison, asked))
     assert comparison.verdict is None and comparison.reasons[0][1] == 1

@@ -74,7 +74,9 @@ def small(**changes: object) -> Claim:
 def effect_of(values: np.ndarray) -> ContrastEffect:
     names = [str(i) for i in range(len(values))]
     found = paired_effect(values.tolist(), [0.0] * len(values), names, rng=np.random.default_rng(0), resamples=5000)
-    return ContrastEffect("s", "c", "p", "m", estimate=found.estimate, low=found.low, high=found.high, p=found.p)
+    return ContrastEffect(
+        "s", "c", "p", "p-1-00000000", "m", estimate=found.estimate, low=found.low, high=found.high, p=found.p
+    )
 
 
 def test_planted_effects_are_found_and_nulls_stay_nulls() -> None:
@@ -103,7 +105,11 @@ def test_a_figure_is_whole_and_holds_words_only(reason: str | None) -> None:
         effect = replace(effect, estimate=None, low=None, high=None, reason=reason)
     one = settle([small(claim="<script>alert(1)</script> & more")], [effect])[0]
     drawn = figure(one)
-    ElementTree.fromstring(drawn)
+    tree = ElementTree.fromstring(drawn)
+    title = tree.find("{http://www.w3.org/2000/svg}title")
+    assert title is not None and title.text == f"C1: <script>alert(1)</script> & more. Verdict: {one.verdict}"
+    words = "".join(tree.itertext())
+    assert f"Elsewhere: {one.claim.comparator}" in words and (reason or "difference in: m") in words
     assert reason or "0 prompts" not in drawn
     assert "<script" not in drawn and one.verdict in VERDICTS and one.verdict in drawn
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
-from promptlab.cli import main
+from promptlab.cli import main, terminal
 from promptlab.exchange.export import TABLES, export, safe_text
-from promptlab.run import run_study
+from promptlab.run import RunOptions, run_study
 from promptlab.store import Store
 from promptlab.study import parse_study
 
@@ -38,7 +40,7 @@ probes: [exposure]
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("commands")
     (home / "drawn.yaml").write_text(STUDY)
-    run_study(parse_study(STUDY), Store(home), passports_n=0)
+    run_study(parse_study(STUDY), Store(home), RunOptions(passports_n=0))
     return home
 
 
@@ -68,7 +70,7 @@ def test_tables_for_machines(home: Path, capsys: pytest.CaptureFixture[str], mon
     (status,) = json.loads(told(["status", *tail], capsys, monkeypatch))
     assert (status["study"], status["ok"], status["last_run"]) == ("drawn", 8, "complete")
     plan = json.loads(told(["plan", str(home / "drawn.yaml"), *tail], capsys, monkeypatch))
-    assert (plan["cells"], plan["pictures"], plan["made"], plan["missing"]) == (4, 8, 8, 0)
+    assert (plan["cells"], plan["images"], plan["made"], plan["missing"]) == (4, 8, 8, 0)
     assert "mean_luma" in told(["list", "probes"], capsys, monkeypatch)
     (listed,) = json.loads(told(["list", "--folder", str(home), "--json"], capsys, monkeypatch))
     assert listed["question"] == "Is what the renderer draws found again?"
@@ -89,8 +91,6 @@ def test_tables_for_machines(home: Path, capsys: pytest.CaptureFixture[str], mon
 def test_what_is_not_there_is_named(
     arguments: list[str], said: str, home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import re
-
     assert re.search(said, told([*arguments, "--home", str(home)], capsys, monkeypatch, 1))
 
 
@@ -119,6 +119,102 @@ def test_score_makes_nothing(
     store = Store(tmp_path)
     assert store.query("SELECT count(*) AS n FROM image")["n"].tolist() == [4]
     assert store.query("SELECT count(DISTINCT image) AS n FROM score")["n"].tolist() == [4]
+
+
+WIDE = pd.DataFrame(
+    {
+        "study": ["drawn"] * 3,
+        "contrast": ["guidance", "order", "a contrast with a long name of many words"],
+        "estimate": [0.5, 0.0, None],
+        "low": [0.25, None, None],
+        "high": [0.75, None, None],
+        "empty": [None] * 3,
+        **{f"number_{i}": [float(i), 2.0, 3.0] for i in range(8)},
+        "reason": [None, "one prompt", "nothing was scored"],
+    }
+)
+
+
+def printed(frame: pd.DataFrame, width: int, capsys: pytest.CaptureFixture[str], wide: bool = False) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(terminal, "console", Console(width=width, highlight=False, markup=False, soft_wrap=True))
+        terminal.print_frame(frame, wide)
+    return capsys.readouterr().out
+
+
+def test_a_narrow_table_keeps_what_matters_and_names_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(WIDE, 80, capsys)
+    table = [line for line in text.splitlines() if "│" in line]
+    assert max(map(len, table)) <= 80 and "empty" not in text and "in every row: study drawn" in text
+    assert "0.5 [0.25, 0.75]" in table[0] and "0, no interval" in table[1]
+    assert "order: one prompt" in text and "a contrast with a long name of many words: nothing was scored" in text
+    assert not any(part in text for part in ("nan", "None", "[0, 0]"))
+    (left_out,) = [line for line in text.splitlines() if line.startswith("left out for width: ")]
+    shown = {f"number_{i}" for i in range(8) if f"number_{i}" not in left_out}
+    assert 0 < len(shown) < 8 and all(name in text for name in shown) and "--wide, --csv or --json" in left_out
+
+
+def test_a_wide_table_shows_every_column_on_one_line_a_row(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = printed(WIDE, 80, capsys, wide=True).splitlines()
+    assert len(lines) == 2 + 3 and all(f"number_{i}" in lines[0] for i in range(8))
+    assert "a contrast with a long name of many words" in lines[-1] and "nothing was scored" in lines[-1]
+    assert printed(WIDE, 400, capsys).splitlines() == lines, "where all fit, nothing is left out"
+
+
+def test_a_single_row_that_does_not_fit_is_a_list(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = printed(WIDE.head(1), 60, capsys).splitlines()
+    assert "estimate [low, high]: 0.5 [0.25, 0.75]" in lines and "number_7: 7" in lines
+
+
+def test_a_table_as_csv(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ["table", "drawn", "means", "--measure", "mean_luma", "--by", "x", "--home", str(home)]
+    rows = list(csv.DictReader(told([*asked, "--csv"], capsys, monkeypatch).splitlines()))
+    known = json.loads(told([*asked, "--json"], capsys, monkeypatch))
+    assert [row["level"] for row in rows] == ["red", "green"] and list(rows[0]) == list(known[0])
+    assert [float(row["mean"]) for row in rows] == [pytest.approx(row["mean"]) for row in known]
+    assert "choose one" in told([*asked, "--csv", "--json"], capsys, monkeypatch, 1)
+
+
+ONE_PROMPT = """
+name: single
+question: What can one prompt say?
+backend: renderer
+model: swap=0.5
+prompt:
+  template: "a photo of {first} and {second}"
+  objects: {first: {noun: cup, colour: red}, second: {noun: chair, colour: blue}}
+axes: {guidance_scale: [1, 5]}
+seeds: 8
+probes: [binding]
+contrasts:
+  - {name: more, measure: binding.correct, axis: guidance_scale, levels: [5, 1], family: confirmatory}
+"""
+
+
+def test_one_prompt_has_no_interval_and_the_terminal_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "single.yaml"
+    path.write_text(ONE_PROMPT)
+    text = told(["run", str(path), "--home", str(tmp_path), "--passports", "0"], capsys, monkeypatch)
+    (line,) = [line for line in text.splitlines() if line.startswith("  more, correct: ")]
+    assert re.match(
+        r"  more, correct: [+-]\d\.\d{3}, no interval, 1 prompt; one prompt: an interval .* at least 2", line
+    )
+    (sentence,) = [line for line in text.splitlines() if line.startswith("Prompts like")]
+    assert ", 1 prompt);" in sentence and "nan" not in text
+    table = told(["table", "single", "effects", "--home", str(tmp_path)], capsys, monkeypatch)
+    assert "no interval" in table and "one prompt: an interval and a p-value need at least 2" in table
+
+
+def test_help_lists_every_command_under_a_heading(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = told(["--help"], capsys, monkeypatch)
+    heads = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert heads == ["Options:", "Study:", "Look:", "Hand on:", "Maintain:"]
+    assert not [line for line in text.splitlines()[1:] if line.endswith("...")], "a line of help is cut off"
+    assert "schema" not in text and "miniature" in text and "Show the version and exit." in text
 
 
 @pytest.mark.parametrize("form", ["parquet", "csv"])

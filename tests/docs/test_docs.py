@@ -15,8 +15,8 @@ import typer
 from judges import random_clip, random_parser
 from places import ROOT
 from promptlab import plugins
-from promptlab.cli.app import app
-from promptlab.run import run_study
+from promptlab.cli import app
+from promptlab.run import RunOptions, run_study
 from promptlab.store import Store
 from promptlab.study import ProbeUse, Study, load_study
 
@@ -65,7 +65,7 @@ def answered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small = study.model_copy(
         update={"axes": few, "probes": probes, "backend": "renderer", "model": "swap=0.3,neglect=0.2"}
     )
-    summary = run_study(small, Store(folder / "data"), passports_n=0)
+    summary = run_study(small, Store(folder / "data"), RunOptions(passports_n=0))
     assert not summary.failed and summary.scores
     return folder
 

@@ -14,7 +14,7 @@ import promptlab
 from places import STUDIES, SUPPORT
 from promptlab.records import OUTCOMES
 from promptlab.results import Results, open_demo
-from promptlab.run import run_study
+from promptlab.run import RunOptions, run_study
 from promptlab.study import load_study
 
 NAMES = ("attribute_binding", "guidance", "query_the_database")
@@ -121,7 +121,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert store is not None
     for name in ("attribute_binding", "guidance"):
         study = load_study(STUDIES / "demo.yaml").model_copy(update={"name": name})
-        assert not run_study(study, store, passports_n=0).made
+        assert not run_study(study, store, RunOptions(passports_n=0)).made
     return store.home.path
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from promptlab.exchange.ratings import Choice, agreement_with_measures, choices, next_pair, remember
-from promptlab.run import run_study
+from promptlab.run import RunOptions, run_study
 from promptlab.store import Store
 from promptlab.study import parse_study
 
@@ -22,7 +22,7 @@ probes: [exposure]
 
 def test_choices_are_kept_and_counted(tmp_path: Path) -> None:
     store = Store(tmp_path / "home")
-    run_study(parse_study(STUDY), store, passports_n=0)
+    run_study(parse_study(STUDY), store, RunOptions(passports_n=0))
     asked: set[tuple[str, str]] = set()
     spots: dict[tuple[str, int], int] = {}
     seed = store.query("SELECT id, seed FROM image").set_index("id")["seed"]

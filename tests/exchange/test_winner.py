@@ -194,14 +194,14 @@ def test_the_winner_is_the_first_of_the_ranking(demo: Results) -> None:
     assert (won.place["level"], won.place["mean"], won.place["n"]) == (first["level"], first["mean"], first["n"])
     assert won.lead is not None and won.lead[0] == pytest.approx(second["behind"])
     assert won.recipe["guidance_scale"] == float(first["level"]) and won.pipeline == "StableDiffusionPipeline"
-    best = demo.pictures(where={"guidance_scale": first["level"], "seed": won.recipe["seed"]}, measures=["correct"])
+    best = demo.images(where={"guidance_scale": first["level"], "seed": won.recipe["seed"]}, measures=["correct"])
     assert best[best["prompt"] == won.recipe["prompt"]]["correct"].max() == 1
     assert "not shown to be ahead" in won.says() and "n 32, tier T1" in won.says()
 
 
 def test_lower_is_better_where_the_measure_says_so(demo: Results) -> None:
     won = winner(demo, "exposure.clipped_share", "guidance_scale")
-    values = demo.pictures({"guidance_scale": won.place["level"]}, order="clipped_share", measures=["clipped_share"])
+    values = demo.images({"guidance_scale": won.place["level"]}, order="clipped_share", measures=["clipped_share"])
     assert won.place["level"] == "1" and won.recipe["prompt"] == values["prompt"].iloc[0]
 
 

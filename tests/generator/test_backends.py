@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from promptlab.checkpoints.quiet import quiet
+from promptlab.checkpoints.files import quiet
 from promptlab.errors import PromptlabError
 from promptlab.generator.backends.diffusion import Diffusion, load
 from promptlab.generator.models.batches import GIVE_UP, group

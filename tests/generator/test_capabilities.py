@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from promptlab.checkpoints.families import architecture_of
-from promptlab.checkpoints.quiet import quiet
+from promptlab.checkpoints.files import quiet
 from promptlab.errors import ModelError, StudyError
 from promptlab.generator.backends.diffusion import load
 from promptlab.generator.models.batches import group
@@ -172,10 +172,10 @@ def study(folder: Path | str, axes: str = "", settings: str = "", template: str 
 
 def test_each_encoder_says_what_it_cuts(family_folder: Folders) -> None:
     words = " ".join(WORDS.split()[:24] * 5)
-    clip, t5 = plan_study(study(family_folder("flux-dev"), template=f"{words} lamp"), None).readings
-    assert (clip.encoder, clip.limit, clip.cut) == ("CLIP", 77, 1) and clip.longest == 123
+    clip, t5 = plan_study(study(family_folder("flux-dev"), template=f"{words} lamp"), None).truncations
+    assert (clip.encoder, clip.limit, clip.truncated) == ("CLIP", 77, 1) and clip.longest == 123
     assert clip.lost.endswith("lamp") and len(clip.lost.split()) == 123 - 77
-    assert (t5.encoder, t5.limit, t5.cut, t5.lost) == ("T5", 512, 0, "") and 77 < t5.longest < 512
+    assert (t5.encoder, t5.limit, t5.truncated, t5.lost) == ("T5", 512, 0, "") and 77 < t5.longest < 512
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_what_has_an_effect_is_planned(family_folder: Folders) -> None:
     text = HEAD.replace('model: "%s"\n', "") % ("a red cup", "num_inference_steps: 3", mixed)
     plan = plan_study(parse_study(text), None)
     assert [cell.settings.height for cell in plan.cells] == [16, 1024]
-    assert {reading.model for reading in plan.readings} == {str(family_folder(k)) for k in ("sdxl", "klein")}
+    assert {one.model for one in plan.truncations} == {str(family_folder(k)) for k in ("sdxl", "klein")}
 
 
 def test_a_study_that_varies_the_model_takes_no_other(family_folder: Folders) -> None:
@@ -259,7 +259,7 @@ def test_planning_loads_nothing_heavy(family_folder: Folders, tmp_path: Path) ->
     (tmp_path / "small.yaml").write_text(HEAD % ("a red cup", "", "", family_folder("flux2-dev")))
     code = """
 import sys
-from promptlab.cli.app import app
+from promptlab.cli import app
 for arguments in (["plan", "small.yaml"], ["validate", "small.yaml"], ["models", sys.argv[1]]):
     app(arguments, standalone_mode=False)
 heavy = ("torch", "diffusers", "transformers", "safetensors", "accelerate", "huggingface_hub")

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from plays.scripted import jobs, order
+from plays.scripted import MODULE, jobs, order
+from promptlab import plugins
 from promptlab.errors import ModelError, PromptlabError, StoreError
 from promptlab.generator import generate, workers
 from promptlab.generator.backends import Job, Made
-from promptlab.generator.models.batches import Batches, dealt, group
+from promptlab.generator.models.batches import Batches, batches_of, group
 from promptlab.generator.workers import PATIENCE, Order, Seat, Worker, WorkerLost, distribute
 from promptlab.records import Cell, Image, Prompt, Settings
 from promptlab.store.home import Home
@@ -21,9 +22,10 @@ from promptlab.store.pictures import save
 
 
 @pytest.fixture(autouse=True)
-def own_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker sets this for its process, which is ours here."""
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker sets for its process, which is ours here."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv(plugins.VARIABLE, MODULE)
 
 
 class ThreadSeat(Seat):
@@ -67,7 +69,7 @@ def test_every_job_is_made_once(workers: int, tmp_path: Path) -> None:
     assert set(told) <= {(index, "none") for index in range(workers)} and told
 
 
-@pytest.mark.parametrize("method", ["start", "deal", "make"])
+@pytest.mark.parametrize("method", ["start", "split_jobs", "make"])
 def test_who_dies_is_replaced(method: str, tmp_path: Path) -> None:
     deaths, told = iter([True, True]), []
 
@@ -112,7 +114,7 @@ def test_workers_must_be_of_one_kind_and_share_the_home(tmp_path: Path) -> None:
 
     with pytest.raises(ModelError, match=r"differ in weights: '(none|random)'"):
         list(distribute(jobs(40), hire, 2))
-    lost = Order("plays.scripted", {}, tmp_path, tmp_path / "no such run", 1)
+    lost = Order("scripted", {}, tmp_path, tmp_path / "no such run", 1)
     with pytest.raises(StoreError, match="does not see this run"):
         list(distribute(jobs(4), lambda index: ThreadSeat(lost, index), 1))
 
@@ -149,7 +151,7 @@ def test_batches_are_dealt_as_one_process_cuts_them() -> None:
 
         whole = [one.image_id for one in Batches(make, size).run(group(wanted))]
         cut, seen[:] = list(seen), []
-        shares = dealt(group(wanted), size)
+        shares = batches_of(group(wanted), size)
         parts = [one.image_id for share in shares for one in Batches(make, size).run(group(share))]
         assert seen == cut and parts == whole and sorted(parts) == sorted(job.image_id for job in wanted)
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from promptlab.checkpoints.families import FAMILIES, FLUX2_SYSTEM, QWEN_FRAME
-from promptlab.checkpoints.quiet import quiet
+from promptlab.checkpoints.files import quiet
 from promptlab.generator.backends.diffusion import Diffusion, load
 from promptlab.generator.models.conditioning import padded_length
 from promptlab.generator.models.loading import Encoders

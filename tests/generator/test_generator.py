@@ -236,12 +236,12 @@ def test_rates_that_cannot_be(model: str, message: str) -> None:
 def test_plugins_are_the_files_of_their_folder() -> None:
     assert plugins.names("backend") == ("diffusion", "folder", "hosted", "renderer")
     assert plugins.load("backend", "renderer", model="leak=1").rates.leak == 1
-    assert plugins.load("backend", "promptlab.generator.backends.renderer").name == "renderer"
     for kind, name, options, message in (
         ("backend", "difusion", {}, "did you mean 'diffusion'"),
         ("backend", "guidance", {}, "no backend is called 'guidance'"),
-        ("backend", "no.such.module", {}, "cannot be imported"),
-        ("backend", "json.decoder", {}, "has no function load"),
+        ("backend", "promptlab.generator.backends.renderer", {}, "is the path of a module"),
+        ("probe", "json.decoder", {}, "is the path of a module"),
+        ("analysis", "rarity", {}, "no kind of plugin is called 'analysis'"),
         ("backend", "diffusion", {"batchsize": 3}, "did you mean 'batch_size'"),
         ("backends", "diffusion", {}, "did you mean 'backend'"),
     ):

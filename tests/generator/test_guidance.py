@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from promptlab.checkpoints.quiet import quiet
+from promptlab.checkpoints.files import quiet
 from promptlab.generator.backends.diffusion import Diffusion, load
 from promptlab.generator.models.batches import RowGuidance, single_pass
 from tiny import SIDE, job, pictures, write_tiny

@@ -14,7 +14,7 @@ from closed_server import KEY, serving
 from promptlab.errors import ModelError, StudyError
 from promptlab.generator.backends import Job, hosted
 from promptlab.records import Settings
-from promptlab.run import run_study
+from promptlab.run import RunOptions, run_study
 from promptlab.run.plan import plan_study
 from promptlab.store import Store
 from promptlab.study import parse_study
@@ -74,11 +74,11 @@ def test_forty_pictures_and_no_key_in_any_file(
     monkeypatch.setattr(hosted, "load", partial(hosted.load, timeout=0.5, sleep=lambda _: None))
     server.script = {"a photo of a red cup": ["refuse", *FAULTS], "a photo of a blue cup": ["refuse"] * 2}
     store = Store(tmp_path)
-    summary = run_study(study(), store, passports_n=0)
+    summary = run_study(study(), store, RunOptions(passports_n=0))
     assert sum(summary.made.values()) == 40
     assert summary.made == Counter(ok=37, refused=3)
     asked = len(server.keys)
-    assert not run_study(study(), store, passports_n=0).made and len(server.keys) == asked
+    assert not run_study(study(), store, RunOptions(passports_n=0)).made and len(server.keys) == asked
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {".jsonl", ".log", ".duckdb", ".png"} <= {path.suffix for path in files}
     assert not [path for path in files if KEY.encode() in path.read_bytes()]

@@ -17,7 +17,7 @@ from promptlab.cli import main
 from promptlab.errors import ModelError, StudyError
 from promptlab.generator.backends import hosted
 from promptlab.generator.backends.hosted import LIST, Budget, list_price
-from promptlab.run import run_study
+from promptlab.run import RunOptions, run_study
 from promptlab.run.plan import plan_facts, plan_study
 from promptlab.store import Store
 from promptlab.study import Study, parse_study, with_budget
@@ -59,15 +59,15 @@ def test_list_prices() -> None:
     assert list_price(OPENAI, 512, 512) is None and list_price("openai:unheard-of", 1024, 1024) is None
 
 
-def test_a_purse_is_never_overdrawn() -> None:
-    purse = Budget(1.0)
+def test_a_budget_is_never_overdrawn() -> None:
+    budget = Budget(1.0)
     taken: list[bool] = []
 
     def calls() -> None:
         for i in range(100):
-            if purse.take(0.1):
+            if budget.take(0.1):
                 taken.append(True)
-                purse.settle(0.1, charged=i % 3 == 0)
+                budget.settle(0.1, charged=i % 3 == 0)
 
     threads = [threading.Thread(target=calls) for _ in range(8)]
     for thread in threads:
@@ -75,18 +75,18 @@ def test_a_purse_is_never_overdrawn() -> None:
     for thread in threads:
         thread.join()
     # ten tenths fit, and calls that cost nothing kept no room from another
-    assert purse.spent == pytest.approx(1.0) and len(taken) > 10
-    assert not purse.take(0.1) and not Budget(1.0).take(None) and Budget().take(None)
+    assert budget.spent == pytest.approx(1.0) and len(taken) > 10
+    assert not budget.take(0.1) and not Budget(1.0).take(None) and Budget().take(None)
 
 
 def test_a_call_waits_for_one_that_may_cost_nothing() -> None:
-    purse, got = Budget(1.0), []
-    assert purse.take(1.0)
-    other = threading.Thread(target=lambda: got.append(purse.take(1.0)))
+    budget, got = Budget(1.0), []
+    assert budget.take(1.0)
+    other = threading.Thread(target=lambda: got.append(budget.take(1.0)))
     other.start()
     other.join(0.05)
     assert other.is_alive() and not got
-    purse.settle(1.0, charged=False)
+    budget.settle(1.0, charged=False)
     other.join(5)
     assert got == [True]
 
@@ -117,7 +117,7 @@ def test_an_estimate_over_the_budget_is_refused() -> None:
 
 def test_nobody_pays_by_accident(server: Any, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"\$1\.67 .*--budget 1\.67"):
-        run_study(study(), Store(tmp_path), passports_n=0)
+        run_study(study(), Store(tmp_path), RunOptions(passports_n=0))
     assert not server.keys and not Store(tmp_path).images()
 
 
@@ -138,12 +138,12 @@ def test_a_run_stops_before_it_passes_the_budget(server: Any, tmp_path: Path) ->
     server.script = {key: list(faults) for key, faults in paid_for_nothing.items()}
     store = Store(tmp_path)
     asked = study(OPENAI, "budget_usd: 1.67")
-    summary = run_study(asked, store, passports_n=0, batch_size=1)
+    summary = run_study(asked, store, RunOptions(passports_n=0, batch_size=1))
     # ten pictures were affordable: two broken ones were paid for, a refusal and errors were not
     assert summary.made == {"ok": 8, "refused": 1} and summary.stopped
     assert "1 pictures stay missing" in summary.stopped and "$1.67" in summary.stopped
     assert summary.scores and len(store.images()) == 9
-    again = run_study(asked, store, passports_n=0)
+    again = run_study(asked, store, RunOptions(passports_n=0))
     assert again.made == {"ok": 1} and not again.stopped and len(again.plan.missing) == 1
 
 
@@ -163,7 +163,7 @@ def test_a_closed_door_ends_the_run_at_once(server: Any, tmp_path: Path, model: 
     server.all = fault
     store = Store(tmp_path)
     with pytest.raises(ModelError, match=f"^{model} answers HTTP .*_API_KEY") as told:
-        run_study(study(model, "budget_usd: 9.0"), store, passports_n=0)
+        run_study(study(model, "budget_usd: 9.0"), store, RunOptions(passports_n=0))
     assert "\n" not in str(told.value) and KEY not in "".join(traceback.format_exception(told.value))
     assert 1 <= len(server.keys) <= hosted.CALLS and not store.images()
 
@@ -172,21 +172,21 @@ def test_what_was_paid_for_is_kept_when_the_door_closes(server: Any, tmp_path: P
     server.script = {"a photo of a pink cup": ["empty"]}
     store = Store(tmp_path)
     with pytest.raises(ModelError, match="insufficient_quota"):
-        run_study(study(OPENAI, "budget_usd: 9.0"), store, passports_n=0)
+        run_study(study(OPENAI, "budget_usd: 9.0"), store, RunOptions(passports_n=0))
     assert {image.status for image in store.images().values()} == {"ok"}
     assert len(store.images()) == len(server.keys) - 1
 
 
 def test_always_invalid_ends_as_invalid(server: Any, tmp_path: Path) -> None:
     server.script = {"a photo of a red cup": ["junk"] * hosted.ATTEMPTS}
-    summary = run_study(study(OPENAI, "budget_usd: 9.0"), Store(tmp_path), passports_n=0)
+    summary = run_study(study(OPENAI, "budget_usd: 9.0"), Store(tmp_path), RunOptions(passports_n=0))
     assert summary.made == {"ok": 9, "invalid_image": 1} and not summary.stopped
 
 
 def test_gemini_through_a_run(server: Any, tmp_path: Path) -> None:
     server.script = {"a photo of a red cup": ["refuse"], "a photo of a blue cup": ["429", "cut"]}
     store = Store(tmp_path)
-    summary = run_study(study(GEMINI, "budget_usd: 9.0"), store, passports_n=0)
+    summary = run_study(study(GEMINI, "budget_usd: 9.0"), store, RunOptions(passports_n=0))
     assert summary.made == {"ok": 9, "refused": 1} and summary.scores
     assert all(image.recipe["model"] == GEMINI for image in store.images().values())
 
@@ -194,9 +194,9 @@ def test_gemini_through_a_run(server: Any, tmp_path: Path) -> None:
 def test_two_studies_pay_once(server: Any, tmp_path: Path) -> None:
     store = Store(tmp_path)
     first = study(OPENAI, "budget_usd: 9.0")
-    run_study(first, store, passports_n=0)
+    run_study(first, store, RunOptions(passports_n=0))
     asked = len(server.keys)
-    second = run_study(parse_study(text().replace("name: paid", "name: thrifty")), store, passports_n=0)
+    second = run_study(parse_study(text().replace("name: paid", "name: thrifty")), store, RunOptions(passports_n=0))
     assert (second.plan.made, len(second.plan.missing), len(server.keys)) == (10, 0, asked)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from promptlab.checkpoints.quiet import quiet
+from promptlab.checkpoints.files import quiet
 from promptlab.generator.backends.diffusion import load
 from promptlab.generator.models.loading import SHARE, pays, vae_dtype, variant_of
 from tiny import job, pictures

@@ -14,12 +14,12 @@ import torch
 
 from promptlab.errors import PromptlabError
 from promptlab.generator.backends import Job
-from promptlab.generator.backends.diffusion import deal, load, planned_rows
+from promptlab.generator.backends.diffusion import load, planned_rows, split_jobs
 from promptlab.generator.models import precision, speed
 from promptlab.generator.models.batches import rows_at_once
 from promptlab.generator.models.precision import chosen_dtype, cpu_speeds
 from promptlab.generator.models.speed import repays_on_cpu
-from promptlab.run import run_study
+from promptlab.run import RunOptions, run_study
 from promptlab.store import Store
 from promptlab.study import parse_study
 from tiny import job, pictures
@@ -227,7 +227,7 @@ def test_what_is_left_of_a_group_is_made_in_batches_of_its_planned_size(family_f
     for one in resumed.generate(left):
         assert one.batch_size == whole[one.image_id].batch_size
         assert np.array_equal(one.pixels, whole[one.image_id].pixels)
-    assert [len(batch) for batch in deal(resumed, every)] == [6, 2]
+    assert [len(batch) for batch in split_jobs(resumed, every)] == [6, 2]
 
 
 def test_texts_are_encoded_once(family_folder: Folders) -> None:
@@ -257,7 +257,7 @@ def test_a_run_chooses_for_itself_and_goes_on_with_the_same_bits(
     speeds(monkeypatch, FAST)
     study = parse_study(STUDY.format(model=family_folder("sd")))
     once, twice = Store(tmp_path / "once"), Store(tmp_path / "twice")
-    run_study(study, once, passports_n=0)
+    run_study(study, once, RunOptions(passports_n=0))
     facts = dict(once.query("SELECT name, value FROM fact").itertuples(index=False))
     assert facts["diffusion.dtype"] == "bfloat16" and facts["diffusion.vae_dtype"] == "float32"
     assert (tmp_path / "once" / "cache" / precision.FILE).exists()
@@ -271,9 +271,9 @@ def test_a_run_chooses_for_itself_and_goes_on_with_the_same_bits(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(backend_class(), "generate", killed)
-        run_study(study, twice, passports_n=0)
+        run_study(study, twice, RunOptions(passports_n=0))
     assert len(Store(tmp_path / "twice").images()) == 1
-    run_study(study, twice, passports_n=0)
+    run_study(study, twice, RunOptions(passports_n=0))
     found = [{(image.id, image.pixels, image.batch_size) for image in s.images().values()} for s in (once, twice)]
     assert found[0] == found[1] and {size for _, _, size in found[0]} == {4}
 
@@ -287,4 +287,4 @@ def backend_class() -> Any:
 def test_a_backend_without_dtypes_refuses_one(tmp_path: Path) -> None:
     drawn = parse_study(STUDY.format(model="swap=0.0").replace("prompt:", "backend: renderer\nprompt:"))
     with pytest.raises(PromptlabError, match="the backend renderer has no choice of dtype: leave --dtype out"):
-        run_study(drawn, Store(tmp_path), passports_n=0, dtype="bfloat16")
+        run_study(drawn, Store(tmp_path), RunOptions(passports_n=0, dtype="bfloat16"))

@@ -15,7 +15,7 @@ import pytest
 
 from promptlab.errors import PromptlabError
 from promptlab.generator.workers import Cluster, cluster
-from promptlab.run import run_study
+from promptlab.run import RunOptions, run_study
 from promptlab.store import Store
 from promptlab.study import parse_study
 
@@ -33,7 +33,7 @@ seeds: 48
 DRIVER = """
 import sys
 from ray.cluster_utils import Cluster
-from promptlab.run import Silent, run_study
+from promptlab.run import RunOptions, Silent, run_study
 from promptlab.store import Store
 from promptlab.study import load_study
 
@@ -51,7 +51,8 @@ class Kills(Silent):
 
 there = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
 second = there.add_node(num_cpus=1)
-made = run_study(load_study(sys.argv[1]), Store(sys.argv[2]), Kills(), passports_n=0, ray=there.address).made
+options = RunOptions(passports_n=0, ray=there.address)
+made = run_study(load_study(sys.argv[1]), Store(sys.argv[2]), options, Kills()).made
 print("made", dict(made), flush=True)
 there.shutdown()
 """
@@ -104,7 +105,7 @@ def test_a_node_killed_mid_run_loses_nothing(tmp_path: Path) -> None:
         psutil.wait_procs(at_work_in(tmp_path / "ray"), timeout=30)
         assert not at_work_in(tmp_path / "ray"), "a process of the cluster outlives it"
     one, many = Store(tmp_path / "one"), Store(tmp_path / "many")
-    run_study(parse_study(STUDY), one, passports_n=0)
+    run_study(parse_study(STUDY), one, RunOptions(passports_n=0))
     assert {key: image.file for key, image in many.images().items()} == {
         key: image.file for key, image in one.images().items()
     }

@@ -27,7 +27,8 @@ from promptlab.generator.models.speed import (
     kernel_seconds,
     repays,
 )
-from promptlab.run import run_study
+from promptlab.run import RunOptions, run_study
+from promptlab.run.generate import Generation, Order
 from promptlab.store import Store
 from promptlab.study import parse_study
 from tiny import job, pictures
@@ -222,19 +223,19 @@ seeds: 2
 def test_a_run_tells_its_backend_how_many_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: dict[str, Any] = {}
 
-    def spy(name: str, options: dict[str, Any], *_: Any) -> Iterator[Any]:
-        told.update(options)
+    def spy(self: Generation, order: Order, *_: Any) -> Iterator[Any]:
+        told.update(order.options)
         yield from ()
 
-    monkeypatch.setattr("promptlab.run._alone", spy)
+    monkeypatch.setattr(Generation, "_in_process", spy)
     study = parse_study(STUDY.format(model="miniature", backend="diffusion"))
-    run_study(study, Store(tmp_path), passports_n=0, compile="off")
+    run_study(study, Store(tmp_path), RunOptions(passports_n=0, compile="off"))
     planned, cache = told.pop("planned"), told.pop("cache")
     assert told == {"model": "miniature", "compile": "off", "dtype": "auto", "pictures": 6}
     assert sorted(planned.values()) == [2, 4] and cache == tmp_path / "cache"
     told.clear()
     drawn = parse_study(STUDY.format(model="swap=0.0", backend="renderer"))
-    run_study(drawn, Store(tmp_path), passports_n=0)
+    run_study(drawn, Store(tmp_path), RunOptions(passports_n=0))
     assert told == {"model": "swap=0.0"}
     with pytest.raises(PromptlabError, match="the backend renderer has nothing to compile"):
-        run_study(drawn, Store(tmp_path), passports_n=0, compile="on")
+        run_study(drawn, Store(tmp_path), RunOptions(passports_n=0, compile="on"))

@@ -8,16 +8,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
 from places import SUPPORT
+from plays.scripted import MODULE
+from promptlab import plugins
 from promptlab.errors import ModelError, PromptlabError
 from promptlab.generator.workers import portable, threads_each, workforce
 from promptlab.progress import Silent
-from promptlab.run import Summary, run_study
+from promptlab.run import RunOptions, Summary, run_study
 from promptlab.store import Store
 from promptlab.study import parse_study
 from stores import image_lines, troubles
@@ -42,6 +43,12 @@ settings: {{num_inference_steps: 2}}
 """
 
 
+@pytest.fixture(autouse=True)
+def named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scripted backend is known here and in started processes."""
+    monkeypatch.setenv(plugins.VARIABLE, MODULE)
+
+
 class Told(Silent):
     """Remembers what it is told."""
 
@@ -56,9 +63,17 @@ class Told(Silent):
         self.steps += count
 
 
-def run(home: Path, backend: str, model: str, workers: int | None, seeds: int = 2, **options: Any) -> Summary:
+def run(
+    home: Path,
+    backend: str,
+    model: str,
+    workers: int | None,
+    seeds: int = 2,
+    batch_size: int | None = None,
+    progress: Silent | None = None,
+) -> Summary:
     study = parse_study(STUDY.format(backend=backend, model=model, seeds=seeds))
-    return run_study(study, Store(home), passports_n=0, workers=workers, **options)
+    return run_study(study, Store(home), RunOptions(batch_size=batch_size, passports_n=0, workers=workers), progress)
 
 
 def hashes(home: Path) -> dict[str, tuple[str | None, str | None, str]]:
@@ -112,24 +127,24 @@ def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_killed_worker_costs_nothing(tmp_path: Path, pids: Path) -> None:
     told = Told()
-    summary = run(tmp_path / "two", "plays.scripted", f"kill=1@{tmp_path}", 2, batch_size=4, progress=told)
+    summary = run(tmp_path / "two", "scripted", f"kill=1@{tmp_path}", 2, batch_size=4, progress=told)
     assert summary.made == {"ok": 12} and told.steps == 12
     assert len(told.lines) == 1 and "died (exit code -9" in told.lines[0]
-    one = run(tmp_path / "one", "plays.scripted", f"kill=1@{tmp_path}", None, batch_size=4)  # it has died already
+    one = run(tmp_path / "one", "scripted", f"kill=1@{tmp_path}", None, batch_size=4)  # it has died already
     assert one.made == {"ok": 12} and hashes(tmp_path / "one") == hashes(tmp_path / "two")
     assert all_gone(started(pids) - {os.getpid()})
 
 
 def test_a_worker_that_cannot_load_is_said_clearly(tmp_path: Path) -> None:
     with pytest.raises(PromptlabError, match=r"3 workers died before they were ready, the last: worker [01] died"):
-        run(tmp_path, "plays.scripted", "die", 2, seeds=1)
+        run(tmp_path, "scripted", "die", 2, seeds=1)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_nobody_outlives_the_driver(how: signal.Signals, tmp_path: Path, pids: Path) -> None:
     """Killed, or stopped by Ctrl-C, which a terminal sends to all of them; what was finished is kept."""
     study, home = tmp_path / "shared.yaml", tmp_path / "home"
-    study.write_text(STUDY.format(backend="plays.scripted", model="slow=0.02", seeds=200))
+    study.write_text(STUDY.format(backend="scripted", model="slow=0.02", seeds=200))
     command = [sys.executable, "-m", "promptlab", "run", study, "--home", home, "--workers", "2", "--batch-size", "4"]
     paths = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
     with subprocess.Popen(
@@ -173,7 +188,7 @@ def test_two_workers_make_the_same_bits(tmp_path: Path) -> None:
 def test_a_backend_that_cannot_be_dealt_works_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from plays import scripted
 
-    monkeypatch.delattr(scripted, "deal")
+    monkeypatch.delattr(scripted, "split_jobs")
     told = Told()
-    assert run(tmp_path, "plays.scripted", "plain", 2, progress=told).made == {"ok": 12}
-    assert told.lines == ["the backend plays.scripted works in one process"]
+    assert run(tmp_path, "scripted", "plain", 2, progress=told).made == {"ok": 12}
+    assert told.lines == ["the backend scripted works in one process"]

@@ -17,8 +17,7 @@ from promptlab.miniature.drawing import render
 from promptlab.miniature.parser import MIN_CELLS, build_parser, group_blocks, load_parser, parse
 from promptlab.miniature.train import data
 from promptlab.miniature.train.data import CELLS, LABELS, fill, label_map
-from promptlab.miniature.train.denoiser import build_denoiser, save_pipeline
-from promptlab.miniature.train.vae import build_vae
+from promptlab.miniature.train.networks import build_denoiser, build_vae, save_pipeline
 from promptlab.miniature.world import CANVAS, COLOURS
 
 

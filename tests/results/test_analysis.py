@@ -16,7 +16,7 @@ from judges import random_parser
 from promptlab.errors import PromptlabError, StoreError
 from promptlab.records import Score
 from promptlab.results import Results, tables
-from promptlab.run import run_study
+from promptlab.run import RunOptions, run_study
 from promptlab.stats.hypotheses import benjamini_hochberg
 from promptlab.store import Store
 from promptlab.study import parse_study
@@ -34,7 +34,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Results:
     home = tmp_path_factory.mktemp("analysis")
     probes = f'exposure, {{name: binding, parser: "{random_parser()}"}}'
     text = DRAWN.format(model="swap=0.5", scales="[1, 5]", seeds=2, probes=probes)
-    run_study(parse_study(text + CONTRASTS), Store(home), passports_n=0)
+    run_study(parse_study(text + CONTRASTS), Store(home), RunOptions(passports_n=0))
     loaded: Results = promptlab.load("drawn", home)
     return loaded
 
@@ -75,8 +75,6 @@ def test_the_mixed_model_of_the_contrasts(found: Results) -> None:
         assert rows.loc[name, "estimate"] == pytest.approx(beside.loc[name, "estimate"])
         assert rows.loc[name, "over_prompts"] == beside.loc[name, "estimate"]
         assert rows.loc[name, "n_pairs"] == beside.loc[name, "n_pairs"] and rows.loc[name, "n_seeds"] == 2
-    with pytest.raises(PromptlabError, match=r"no engine is called 'statmodels'.*did you mean"):
-        found.mixed("statmodels")  # type: ignore[arg-type]
 
 
 def test_outcomes_leakage_ranking_and_passports_are_the_tables(found: Results) -> None:
@@ -95,8 +93,8 @@ def test_of_several_probes_one_is_asked(found: Results, tmp_path: Path) -> None:
     images = found.sql("SELECT DISTINCT image, levels['guidance_scale'] AS w FROM scored").to_numpy().tolist()
     with store.open_run("drawn") as run:
         for image, w in images:
-            for probe, label in (("blip_vqa-1-0", "correct" if w == "5" else "fused"), ("human-1-0", "a")):
-                run.add(Score(image, probe, "correct", "", float(label == "correct"), label))
+            for probe, label in (("blip_vqa", "correct" if w == "5" else "fused"), ("human", "a")):
+                run.add(Score(image, probe, f"{probe}-1-0", "correct", "", float(label == "correct"), label))
     store.publish()
     both = promptlab.load("drawn", tmp_path / "home")
     pd.testing.assert_frame_equal(
@@ -104,29 +102,29 @@ def test_of_several_probes_one_is_asked(found: Results, tmp_path: Path) -> None:
     )
     judged = both.ranking("blip_vqa.correct", "guidance_scale")
     assert judged["level"].tolist() == ["5", "1"] and judged["mean"].tolist() == [1.0, 0.0]
-    told = both.pictures(measures=())["outcome"].tolist()
-    assert told == found.pictures(measures=())["outcome"].tolist() and "a" not in told
-    assert set(both.pictures(measures=(), probe="blip_vqa")["outcome"]) == {"correct", "fused"}
+    told = both.images(measures=())["outcome"].tolist()
+    assert told == found.images(measures=())["outcome"].tolist() and "a" not in told
+    assert set(both.images(measures=(), probe="blip_vqa")["outcome"]) == {"correct", "fused"}
     with pytest.raises(PromptlabError, match=r"no outcome by 'blip_vqq': they are told by .* did you mean 'blip_vqa'"):
-        both.pictures(probe="blip_vqq")
+        both.images(probe="blip_vqq")
 
 
 def test_pictures_are_filtered_ordered_and_paged(found: Results) -> None:
-    everything = found.pictures(measures=["exposure.mean_luma"])
+    everything = found.images(measures=["exposure.mean_luma"])
     assert len(everything) == 16 and all(Path(path).is_file() for path in everything["path"])
-    some = found.pictures({"guidance_scale": 5, "assignment": "swapped"}, order="mean_luma", descending=True)
+    some = found.images({"guidance_scale": 5, "assignment": "swapped"}, order="mean_luma", descending=True)
     assert len(some) == 4 and {levels["guidance_scale"] for levels in some["levels"]} == {"5"}
     luma = some["exposure.mean_luma"].tolist()
     assert luma == sorted(luma, reverse=True)
     by_hand = found.sql("SELECT image, value FROM scored WHERE measure = 'mean_luma'").set_index("image")["value"]
     assert luma == pytest.approx([by_hand[image] for image in some["image"]])
-    pages = [found.pictures(measures=(), limit=6, offset=k)["image"].tolist() for k in (0, 6, 12)]
+    pages = [found.images(measures=(), limit=6, offset=k)["image"].tolist() for k in (0, 6, 12)]
     assert [image for page in pages for image in page] == everything["image"].tolist()
     outcome = str(everything["outcome"].dropna().iloc[0])
-    alike = found.pictures({"outcome": outcome, "seed": 0}, measures=())
+    alike = found.images({"outcome": outcome, "seed": 0}, measures=())
     here = everything[(everything["outcome"] == outcome) & (everything["seed"] == 0)]
     assert alike["image"].tolist() == here["image"].tolist()
-    assert not len(found.pictures({"status": "missing"}))
+    assert not len(found.images({"status": "missing"}))
 
 
 @pytest.mark.parametrize(
@@ -135,8 +133,8 @@ def test_pictures_are_filtered_ordered_and_paged(found: Results) -> None:
         (lambda f: f.curve("mean_luna", "assignment"), "no measure 'mean_luna'"),
         (lambda f: f.curve("exposure.mean_luma", "assignmen"), "did you mean 'assignment'"),
         (lambda f: f.curve("binding.mean_luma", "assignment"), "no measure 'binding.mean_luma'"),
-        (lambda f: f.pictures({"steps": 3}), "no axis 'steps'"),
-        (lambda f: f.pictures(limit=0), "limit 0"),
+        (lambda f: f.images({"steps": 3}), "no axis 'steps'"),
+        (lambda f: f.images(limit=0), "limit 0"),
         (lambda f: Results(f.store).effects(), "needs a study"),
         (lambda f: promptlab.load("drawm", f.store.home.path), "did you mean 'drawn'"),
     ],
@@ -147,7 +145,7 @@ def test_wrong_names_say_what_is_there(found: Results, ask: object, said: str) -
 
 
 def test_hostile_values_are_values(found: Results) -> None:
-    assert not len(found.pictures({"outcome": "x' OR 1=1 --"}))
+    assert not len(found.images({"outcome": "x' OR 1=1 --"}))
 
 
 def test_nothing_was_run(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from judges import random_clip
-from promptlab.cli.app import app
+from promptlab.cli import app
 from promptlab.errors import ModelError, PromptlabError
 from promptlab.results.model_parts import (
     GRIDS,

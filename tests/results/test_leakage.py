@@ -41,14 +41,26 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Store:
             run.add(Image(cell.image_id(seed), cell.recipe(seed)), Image(alone.image_id(seed), alone.recipe(seed)))
             run.add(
                 *(
-                    Score(cell.image_id(seed), "binding-1-x", "colour", target, 1.0, label)
+                    Score(cell.image_id(seed), "binding", "binding-1-x", "colour", target, 1.0, label)
                     if label
-                    else Score(cell.image_id(seed), "binding-1-x", "colour", target, reason="no cup was found")
+                    else Score(
+                        cell.image_id(seed), "binding", "binding-1-x", "colour", target, reason="no cup was found"
+                    )
                     for target, label in zip(("first", "second"), shown, strict=True)
                 )
             )
             # a thing that nobody asked to be red or blue is red in 2 of 6 pictures, blue in none
-            run.add(Score(alone.image_id(seed), "binding-1-x", "colour", "only", 1.0, "red" if seed < 2 else "green"))
+            run.add(
+                Score(
+                    alone.image_id(seed),
+                    "binding",
+                    "binding-1-x",
+                    "colour",
+                    "only",
+                    1.0,
+                    "red" if seed < 2 else "green",
+                )
+            )
     store.publish()
     return store
 
@@ -108,7 +120,7 @@ def test_the_human_table_of_geneval(tmp_path: Path) -> None:
     for judgement in read_annotations(files[0]):
         pictures[judgement.prompt, judgement.image].append(judgement)
     asked = {
-        i: {b.noun: b.attribute for b in item.prompt.bindings if b.family == "colour" and b.attribute}
+        i: {b.noun: b.attribute for b in item.prompt.bindings if b.kind == "colour" and b.attribute}
         for i, item in enumerate(read_list(files[1], "geneval"))
     }
     expected = by_hand(pictures, asked)

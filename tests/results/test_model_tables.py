@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from promptlab.claims.analyses import vae_detail
+from promptlab.claims.analyses import ANALYSES
 from promptlab.errors import PromptlabError
 from promptlab.results import Results, model_parts
 from promptlab.results.model_parts import measure_grid
@@ -29,7 +29,7 @@ def test_detail_is_that_of_the_claim(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(model_parts, "COLOURS", some)
     monkeypatch.setattr(model_parts, "BAR_WIDTHS", (2, 8))
     rows = Results(Store(tmp_path)).vae_detail().set_index("bar_width")
-    claim = vae_detail.load()(Store(tmp_path))
+    claim = ANALYSES["vae_detail"].measure(Store(tmp_path))
     assert rows["kept"].round(4).tolist() == list(claim.detail["kept_by_bar_width"].values())
     assert rows.loc[8, "kept"] - rows.loc[2, "kept"] == pytest.approx(-sum(claim.values.values()) / len(claim.values))
     assert (rows["low"] < rows["kept"]).all() and (rows["kept"] < rows["high"]).all() and set(rows["tier"]) == {"T1"}

@@ -17,10 +17,11 @@ OLD, NEW, OTHER = "binding-1-aaaaaaaa", "binding-2-bbbbbbbb", "binding_of_anothe
 CELLS = [Cell("one", (("w", w),), Prompt("a red cup"), Settings(w), "cup") for w in (1.0, 5.0)]
 
 
-def say(run: Run, probe: str, value: float) -> None:
+def say(run: Run, name: str, probe_id: str, value: float) -> None:
     """The same number of every picture."""
     label = "correct" if value else "fused"
-    run.add(*(Score(cell.image_id(seed), probe, "correct", "", value, label) for cell in CELLS for seed in (0, 1)))
+    images = [cell.image_id(seed) for cell in CELLS for seed in (0, 1)]
+    run.add(*(Score(image, name, probe_id, "correct", "", value, label) for image in images))
 
 
 @pytest.fixture(params=["old, new", "new, old"])
@@ -31,9 +32,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
         run.plan(CELLS, [0, 1], lambda _: "T0")
         run.add(*(Image(cell.image_id(seed), cell.recipe(seed)) for cell in CELLS for seed in (0, 1)))
         run.fact({"probe": {"binding": OLD}})
-        for probe in (OLD, NEW) if request.param == "old, new" else (NEW, OLD):
-            say(run, probe, float(probe == NEW))
-        say(run, OTHER, 0.0)
+        for probe_id in (OLD, NEW) if request.param == "old, new" else (NEW, OLD):
+            say(run, "binding", probe_id, float(probe_id == NEW))
+        say(run, "binding_of_another", OTHER, 0.0)
     with made.open_run("one") as run:
         run.fact({"probe": {"binding": NEW}})
     made.publish()
@@ -41,10 +42,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 
 def test_the_views_show_the_version_that_was_used_last(store: Store) -> None:
-    shown = set(store.query("SELECT DISTINCT probe FROM scored")["probe"])
-    assert shown == {NEW, OTHER} == set(store.query("SELECT DISTINCT probe FROM outcomes")["probe"])
-    assert set(store.query("SELECT DISTINCT probe FROM score")["probe"]) == {OLD, NEW, OTHER}
-    assert store.query("SELECT study, probe FROM outdated").to_dict("records") == [{"study": "one", "probe": OLD}]
+    shown = set(store.query("SELECT DISTINCT probe_id FROM scored")["probe_id"])
+    assert shown == {NEW, OTHER} == set(store.query("SELECT DISTINCT probe_id FROM outcomes")["probe_id"])
+    assert set(store.query("SELECT DISTINCT probe_id FROM score")["probe_id"]) == {OLD, NEW, OTHER}
+    assert store.query("FROM outdated").to_numpy().tolist() == [["one", "binding", OLD]]
 
 
 def test_every_table_counts_it_alone(store: Store) -> None:
@@ -56,7 +57,7 @@ def test_every_table_counts_it_alone(store: Store) -> None:
     ):
         assert frame["mean"].tolist() == [1, 1] and frame["n"].tolist() == [2, 2]
     pairs = contrast_pairs(store, "one", Contrast(name="c", measure="binding.correct", axis="w", levels=(1.0, 5.0)))
-    assert pairs.probe == NEW and pairs.a == pairs.b == (1.0, 1.0)
+    assert pairs.probe_id == NEW and pairs.a == pairs.b == (1.0, 1.0)
 
 
 def test_what_no_run_of_the_study_named_is_shown(tmp_path: Path) -> None:
@@ -65,8 +66,8 @@ def test_what_no_run_of_the_study_named_is_shown(tmp_path: Path) -> None:
     with store.open_run("one") as run:
         run.plan(CELLS, [0, 1], lambda _: "T0")
         run.add(*(Image(cell.image_id(seed), cell.recipe(seed)) for cell in CELLS for seed in (0, 1)))
-        for probe in ("human-1-a", "human-1-b"):
-            say(run, probe, 1.0)
+        for probe_id in ("human-1-a", "human-1-b"):
+            say(run, "human", probe_id, 1.0)
     store.publish()
     assert preferred_probe_ids(store, "one", "correct") == ["human-1-a", "human-1-b"]
     assert preferred_probe_ids(store, "one", "correct", "binding") == []

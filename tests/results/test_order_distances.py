@@ -13,13 +13,11 @@ from promptlab.results.findings.order import (
     Encoder,
     distances,
     encoder_of,
-    order_axes,
-    paraphrase_axes,
     picture_rows,
     sensitivity,
     vectors,
 )
-from promptlab.run import run_study
+from promptlab.run import RunOptions, run_study
 from promptlab.store import Store
 from promptlab.study import parse_study
 
@@ -108,19 +106,12 @@ def test_pictures_pair_only_where_all_else_agrees() -> None:
     assert distances(again, {}, "order")["value"].isna().all()
 
 
-def test_orders_are_told_from_other_axes() -> None:
-    rows = rows_of(1)
-    assert order_axes(rows) == ("order",)
-    odd = [{"zip": "cup, chair", "one": "a", "same": "x, x"}, {"zip": "car, hat", "one": "b", "same": "x, x"}]
-    assert order_axes(pd.DataFrame({"levels": odd})) == () == order_axes(pd.DataFrame({"levels": []}))
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("said")
     plain = STUDY.replace("name: said", "name: plain").replace("wording: {paraphrase:", "wording: {zip: {wording:")
     for text in (STUDY, plain.replace("a picture of]}", "a picture of]}}").replace("  wording: {zip", "  w: {zip")):
-        run_study(parse_study(text), Store(folder), passports_n=0)
+        run_study(parse_study(text), Store(folder), RunOptions(passports_n=0))
     return folder
 
 
@@ -139,14 +130,13 @@ def test_a_renderer_moves_what_is_named_first_and_hears_no_paraphrase(home: Path
 def test_without_a_paraphrase_axis_it_says_how_to_add_one(home: Path) -> None:
     row = findings(Store(home), "plain").set_index("finding").loc["order sensitivity"]
     assert pd.isna(row["estimate"]) and "add one, as in axes: {wording: {paraphrase:" in row["reason"]
-    assert paraphrase_axes(Store(home), "said") == ("wording",) and not paraphrase_axes(Store(home), "plain")
     held = findings(Store(home), "said", {"wording": "a photo of"}).set_index("finding")
     assert "no paraphrase axis" in held.loc["order sensitivity", "reason"]
 
 
 def test_pictures_that_are_gone_are_counted(home: Path, tmp_path: Path) -> None:
     store = Store(tmp_path)
-    run_study(parse_study(STUDY), store, passports_n=0)
+    run_study(parse_study(STUDY), store, RunOptions(passports_n=0))
     rows = picture_rows(store, "said", {})
     gone = rows["file"].iloc[0]
     (store.home.images / gone[:2] / f"{gone}.png").unlink()

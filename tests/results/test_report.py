@@ -13,7 +13,9 @@ import shown_home
 from promptlab.errors import PromptlabError
 from promptlab.results import tables
 from promptlab.results.report import report_html, write_report
+from promptlab.run import RunOptions, run_study
 from promptlab.store import Store
+from promptlab.study import parse_study
 
 KNOWN = {
     *("html", "head", "meta", "title", "style", "body", "p", "h1", "h2"),
@@ -69,3 +71,26 @@ def test_hostile_prompts_are_shown_as_typed(shown: Store) -> None:
 def test_an_unknown_study_names_the_nearest(shown: Store) -> None:
     with pytest.raises(PromptlabError, match="did you mean 'drawn'"):
         report_html(shown, "drawm")
+
+
+def test_one_prompt_has_no_interval_and_the_report_says_why(tmp_path: Path) -> None:
+    study = """
+name: single
+question: What can one prompt say?
+backend: renderer
+model: swap=0.5
+prompt:
+  template: "a photo of {first} and {second}"
+  objects: {first: {noun: cup, colour: red}, second: {noun: chair, colour: blue}}
+axes: {guidance_scale: [1, 5]}
+seeds: 8
+probes: [binding]
+contrasts: [{name: more, measure: binding.correct, axis: guidance_scale, levels: [5, 1]}]
+"""
+    run_study(parse_study(study), Store(tmp_path), RunOptions(passports_n=0))
+    text = report_html(Store(tmp_path), "single")
+    shown = re.sub(r"<style>.*?</style>|<details>.*?</details>", "", text, flags=re.DOTALL)
+    assert "nan" not in re.sub(r'src="[^"]*"', "", shown)
+    (row,) = re.findall(r"<tr><td>more</td>.*?</tr>", text)
+    assert re.search(r"<td>[+-]?[\d.]+, no interval</td>", row) and "one prompt: an interval" in row
+    assert "of 16 pictures (1 prompt family)" in text

@@ -12,8 +12,8 @@ from promptlab.errors import PromptlabError
 from promptlab.resources import shipped_folder
 from promptlab.results import Results
 from promptlab.results.findings import findings
-from promptlab.results.queries import balanced, kept_prompts, study_scores
-from promptlab.run import run_study
+from promptlab.results.queries import balanced, kept_prompts, study_axes, study_scores
+from promptlab.run import RunOptions, run_study
 from promptlab.store import Store
 from promptlab.study import parse_study
 from promptlab.study.tokens import open_tokens
@@ -50,13 +50,29 @@ axes:
 exclude: [{length: 40, length_at: 85}]
 probes: [binding]
 """
+ALIKE = """\
+name: alike
+question: Is an axis what it looks like?
+backend: renderer
+prompt:
+  template: "{first} and {second}, {text} {scene} {scene_at} {scene_arm}"
+  objects:
+    first: {noun: cup, colour: red}
+    second: {noun: chair, colour: blue}
+axes:
+  text: ["first, second", "second, first"]
+  scene: ["30"]
+  scene_at: ["1", "20", "85"]
+  scene_arm: [ours, filler]
+probes: [binding, exposure]
+"""
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("findings")
     for text in (TWO, ONE):
-        run_study(parse_study(text), Store(folder), passports_n=0)
+        run_study(parse_study(text), Store(folder), RunOptions(passports_n=0))
     return folder
 
 
@@ -129,6 +145,14 @@ def test_what_is_cut_off_changes_no_pixel(home: Path) -> None:
     assert "recall" not in rows.index
 
 
+def test_an_axis_is_what_the_study_says_and_not_what_its_levels_look_like(tmp_path: Path) -> None:
+    """Plain values that look like orders, places of a needle and arms of a ladder have none of those findings."""
+    run_study(parse_study(ALIKE), Store(tmp_path), RunOptions(passports_n=0))
+    assert {column.kind for column in study_axes(Store(tmp_path), "alike")} == {"values"}
+    assert set(findings(Store(tmp_path), "alike")["module"]) <= {"specificity"}
+    assert set(findings(Store(tmp_path), "alike")["finding"]) == {"compounding"}
+
+
 def test_what_is_kept_ends_at_the_limit() -> None:
     tokens = open_tokens(shipped_folder() / "pipeline" / "tokenizer")
     long = "a red cup " * 40
@@ -145,7 +169,7 @@ def test_pictures_are_compared_under_the_same_settings_alone(home: Path) -> None
 def test_the_table_is_printed(home: Path) -> None:
     from typer.testing import CliRunner
 
-    from promptlab.cli.app import app
+    from promptlab.cli import app
 
     for what in ("findings", "mixed"):
         done = CliRunner().invoke(app, ["table", "two", what, "--home", str(home), "--json"])

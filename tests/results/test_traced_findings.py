@@ -9,7 +9,7 @@ import pytest
 from promptlab.errors import PromptlabError
 from promptlab.results.findings import findings
 from promptlab.results.findings.attention import attention_figures
-from promptlab.run import run_study
+from promptlab.run import RunOptions, run_study
 from promptlab.store import Store
 from promptlab.study import parse_study
 
@@ -37,7 +37,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, steps, probes in studies:  # steps of their own, else they would share pictures and so scores
         text = STUDY.replace("name: traced", f"name: {name}").replace("PROBES", probes)
         text = text.replace("num_inference_steps: 4", f"num_inference_steps: {steps}")
-        run_study(parse_study(text), Store(folder), passports_n=0)
+        run_study(parse_study(text), Store(folder), RunOptions(passports_n=0))
     return folder
 
 

@@ -14,7 +14,7 @@ from promptlab.generator.backends import Job
 from promptlab.generator.backends.diffusion import load
 from promptlab.records import Cell, Prompt, Settings
 from promptlab.results import tables
-from promptlab.run.plan import limits
+from promptlab.run.plan import token_limits
 from promptlab.run.tracing import cell_of, retrace
 from promptlab.store import Store
 from promptlab.store.pictures import pixels_hash
@@ -52,9 +52,9 @@ def test_a_picture_that_no_model_made_says_so(backend: str, why: str) -> None:
 
 
 def test_each_encoder_has_its_limit(family_folder: Callable[[str], Path]) -> None:
-    assert limits(str(family_folder("sd"))) == {"CLIP": 77}
-    assert sorted(limits(str(family_folder("flux-dev"))).values())[0] == 77
-    assert len(limits(str(family_folder("flux-dev")))) == 2
+    assert token_limits(str(family_folder("sd"))) == {"CLIP": 77}
+    assert sorted(token_limits(str(family_folder("flux-dev"))).values())[0] == 77
+    assert len(token_limits(str(family_folder("flux-dev")))) == 2
 
 
 def test_means_over_two_axes_are_those_of_pandas(shown: Path) -> None:

@@ -13,7 +13,7 @@ from promptlab.errors import LockedError, ModelError, StudyError
 from promptlab.records import ContrastEffect, Measure
 from promptlab.results import tables
 from promptlab.results.contrasts import contrast_effects
-from promptlab.run import Summary, run_study
+from promptlab.run import RunOptions, Summary, run_study
 from promptlab.run.plan import plan_study
 from promptlab.run.tracing import Models
 from promptlab.store import Store
@@ -30,7 +30,7 @@ def run(home: Path, scales: str = "[1, 5]", seeds: int = 2, probes: str = "expos
     text = STUDY.format(scales=scales, seeds=seeds, probes=probes, model="swap=0.0" if model == "truth" else model)
     if not probes:
         text = text.split("contrasts:")[0]
-    return run_study(parse_study(text), Store(home), passports_n=0)
+    return run_study(parse_study(text), Store(home), RunOptions(passports_n=0))
 
 
 def test_only_what_is_missing_is_made(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_study_that_is_running_is_locked(tmp_path: Path) -> None:
 def test_nothing_is_left_by_a_study_that_cannot_be(tmp_path: Path) -> None:
     study = parse_study(STUDY.format(scales="[1]", seeds=1, probes="exposure", model="swap=2"))
     with pytest.raises(Exception, match="swap"):
-        run_study(study, Store(tmp_path), passports_n=0)
+        run_study(study, Store(tmp_path), RunOptions(passports_n=0))
     with pytest.raises(StudyError):
         parse_study("name: x")
 
@@ -89,11 +89,12 @@ def test_contrasts_pair_by_prompt_and_seed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("passports_n", [0, 20])
 def test_the_answer_ends_in_a_sentence(tmp_path: Path, passports_n: int) -> None:
-    from promptlab.cli.terminal import console, show_answer
+    from promptlab.cli.study import show_answer
+    from promptlab.cli.terminal import console
 
     study = parse_study(STUDY.format(scales="[1, 5]", seeds=2, probes="exposure, binding", model="swap=0.0"))
     store = Store(tmp_path)
-    summary = run_study(study, store, passports_n=passports_n)
+    summary = run_study(study, store, RunOptions(passports_n=passports_n))
     with console.capture() as said:
         show_answer(study, store, summary)
     text = said.get()
@@ -129,17 +130,18 @@ def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path: Path) -> None
 
 
 def test_each_column_has_its_own_corrected_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from promptlab.cli import terminal
+    from promptlab.cli.study import show_answer
+    from promptlab.cli.terminal import console
 
     study = parse_study(STUDY.format(scales="[1, 5]", seeds=1, probes="exposure, binding", model="swap=0.0"))
     store = Store(tmp_path)
-    summary = run_study(study, store, passports_n=0)
+    summary = run_study(study, store, RunOptions(passports_n=0))
     shares = tables.outcome_shares(store, "drawn", "guidance_scale")
     for level, corrected in (("1", 0.11), ("5", 0.55)):
         shares.loc[(shares["level"] == level) & (shares["outcome"] == "correct"), "corrected"] = corrected
     monkeypatch.setattr(tables, "outcome_shares", lambda *_: shares)
-    with terminal.console.capture() as said:
-        terminal.show_answer(study, store, summary)
+    with console.capture() as said:
+        show_answer(study, store, summary)
     (line,) = [line for line in said.get().splitlines() if line.startswith("correct, corrected")]
     assert "11%" in line and "55%" in line
 
@@ -151,7 +153,7 @@ def test_a_contrast_may_ask_about_one_object(tmp_path: Path) -> None:
   - {name: interferes, measure: binding.colour, target: first, axis: objects, levels: [together, first],
      where: {assignment: as_written}}
 """
-    summary = run_study(parse_study(text), Store(tmp_path), passports_n=0)
+    summary = run_study(parse_study(text), Store(tmp_path), RunOptions(passports_n=0))
     (effect,) = summary.effects
     assert (effect.target, effect.n_groups, effect.n_pairs) == ("first", 2, 4)
     assert effect.mean_b is not None and effect.mean_b >= 0.75 and effect.estimate is not None
@@ -161,14 +163,14 @@ def test_a_contrast_may_ask_about_one_object(tmp_path: Path) -> None:
 def test_a_contrast_about_what_nobody_scored_says_so(tmp_path: Path) -> None:
     text = STUDY.format(scales="[1, 5]", seeds=1, probes="exposure", model="swap=0.0")
     text += "  - {name: luma, measure: exposure.mean_luma, target: first, axis: guidance_scale, levels: [5, 1]}\n"
-    _, about_first = run_study(parse_study(text), Store(tmp_path), passports_n=0).effects
+    _, about_first = run_study(parse_study(text), Store(tmp_path), RunOptions(passports_n=0)).effects
     assert about_first.estimate is None and about_first.reason == (
         "no score of mean_luma at these levels is about first: it is about the whole picture; leave out the target"
     )
 
 
 def test_the_answer_in_words_says_direction_and_interval() -> None:
-    from promptlab.cli.terminal import in_words
+    from promptlab.cli.study import in_words
 
     study = parse_study(STUDY.format(scales="[1, 5]", seeds=2, probes="exposure", model="swap=0.0"))
     (contrast,) = study.contrasts
@@ -176,7 +178,7 @@ def test_the_answer_in_words_says_direction_and_interval() -> None:
 
     def said(measure: str, *numbers: float | None, says: str | None = "naming the chair first") -> list[str]:
         told = study.model_copy(update={"contrasts": (contrast.model_copy(update={"says": says}),)})
-        effect = ContrastEffect("drawn", contrast.name, "p", measure, "", *numbers, n_groups=24)
+        effect = ContrastEffect("drawn", contrast.name, "p", "p-1-00000000", measure, "", *numbers, n_groups=24)
         return in_words(told, Summary(plan_study(study, None), effects=(effect,), measures=known))
 
     assert said("accuracy", -0.06, -0.1, -0.02) == ["Naming the chair first lowers accuracy by 6 points [2, 10]."]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from promptlab.errors import PromptlabError
-from promptlab.results.contrasts import Pairs, fit_statsmodels
+from promptlab.results.contrasts import Pairs
 from promptlab.stats.mixed import Mixed, mixed_effect
-from promptlab.stats.simulations import false_positive_rate
+from promptlab.stats.power import false_positive_rate
 
 
 def drawn(
@@ -69,11 +68,10 @@ def test_without_seeds_it_is_the_t_test_of_prompt_means() -> None:
 
 
 def test_statsmodels_finds_the_same() -> None:
-    pytest.importorskip("statsmodels")
     rng = np.random.default_rng(3)
     whole = pairs(drawn(16, 5, 0.2, 0.4, 0.3, 0.5, rng))
     holes = rng.random(80) < 0.2  # crossed, but no longer balanced
-    gaps = Pairs(whole.probe, tuple(None if h else a for a, h in zip(whole.a, holes, strict=True)), *_rest(whole))
+    gaps = Pairs(whole.probe_id, tuple(None if h else a for a, h in zip(whole.a, holes, strict=True)), *_rest(whole))
     for one in (whole, gaps):
         ours = mixed_effect(one.a, one.b, one.groups, one.seeds)
         theirs = fit_statsmodels(one, ours)
@@ -82,6 +80,33 @@ def test_statsmodels_finds_the_same() -> None:
             assert getattr(theirs, name) == pytest.approx(getattr(ours, name), abs=2e-3), name
         assert ours.low is not None and theirs.low is not None and ours.low < theirs.low, "t is wider than normal"
     assert ours.n_dropped == int(holes.sum())
+
+
+def fit_statsmodels(pairs: Pairs, ours: Mixed) -> Mixed:
+    """The same pairs by MixedLM, with normal quantiles in place of t; its factors are those that `ours` found."""
+    import pandas as pd
+    from statsmodels.regression.mixed_linear_model import MixedLM
+
+    shares = {"prompts": ours.prompt_share, "seeds": ours.seed_share}
+    factors = {name: f"0 + C({name})" for name, share in shares.items() if share is not None}
+    frame = pd.DataFrame({"a": pairs.a, "b": pairs.b, "prompts": pairs.groups, "seeds": pairs.seeds, "all": 1})
+    frame["d"] = frame["a"].astype(float) - frame["b"].astype(float)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of every variance near 0
+        fit = MixedLM.from_formula("d ~ 1", frame.dropna(subset=["d"]), groups="all", vc_formula=factors).fit(reml=True)
+    low, high = (float(bound) for bound in np.asarray(fit.conf_int(1 - ours.confidence))[0])
+    variances = dict(zip(fit.model.exog_vc.names, map(float, fit.vcomp), strict=True))
+    total = sum(variances.values()) + float(fit.scale)
+    return replace(
+        ours,
+        estimate=float(fit.fe_params.iloc[0]),
+        low=low,
+        high=high,
+        prompt_share=variances["prompts"] / total,
+        seed_share=variances["seeds"] / total,
+        residual_share=float(fit.scale) / total,
+        residual_sd=float(np.sqrt(fit.scale)),
+    )
 
 
 def _rest(p: Pairs) -> tuple[tuple[float | None, ...], tuple[str, ...], tuple[int, ...]]:
@@ -119,9 +144,3 @@ def test_what_cannot_be_told_is_none_with_a_reason() -> None:
         mixed_effect([1], [1], ["a"], [])
     with pytest.raises(ValueError, match="confidence"):
         mixed_effect([1], [1], ["a"], [0], confidence=95)
-
-
-def test_an_absent_statsmodels_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "statsmodels.regression.mixed_linear_model", None)
-    with pytest.raises(PromptlabError, match=r"promptlab-t2i\[stats\]"):
-        fit_statsmodels(pairs(np.ones((3, 2))), fitted(np.ones((3, 2))))

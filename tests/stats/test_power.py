@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from promptlab.stats.power import power_of, smallest_detectable, standard_error
-from promptlab.stats.simulations import draw_study
+from promptlab.stats.power import draw_study, power_of, smallest_detectable, standard_error
 
 DESIGNS = [(10, 4), (20, 8), (50, 4), (50, 8), (50, 16), (100, 8), (300, 16)]
 

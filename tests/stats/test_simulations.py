@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from promptlab.stats.simulations import coverage, draw_study, false_positive_rate
+from promptlab.stats.power import coverage, draw_study, false_positive_rate
 
 DESIGN: dict[str, Any] = {"n_prompts": 400, "n_seeds": 50, "base_rate": 0.5, "spread": 0.1, "seed_correlation": 0.3}
 

@@ -117,10 +117,10 @@ def test_100_damaged_journals(home: Path) -> None:
     whole = JournalIndex(store.home).update()
     for trial, changed in enumerate(mutants(data, random.Random(5), 100)):
         journal.write_bytes(changed)
-        ledger = JournalIndex(store.home).update()
-        for known, found in ((whole.images, ledger.images), (whole.scores, ledger.scores)):
+        index = JournalIndex(store.home).update()
+        for known, found in ((whole.images, index.images), (whole.scores, index.scores)):
             assert all(found[key] == known[key] for key in found), "a changed record was believed"
-        lost = len(whole.images) + len(whole.scores) - len(ledger.images) - len(ledger.scores)
+        lost = len(whole.images) + len(whole.scores) - len(index.images) - len(index.scores)
         findings = [finding for finding in store.doctor(deep=False) if not finding.harmless]
         assert findings or lost == 0
         assert len(changed) < len(data) or lost <= 1

@@ -131,13 +131,13 @@ def test_unmeasured_is_null_with_a_reason(tmp_path: Path) -> None:
         run.plan([cell], [0, 1])
         run.add(made(store, cell, 0), made(store, cell, 1), Measure("outcome", "what became of it"))
         run.add(
-            Score(cell.image_id(0), "scene@1", "outcome", "cup", 1.0, "correct"),
-            Score(cell.image_id(1), "scene@1", "outcome", "cup", reason="no object found"),
+            Score(cell.image_id(0), "scene", "scene@1", "outcome", "cup", 1.0, "correct"),
+            Score(cell.image_id(1), "scene", "scene@1", "outcome", "cup", reason="no object found"),
         )
         with pytest.raises(StoreError, match="cannot be kept"):
             run.add(Image("0" * 32, {}, seconds=float("nan")))
-        run.add(Passport("scene@1", "colour", 400, 0.9, 0.8, 0.95, 0.9, 0.8, 0.95, 0.8))
-        run.add(ContrastEffect("tiny", "order", "scene@1", "outcome", estimate=0.05, n_groups=24, verdict="partly"))
+        run.add(Passport("scene", "scene@1", "colour", 400, 0.9, 0.8, 0.95, 0.9, 0.8, 0.95, 0.8))
+        run.add(ContrastEffect("tiny", "order", "scene", None, "outcome", estimate=0.05, n_groups=24, verdict="partly"))
     store.publish()
     outcomes = store.query("SELECT outcome, correct, swap, reason FROM outcomes ORDER BY seed")
     assert outcomes.astype(object).where(outcomes.notna(), None).to_numpy().tolist() == [
@@ -147,6 +147,7 @@ def test_unmeasured_is_null_with_a_reason(tmp_path: Path) -> None:
     assert store.query("SELECT count(*) AS n FROM score WHERE isnan(value)")["n"].tolist() == [0]
     assert store.passports()["scene@1", "colour"].youden == 0.8
     assert store.query("SELECT estimate, verdict FROM effect").to_numpy().tolist() == [[0.05, "partly"]]
+    assert [(effect.probe, effect.probe_id) for effect in store.effects("tiny")] == [("scene", None)]
 
 
 def test_facts_may_come_late(tmp_path: Path) -> None:

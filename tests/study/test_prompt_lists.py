@@ -121,7 +121,7 @@ def test_columns_of_a_list_are_levels(tmp_path: Path) -> None:
     counting = next(c for c in cells if dict(c.levels)["tag"] == "counting")
     assert counting.prompt.bindings == (Binding("first", "cup", "2", "count"),)
     (position,) = [i.prompt for i in read_list(LISTS / "metadata.jsonl", "geneval") if "left of" in i.prompt.text]
-    assert [(b.noun, b.attribute, b.family) for b in position.bindings] == [
+    assert [(b.noun, b.attribute, b.kind) for b in position.bindings] == [
         ("car", "left of dog", "position"),
         ("dog", None, "colour"),
     ]

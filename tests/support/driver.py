@@ -76,8 +76,10 @@ def run(home: Path, study: str, n: int, pause: float, every: int, gate: Path | N
         for key, image in sorted(store.images().items()):
             if key in wanted and (PROBE, key, None) not in done and image.file:
                 pixels_ = pictures.load(store.home, image.file)
-                whole = Score(key, PROBE, "brightness", value=float(pixels_.mean()))
-                red = Score(key, PROBE, "brightness", "red", float(pixels_[..., 0].mean()), detail={"channel": 0})
+                whole = Score(key, "brightness", PROBE, "brightness", value=float(pixels_.mean()))
+                red = Score(
+                    key, "brightness", PROBE, "brightness", "red", float(pixels_[..., 0].mean()), detail={"channel": 0}
+                )
                 session.add(whole, red)
     store.publish()
 

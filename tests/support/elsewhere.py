@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 from PIL import PngImagePlugin
 
 from promptlab.exchange.imports import Imported, import_pictures
-from promptlab.run import Summary, run_study
+from promptlab.run import RunOptions, Summary, run_study
 from promptlab.store import Store
 from promptlab.study import Study
 from promptlab.study.grid import expand
@@ -32,7 +32,7 @@ def take_in(folder: Path, tmp_path: Path, probes: tuple[str, ...] = ("exposure",
 
 
 def run(study: Study, tmp_path: Path) -> Summary:
-    return run_study(study, Store(tmp_path / "home"), passports_n=0)
+    return run_study(study, Store(tmp_path / "home"), RunOptions(passports_n=0))
 
 
 def levels(done: Imported) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from promptlab import plugins
 from promptlab.analyzer.known_truth import samples_of
 from promptlab.analyzer.probes import Probe, Sample
 from promptlab.errors import ModelError
+from promptlab.miniature.parser import Found
 from promptlab.records import Measure, Score, Settings
 
 
@@ -146,9 +147,16 @@ class Oracle:
             said = self._say(sample)
             value, label = said if isinstance(said, tuple) else (said, None)
             reason = "it would not say" if value is None else None
-            yield Score(sample.image_id, self.id, self.measures[0].name, "", value, label, reason)
+            yield sample.score(self, self.measures[0].name, "", value, label, reason)
 
 
 def truth(sample: Sample) -> str:
-    """The outcome that a sample of known truth was drawn to show."""
+    """What the sets of known truth say of an image, in its id."""
     return sample.image_id.rsplit("-", 1)[0]
+
+
+def thing(noun: str, colour: str = "red", x: int = 0, area: float = 0.1) -> Found:
+    """A thing eight blocks wide whose left side is at block x."""
+    mask = np.zeros((32, 32), bool)
+    mask[8:16, x : x + 8] = True
+    return Found(noun, colour, 0.9, 0.9, (4 * x, 32, 4 * x + 32, 64), area, mask)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import driver
 from promptlab.claims import Claim, settle
 from promptlab.records import Cell, ContrastEffect, Image, Measure, Phrase, Prompt, Score, Settings
-from promptlab.run import run_study
+from promptlab.run import RunOptions, run_study
 from promptlab.store import Store, pictures
 from promptlab.study import parse_study
 
@@ -122,7 +123,7 @@ def build(home: Path) -> Path:
     """Fill `home`. Returns it."""
     store = Store(home)
     for text in (DRAWN, LADDER, NEEDLE):
-        run_study(parse_study(text), store, passports_n=20 if text is DRAWN else 0)
+        run_study(parse_study(text), store, RunOptions(passports_n=20 if text is DRAWN else 0))
     _hostile(store)
     _claims(store)
     return home
@@ -146,7 +147,8 @@ def _hostile(store: Store) -> None:
                 file, digest = pictures.save(pixels, store.home, cell.recipe(0))
                 batch.append(Image(cell.image_id(0), cell.recipe(0), "ok", None, file, digest, 32, 24, batch_size=4))
             run.add(*batch)
-            run.add(*(Score(image.id, "fake-1-00000000", "brightness", value=float(len(image.id))) for image in batch))
+            said = partial(Score, probe="fake", probe_id="fake-1-00000000", measure="brightness")
+            run.add(*(said(image.id, value=float(len(image.id))) for image in batch))
     store.publish()
 
 
@@ -156,7 +158,10 @@ def _claims(store: Store) -> None:
         Claim.model_validate({**given, "id": f"C{i + 1}", "claim": f"It helps <b>{i}</b>", "expects": expects})
         for i, expects in enumerate(("more", "less", "same"))
     ]
-    effects = [ContrastEffect("s", "c", "p", "m", "", 0.3, 0.2, 0.4, 0.001, n_groups=20, n_pairs=40) for _ in claims]
+    effects = [
+        ContrastEffect("s", "c", "p", "p-1-00000000", "m", "", 0.3, 0.2, 0.4, 0.001, n_groups=20, n_pairs=40)
+        for _ in claims
+    ]
     with store.open_run("claims") as run:
         run.add(*(one.effect for one in settle(claims, effects)))
     store.publish()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from promptlab.checkpoints.quiet import quiet
+from promptlab.checkpoints.files import quiet
 from tiny import write_tiny
 from tiny_parts import FLOW, clip_text, flow, llm, qwen3, t5_text, vae, vae_flux2
 from tiny_tokenizers import mistral_processor, write_clip, write_qwen, write_t5

@@ -24,10 +24,3 @@ THINGS = (
     Found("cup", "red", 1, 1, (0, 32, 32, 96), 0.125, LEFT),
     Found("chair", "blue", 1, 1, (96, 32, 128, 96), 0.125, RIGHT),
 )
-
-
-def thing(noun: str, colour: str = "red", x: int = 0, area: float = 0.1) -> Found:
-    """A thing eight blocks wide whose left side is at block x."""
-    mask = np.zeros((32, 32), bool)
-    mask[8:16, x : x + 8] = True
-    return Found(noun, colour, 0.9, 0.9, (4 * x, 32, 4 * x + 32, 64), area, mask)

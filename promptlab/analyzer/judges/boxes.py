@@ -161,7 +161,7 @@ def asked_of(prompt: Prompt) -> tuple[Binding, ...]:
     found: dict[str, Binding] = {}
     for binding in prompt.bindings:
         colour = None
-        if binding.family in ("colour", "color") and binding.attribute is not None:
+        if binding.kind in ("colour", "color") and binding.attribute is not None:
             word = binding.attribute.strip().lower()
             colour = SPELLINGS.get(word, word)
         if binding.object not in found or colour is not None:

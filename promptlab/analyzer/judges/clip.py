@@ -7,14 +7,13 @@
 Numbers of two models, or of one model under two preprocessings, do not compare; hence `Clip.provenance`. Pictures go
 through the checkpoint's own preprocessing. Where that would crop one that is not square, it is letterboxed instead
 (open_clip's "longest"), since what is cropped away cannot be scored. Texts that are too long keep the end mark, from
-which CLIP reads its vector. Weights are safetensors on this disk; nothing is downloaded.
+which CLIP reads its vector. Weights are safetensors on this disk; nothing is downloaded. Where a model's files lie and
+what they hash to is told without importing torch.
 
 References:
     Radford et al. 2021, Learning Transferable Visual Models From Natural Language Supervision (arXiv 2103.00020).
     Hessel et al. 2021, CLIPScore: A Reference-free Evaluation Metric for Image Captioning (arXiv 2104.08718).
     Cherti et al. 2023, Reproducible Scaling Laws for Contrastive Language-Image Learning (arXiv 2212.07143): open_clip.
-
-Where a CLIP model's files lie, what they hash to, and what may not be loaded. Imports no torch.
 """
 
 from __future__ import annotations

@@ -7,8 +7,12 @@
     chroma   sqrt(a*^2 + b*^2), 0 for greys, up to 134 in sRGB
     dE       CIEDE2000 difference: about 1 is just visible, 100 is black against white
 
-A picture is rgb of shape (..., height, width, 3); its measures have shape (...). Average colours in linear or lab, not
+An image is rgb of shape (..., height, width, 3); its measures have shape (...). Average colours in linear or lab, not
 in rgb.
+
+Why this is not scikit-image (0.26), which the tests compare it with: as a runtime dependency its import takes 0.9 s and
+31 MB. CIEDE2000 agrees to 1e-12 at the same speed. Its lab differs by up to 0.005, since the white of its table gives
+greys an a* and b* of 0.005 in place of 0. Kept scores would change, and 17 colours of 636,056 their name.
 
 References:
     IEC 61966-2-1, 1999 (sRGB). Colorimetry, CIE 15:2004 (CIELAB).

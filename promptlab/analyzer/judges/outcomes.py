@@ -42,9 +42,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from promptlab.analyzer.probes import Probe, Sample
 from promptlab.analyzer.probes.binding import MEASURES
 from promptlab.errors import PromptlabError
 from promptlab.records import OUTCOMES, Measure, Score
@@ -165,22 +167,27 @@ NOUN_AND_COLOUR: tuple[Measure, ...] = MEASURES[8:]
 
 
 def outcome_scores(
-    image: str, probe: str, outcome: str | None, reason: str | None = None, detail: dict[str, Any] | None = None
+    probe: Probe,
+    sample: Sample,
+    outcome: str | None,
+    reason: str | None = None,
+    detail: dict[str, Any] | None = None,
 ) -> Iterator[Score]:
     """A score for each of `WHOLE`; all None with `reason` where no `outcome` is. Raises ValueError for *fused*."""
+    score = partial(sample.score, probe)
     if outcome is None:
         for measure in WHOLE:
-            yield Score(image, probe, measure.name, reason=reason or "the judge could not tell")
+            yield score(measure.name, reason=reason or "the judge could not tell")
         return
     if outcome not in OUTCOMES or outcome == "fused":
         raise ValueError(f"outcome is {outcome!r}: {', '.join(OUTCOMES[:-1])} are allowed")
-    yield Score(image, probe, "correct", "", float(outcome == "correct"), outcome, None, detail or {})
+    yield score("correct", "", float(outcome == "correct"), outcome, None, detail)
     for name in OUTCOMES[1:-1]:
-        yield Score(image, probe, name, "", float(outcome == name))
-    yield Score(image, probe, "fused", reason="this judge cannot tell fused from neglect")
+        yield score(name, "", float(outcome == name))
+    yield score("fused", reason="this judge cannot tell fused from neglect")
     present = outcome != "neglect"
-    yield Score(image, probe, "both_present", "", float(present))
+    yield score("both_present", "", float(present))
     if present:
-        yield Score(image, probe, "accuracy", "", float(outcome == "correct"))
+        yield score("accuracy", "", float(outcome == "correct"))
     else:
-        yield Score(image, probe, "accuracy", reason="not every object is there")
+        yield score("accuracy", reason="not every object is there")

@@ -98,7 +98,7 @@ def bound_words(prompt: Prompt) -> tuple[Words, ...]:
             continue
         start = whole.start + at
         noun = Phrase(binding.object, binding.noun, start, start + len(binding.noun))
-        colour = places.get(f"{binding.object}.{binding.family}") if binding.attribute else None
+        colour = places.get(f"{binding.object}.{binding.kind}") if binding.attribute else None
         found[binding.object] = Words(binding.object, noun, colour)
     return tuple(found.values())
 

@@ -34,7 +34,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -43,9 +43,11 @@ from promptlab.analyzer.judges.outcomes import Seen, outcome_seen
 from promptlab.checkpoints.files import is_hub_name, pull, snapshot
 from promptlab.errors import ModelError
 from promptlab.records import Binding, Prompt
-from promptlab.stats.resampling import Floats
 from promptlab.study.prompt_lists import RequestedObject
 from promptlab.study.prompts import article
+
+if TYPE_CHECKING:
+    from promptlab.stats.resampling import Floats
 
 __all__ = [
     "JUDGE_FILES",
@@ -126,12 +128,12 @@ def answer_probability(logits: Floats, tokens: Sequence[int]) -> float:
 def questions(prompt: Prompt) -> tuple[Question, ...]:
     """What to ask about each object that the prompt names with a phrase, in order of mention.
 
-    With two objects of different attributes in one family, each is asked about with the other's as well.
+    With two objects of different attributes of one kind, each is asked about with the other's as well.
     """
     phrases = {phrase.name: phrase.text for phrase in prompt.phrases if phrase.role == "object"}
     named: dict[str, Binding] = {}
     for binding in prompt.bindings:
-        if binding.object in phrases and (binding.object not in named or binding.family in ("colour", "color")):
+        if binding.object in phrases and (binding.object not in named or binding.kind in ("colour", "color")):
             named[binding.object] = binding
     both = list(named.values())
     found = []
@@ -139,7 +141,7 @@ def questions(prompt: Prompt) -> tuple[Question, ...]:
         text = phrases[binding.object]
         other = both[1 - i] if len(both) == 2 else None
         swapped = foreign = None
-        own, its = binding.attribute, other.attribute if other is not None and other.family == binding.family else None
+        own, its = binding.attribute, other.attribute if other is not None and other.kind == binding.kind else None
         if own and its and own.lower() != its.lower():
             swapped, foreign = _exchanged(text, own, its), its
         bare = f"{article(binding.noun)} {binding.noun}"
@@ -237,7 +239,7 @@ def _open(folder: Path, head: str, _config: str) -> Judge:
     import torch
     import transformers
 
-    from promptlab.checkpoints.quiet import quiet
+    from promptlab.checkpoints.files import quiet
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -9,14 +9,15 @@ have the form "what > where", or are words of its own such as "elsewhere", lists
 
 The laws, which hold for every probe and are tested on all of them:
 
-    - every sample gets at least one score, of a declared measure, under the probe's `id`;
+    - every sample gets at least one score, of a declared measure, under the probe's `name` and `id`;
     - a value lies within its measure's bounds; what cannot be measured is None with a reason, never NaN or a guess;
     - how samples are batched and ordered changes nothing, to the last bit (a model's calls have one number of rows);
     - a name of a measure means one thing over all probes: names are keys of one table. Probes that answer the same
       question (which outcome of binding?) share its measures.
 
 Probes know neither store nor backends nor each other. A file is a probe if it has a function `load(**options)`
-(`promptlab.plugins`); nothing heavy is opened before the first score.
+(`promptlab.plugins`); nothing heavy is opened before the first score. `Sample.score` makes a score under the probe's
+name and id: `yield sample.score(self, "sharpness", value=0.4)`. A probe of your own: see README.md.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from promptlab.errors import PromptlabError
 from promptlab.records import Measure, Part, Phrase, Prompt, Score, Settings, content_id
 
-__all__ = ["Model", "Need", "Probe", "Sample", "probe_id"]
+__all__ = ["Model", "Need", "Probe", "Sample", "checked_id", "probe_id"]
 
 Need = Literal["twin", "siblings", "model"]
 
@@ -67,14 +69,31 @@ class Sample:
     siblings: tuple[Sample, ...] = ()
     model: Model | None = None
 
+    def score(
+        self,
+        probe: Probe,
+        measure: str,
+        target: str = "",
+        value: float | None = None,
+        label: str | None = None,
+        reason: str | None = None,
+        detail: dict[str, Any] | None = None,
+    ) -> Score:
+        """What `probe` says about this image: see `promptlab.records.Score`."""
+        return Score(self.image_id, probe.name, probe.id, measure, target, value, label, reason, detail or {})
+
 
 class Probe(Protocol):
     """What the analyzer asks of a probe. `id` names the probe, its version, its options and its weights."""
 
     name: str
     version: int
-    measures: tuple[Measure, ...]
     needs: frozenset[Need]
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """What it measures."""
+        ...
 
     @property
     def id(self) -> str:
@@ -89,3 +108,12 @@ class Probe(Protocol):
 def probe_id(name: str, version: int, options: Mapping[str, Any]) -> str:
     """`name-version-hash`: scores under one id are comparable. `options` are plain data, hashes of weights included."""
     return f"{name}-{version}-{content_id(dict(options))[:8]}"
+
+
+def checked_id(probe: Probe) -> str:
+    """The probe's id. Raises PromptlabError unless it begins with the probe's name, and what the id itself raises."""
+    if not probe.id.startswith(f"{probe.name}-"):
+        raise PromptlabError(
+            f"the probe {probe.name!r} has the id {probe.id!r}; allowed: what probe_id(name, version, options) gives"
+        )
+    return probe.id

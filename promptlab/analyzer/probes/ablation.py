@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from promptlab.analyzer.judges.colour import rgb_to_lab
 from promptlab.analyzer.judges.scene_parser import Scenes, Words, bound_words, has_its_colour, mask_on, thing_of
+from promptlab.analyzer.probe_bases import Traced
 from promptlab.analyzer.probes import Sample
-from promptlab.analyzer.traced_probe import Traced
 from promptlab.errors import UntraceableError
 from promptlab.miniature.parser import Found
 from promptlab.records import Measure, Score
@@ -73,7 +73,7 @@ class Ablation(Traced):
                 problem = str(error)
         if problem:
             for measure in MEASURES:
-                yield Score(sample.image_id, self.id, measure.name, reason=problem)
+                yield sample.score(self, measure.name, reason=problem)
             return
         masks = {name: mask_on(thing.mask, sample.pixels.shape[:2]) for name, thing in things.items() if thing}
         yield from self._changes(sample, objects, masks, [rgb_to_lab(picture) for picture in pictures])
@@ -93,14 +93,12 @@ class Ablation(Traced):
             for place, mask in {**masks, "elsewhere": rest}.items():
                 target = f"{one.object} > {place}"
                 if not mask.any():
-                    yield Score(
-                        sample.image_id, self.id, "ablation_change", target, reason="the objects fill the picture"
-                    )
+                    yield sample.score(self, "ablation_change", target, reason="the objects fill the picture")
                     continue
                 change[place] = float((distance * mask).sum() / mask.sum())
-                yield Score(sample.image_id, self.id, "ablation_change", target, change[place])
+                yield sample.score(self, "ablation_change", target, change[place])
             contrast = change[one.object] - change[objects[1 - i].object]
-            yield Score(sample.image_id, self.id, "ablation_contrast", one.object, contrast)
+            yield sample.score(self, "ablation_contrast", one.object, contrast)
 
     def _losses(
         self, sample: Sample, objects: Sequence[Words], pictures: Sequence[NDArray[np.uint8]]
@@ -110,9 +108,9 @@ class Ablation(Traced):
         for i, one in enumerate(objects):
             loss = {name: float(right[0][name]) - float(right[i + 1][name]) for name in right[0]}
             for name, value in loss.items():
-                yield Score(sample.image_id, self.id, "ablation_loss", f"{one.object} > {name}", value)
+                yield sample.score(self, "ablation_loss", f"{one.object} > {name}", value)
             contrast = loss[one.object] - loss[objects[1 - i].object]
-            yield Score(sample.image_id, self.id, "ablation_loss_contrast", one.object, contrast)
+            yield sample.score(self, "ablation_loss_contrast", one.object, contrast)
 
 
 def load(pictures: int = 24, parser: str | Path | None = None) -> Ablation:

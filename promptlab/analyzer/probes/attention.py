@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promptlab.analyzer.judges.scene_parser import Scenes, Words, bound_words, mask_on, thing_of
+from promptlab.analyzer.probe_bases import Traced
 from promptlab.analyzer.probes import Sample
-from promptlab.analyzer.traced_probe import Traced
 from promptlab.errors import UntraceableError
 from promptlab.miniature.parser import Found
 from promptlab.records import Measure, Score
@@ -82,11 +82,11 @@ class Attention(Traced):
             yield self._mass(sample, one, objects, found, problem, maps[:, i] if problem is None else maps)
         if problem or len(objects) != 2 or len(colours) != 2:
             why = problem or "a contrast needs two objects, each with its colour"
-            yield Score(sample.image_id, self.id, "attention_contrast", reason=why)
+            yield sample.score(self, "attention_contrast", reason=why)
             return
         parts = {name: _contrast(part) for name, part in zip(PARTS, maps, strict=True) if np.isfinite(part).all()}
         value = parts.pop("all")
-        yield Score(sample.image_id, self.id, "attention_contrast", "", value, detail=parts)
+        yield sample.score(self, "attention_contrast", "", value, detail=parts)
 
     def _mass(
         self,
@@ -103,7 +103,7 @@ class Attention(Traced):
         if thing is None:
             problem = problem or f"no {one.noun.text} was found that could be told from others"
         if problem or thing is None:
-            return Score(sample.image_id, self.id, "attention_mass", one.object, reason=problem)
+            return sample.score(self, "attention_mass", one.object, reason=problem)
         mask = mask_on(thing.mask, maps.shape[1:])
         area = float(mask.mean())
         parts = {
@@ -112,7 +112,7 @@ class Attention(Traced):
             if np.isfinite(part).all()
         }
         value = parts.pop("all")
-        return Score(sample.image_id, self.id, "attention_mass", one.object, value, detail={**parts, "area": area})
+        return sample.score(self, "attention_mass", one.object, value, detail={**parts, "area": area})
 
 
 def _contrast(maps: NDArray[np.float32]) -> float:

@@ -41,7 +41,7 @@ from promptlab.records import OUTCOMES, Binding, Measure, Prompt, Score
 
 __all__ = ["BindingOutcome", "claims", "load", "match", "outcome"]
 
-FAMILIES = ("colour", "color")
+COLOUR_KINDS = ("colour", "color")
 
 
 def _share(name: str, description: str, higher_is_better: bool) -> Measure:
@@ -66,8 +66,8 @@ def claims(prompt: Prompt) -> tuple[Binding, ...]:
     """What the prompt claims about colour: one binding an object, in order of mention, in the miniature's words."""
     found: dict[str, Binding] = {}
     for binding in prompt.bindings:
-        one = replace(binding, noun=plain_noun(binding.noun), attribute=None, family="colour")
-        if binding.family in FAMILIES and binding.attribute is not None:
+        one = replace(binding, noun=plain_noun(binding.noun), attribute=None, kind="colour")
+        if binding.kind in COLOUR_KINDS and binding.attribute is not None:
             one = replace(one, attribute=binding.attribute.strip().lower())
         if binding.object not in found or one.attribute is not None:
             found[binding.object] = one
@@ -171,12 +171,12 @@ class BindingOutcome:
         result = outcome(asked, found)
         present = result not in ("neglect", "fused")
         detail = {"found": [_plain(thing) for thing in found]}
-        yield Score(sample.image_id, self.id, "correct", "", float(result == "correct"), result, None, detail)
+        yield sample.score(self, "correct", "", float(result == "correct"), result, None, detail)
         for name in OUTCOMES[1:]:
-            yield Score(sample.image_id, self.id, name, "", float(result == name))
-        yield Score(sample.image_id, self.id, "both_present", "", float(present))
+            yield sample.score(self, name, "", float(result == name))
+        yield sample.score(self, "both_present", "", float(present))
         if present:
-            yield Score(sample.image_id, self.id, "accuracy", "", float(result == "correct"))
+            yield sample.score(self, "accuracy", "", float(result == "correct"))
         else:
             gone = [b.noun for b, thing in zip(asked, match(asked, found), strict=True) if thing is None]
             yield self._missing(sample, "accuracy", "", f"not every object is there: no {', no '.join(gone)}")
@@ -187,7 +187,7 @@ class BindingOutcome:
             yield self._missing(sample, "noun", binding.object, problem)
         else:
             detail = _plain(thing) if thing else {}
-            yield Score(sample.image_id, self.id, "noun", binding.object, float(thing is not None), None, None, detail)
+            yield sample.score(self, "noun", binding.object, float(thing is not None), None, None, detail)
         if binding.attribute is None:
             return
         problem = problem or _problem(binding) or (None if thing else f"no {binding.noun} was found")
@@ -195,10 +195,10 @@ class BindingOutcome:
             yield self._missing(sample, "colour", binding.object, problem or "nothing was found")
         else:
             right = float(_right(binding, thing))
-            yield Score(sample.image_id, self.id, "colour", binding.object, right, thing.colour)
+            yield sample.score(self, "colour", binding.object, right, thing.colour)
 
     def _missing(self, sample: Sample, measure: str, target: str, reason: str) -> Score:
-        return Score(sample.image_id, self.id, measure, target, reason=reason)
+        return sample.score(self, measure, target, reason=reason)
 
 
 def _noun_problem(binding: Binding) -> str | None:

@@ -97,21 +97,19 @@ class BlipVqa:
     def _judge(self, sample: Sample) -> Iterator[Score]:
         asked = questions(sample.prompt)
         if not asked:
-            yield Score(sample.image_id, self.id, "blip_vqa", reason="the prompt declares no object with a phrase")
+            yield sample.score(self, "blip_vqa", reason="the prompt declares no object with a phrase")
             return
         texts = list(dict.fromkeys(t for one in asked for t in (one.phrase, one.bare, one.swapped) if t))
         said = dict(zip(texts, self.answers(sample, [f"{text}?" for text in texts]), strict=True))
         own, bare = [said[one.phrase] for one in asked], [said[one.bare] for one in asked]
         foreign = [said[one.swapped] if one.swapped else None for one in asked]
-        yield Score(
-            sample.image_id, self.id, "blip_vqa", "", product(own), detail={"precision": self._opened.precision}
-        )
+        yield sample.score(self, "blip_vqa", "", product(own), detail={"precision": self._opened.precision})
         for one, right, there, wrong in zip(asked, own, bare, foreign, strict=True):
-            yield Score(sample.image_id, self.id, "vqa_yes", one.object, right, detail={"question": f"{one.phrase}?"})
-            yield Score(sample.image_id, self.id, "vqa_noun", one.object, there, detail={"question": f"{one.bare}?"})
+            yield sample.score(self, "vqa_yes", one.object, right, detail={"question": f"{one.phrase}?"})
+            yield sample.score(self, "vqa_noun", one.object, there, detail={"question": f"{one.bare}?"})
             if wrong is not None:
                 asks = {"question": f"{one.swapped}?"}
-                yield Score(sample.image_id, self.id, "vqa_swapped", one.object, wrong, detail=asks)
+                yield sample.score(self, "vqa_swapped", one.object, wrong, detail=asks)
         if len(asked) == 2:
             yield from self._pair(sample, asked, own, bare, foreign)
 
@@ -131,9 +129,9 @@ class BlipVqa:
         elif gone:
             reason = f"the judge sees no {' and no '.join(gone)}, whose attribute would say nothing"
         value = None if reason else contrast(own, wrong)
-        yield Score(sample.image_id, self.id, "vqa_contrast", "", value, reason=reason)
+        yield sample.score(self, "vqa_contrast", "", value, reason=reason)
         detail = {"own": own, "noun": bare, "exchanged": foreign}
-        yield from outcome_scores(sample.image_id, self.id, outcome_of(asked, bare, own, foreign), detail=detail)
+        yield from outcome_scores(self, sample, outcome_of(asked, bare, own, foreign), detail=detail)
 
     @cached_property
     def _opened(self) -> Judge:

@@ -1,16 +1,16 @@
-"""The interaction contrast: does CLIP see that two pictures carry their colours the other way round?
+"""The interaction contrast: does CLIP see that two images carry their colours the other way round?
 
     T, T'    the prompt and its twin, two attributes exchanged
-    x, x'    pictures of T and T' from the same settings and seed, hence from the same initial noise
-    s        cosine of a picture and a text
+    x, x'    images of T and T' from the same settings and seed, hence from the same initial noise
+    s        cosine of an image and a text
     I        s(x, T) + s(x', T') - s(x, T') - s(x', T), -4..4
 
-In I what a text gets from any picture cancels, and what a picture gets from any text: only their interaction is left.
+In I what a text gets from any image cancels, and what an image gets from any text: only their interaction is left.
 It is 0 for a scorer that is blind to binding and for a generator that is, alike; so it says something about a generator
 only if the scorer's passport is good. The default scorer is the miniature's own judge, which was taught binding.
 
-Winoground's scores read the same four numbers by rank: text, each picture prefers its own text; image, each text its
-own picture; group, both. Chance is 1/4, 1/4, 1/6.
+Winoground's scores read the same four numbers by rank: text, each image prefers its own text; image, each text its
+own image; group, both. Chance is 1/4, 1/4, 1/6.
 
 References:
     Thrush et al. 2022, Winoground: Probing Vision and Language Models for Visio-Linguistic Compositionality
@@ -19,12 +19,14 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from promptlab.analyzer.judges.clip import Unit, cosine, identity, load_clip
-from promptlab.analyzer.probes import Need, Sample, probe_id
+from numpy.typing import NDArray
+
+from promptlab.analyzer.judges.clip import Clip, Unit, cosine
+from promptlab.analyzer.probe_bases import ClipProbe
+from promptlab.analyzer.probes import Need, Sample
 from promptlab.records import Measure, Score
 
 __all__ = ["ClipContrast", "interaction", "load", "winoground"]
@@ -44,16 +46,15 @@ def winoground(own: float, twin_own: float, crossed: float, twin_crossed: float)
     return text, image, text and image
 
 
-class ClipContrast:
-    """Interaction contrast and Winoground scores of a picture and its twin.
+class ClipContrast(ClipProbe):
+    """Interaction contrast and Winoground scores of an image and its twin: four scores a sample.
 
-    Args:
-        model, checkpoint, prefix: see `promptlab.analyzer.judges.clip.load_clip`.
+    The detail names the twin: as a target it would part what belongs together.
     """
 
     name = "clip_contrast"
     version = 1
-    measures: tuple[Measure, ...] = (
+    measures = (
         Measure("binding_contrast", "interaction of two pictures and their two prompts", "", -4, 4, True, _SOURCE),
         Measure("winoground_text", "each picture prefers its own prompt", "1 or 0", 0, 1, True, _SOURCE),
         Measure("winoground_image", "each prompt prefers its own picture", "1 or 0", 0, 1, True, _SOURCE),
@@ -61,41 +62,33 @@ class ClipContrast:
     )
     needs: frozenset[Need] = frozenset({"twin"})
 
-    def __init__(self, model: str = "miniature-scorer", checkpoint: str | Path | None = None, prefix: str = "") -> None:
-        self._use = (model, checkpoint, prefix)
-
-    @cached_property
-    def id(self) -> str:
-        """See `Probe.id`."""
-        return probe_id(self.name, self.version, identity(*self._use))
-
-    def score(self, samples: Sequence[Sample]) -> Iterator[Score]:
-        """Four scores a look. The detail names the twin: as a target it would part what belongs together."""
-        clip = load_clip(*self._use)
+    def _images(self, samples: Sequence[Sample]) -> dict[str, NDArray[Any]]:
         pairs = [(sample, sample.twin) for sample in samples if sample.twin is not None]
-        pictures = clip.pictures({one.image_id: one.pixels for pair in pairs for one in pair})
-        judge = {"model": clip.provenance["model"], "sha256": clip.provenance["sha256"]}
-        for sample in samples:
-            twin = sample.twin
-            if twin is None:
-                swapped = sample.prompt.swapped
-                reason = "the prompt has no two attributes to exchange"
-                if swapped is not None:
-                    reason = f"no picture of the twin prompt {swapped!r} at the same settings and seed"
-                for measure in self.measures:
-                    yield Score(sample.image_id, self.id, measure.name, reason=reason)
-                continue
-            mine, other = clip.texts([sample.prompt.text, twin.prompt.text])
-            four = _four(pictures[sample.image_id], pictures[twin.image_id], mine, other)
-            detail = {
-                **judge,
-                "twin": twin.image_id,
-                "cosines": [round(s, 6) for s in four],
-                "truncated": any(clip.tokens(one.prompt.text).truncated for one in (sample, twin)),
-            }
-            yield Score(sample.image_id, self.id, "binding_contrast", "", interaction(*four), detail=detail)
-            for measure, held in zip(self.measures[1:], winoground(*four), strict=True):
-                yield Score(sample.image_id, self.id, measure.name, "", float(held))
+        return {one.image_id: one.pixels for pair in pairs for one in pair}
+
+    def _texts(self, sample: Sample) -> list[str]:
+        return [sample.prompt.text, sample.twin.prompt.text] if sample.twin else []
+
+    def _judge(self, sample: Sample, clip: Clip, vectors: Mapping[str, Unit]) -> Iterator[Score]:
+        twin = sample.twin
+        if twin is None:
+            swapped = sample.prompt.swapped
+            reason = "the prompt has no two attributes to exchange"
+            if swapped is not None:
+                reason = f"no picture of the twin prompt {swapped!r} at the same settings and seed"
+            for measure in self.measures:
+                yield sample.score(self, measure.name, reason=reason)
+            return
+        four = _four(vectors[sample.image_id], vectors[twin.image_id], *clip.texts(self._texts(sample)))
+        detail = {
+            **self._judge_of(clip),
+            "twin": twin.image_id,
+            "cosines": [round(s, 6) for s in four],
+            "truncated": any(clip.tokens(text).truncated for text in self._texts(sample)),
+        }
+        yield sample.score(self, "binding_contrast", "", interaction(*four), detail=detail)
+        for measure, held in zip(self.measures[1:], winoground(*four), strict=True):
+            yield sample.score(self, measure.name, "", float(held))
 
 
 def _four(picture: Unit, twin: Unit, text: Unit, swapped: Unit) -> tuple[float, float, float, float]:

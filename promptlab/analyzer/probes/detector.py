@@ -60,7 +60,7 @@ class Detector:
         for sample in samples:
             asked = asked_of(sample.prompt)
             if not asked:
-                yield Score(sample.image_id, self.id, "correct", reason="the prompt declares no object")
+                yield sample.score(self, "correct", reason="the prompt declares no object")
                 continue
             found = self.detections(sample, list(dict.fromkeys(binding.noun for binding in asked)))
             said, taken = read_outcome(asked, found, sample.pixels.shape)
@@ -68,21 +68,21 @@ class Detector:
             why = f"no basic colour: {', '.join(strange)} ({', '.join(BASIC_COLOURS)} are)" if strange else None
             if len(asked) > 1:
                 told = None if why else said
-                yield from outcome_scores(sample.image_id, self.id, told, why, {"found": [_plain(f) for f in found]})
+                yield from outcome_scores(self, sample, told, why, {"found": [_plain(f) for f in found]})
             for binding, thing in zip(asked, taken, strict=True):
                 there = float(thing is not None)
                 detail = {"box": list(thing.box), "confidence": round(thing.noun_certainty, 4)} if thing else {}
-                yield Score(sample.image_id, self.id, "noun", binding.object, there, detail=detail)
+                yield sample.score(self, "noun", binding.object, there, detail=detail)
                 if binding.attribute is None:
                     continue
                 reason = None if thing else f"no {binding.noun} was found"
                 if binding.attribute not in BASIC_COLOURS:
                     reason = f"{binding.attribute!r} is no basic colour: {', '.join(BASIC_COLOURS)}"
                 if reason or thing is None:
-                    yield Score(sample.image_id, self.id, "colour", binding.object, reason=reason)
+                    yield sample.score(self, "colour", binding.object, reason=reason)
                 else:
                     right = float(thing.colour == binding.attribute)
-                    yield Score(sample.image_id, self.id, "colour", binding.object, right, thing.colour)
+                    yield sample.score(self, "colour", binding.object, right, thing.colour)
 
     @cached_property
     def _opened(self) -> Judge:

@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,9 @@ from promptlab.analyzer.judges.scene_parser import Scenes, plain_noun
 from promptlab.analyzer.probes import Need, Sample, probe_id
 from promptlab.miniature.parser import Found
 from promptlab.records import Measure, Score
-from promptlab.stats.resampling import Floats, positions_of
+
+if TYPE_CHECKING:
+    from promptlab.stats.resampling import Floats
 
 __all__ = ["Diversity", "entropy_bits", "load", "mean_pairwise_cosine_distance", "vendi"]
 
@@ -89,9 +91,7 @@ class Diversity:
         for sample in samples:
             if not sample.siblings:
                 for measure in self.measures[:3]:
-                    yield Score(
-                        sample.image_id, self.id, measure.name, reason="the cell has no picture at another seed"
-                    )
+                    yield sample.score(self, measure.name, reason="the cell has no picture at another seed")
                 continue
             yield self._distance(sample, vectors)
             if id(sample) in first:
@@ -101,7 +101,7 @@ class Diversity:
         others = np.stack([vectors[other.image_id] for other in sample.siblings])
         value = float(np.clip(1 - (others @ vectors[sample.image_id]).mean(), 0, 2))
         detail = {"seeds": 1 + len(others)}
-        return Score(sample.image_id, self.id, "seed_distance", "", value, detail=detail)
+        return sample.score(self, "seed_distance", "", value, detail=detail)
 
     def _cell(
         self, sample: Sample, vectors: Mapping[str, Unit], parsed: Mapping[str, tuple[Found, ...]]
@@ -109,19 +109,19 @@ class Diversity:
         images = [one.image_id for one in (sample, *sorted(sample.siblings, key=lambda other: other.seed))]
         target = f"seeds={len(images)}"
         value = max(1.0, vendi(np.stack([vectors[image] for image in images])))
-        yield Score(sample.image_id, self.id, "vendi", target, value)
+        yield sample.score(self, "vendi", target, value)
         objection = Scenes.objection(sample.pixels.shape)
         if objection or any(image not in parsed for image in images):
             reason = objection or "the scene parser cannot read every picture of the cell"
-            yield Score(sample.image_id, self.id, "scene_entropy", target, reason=reason)
+            yield sample.score(self, "scene_entropy", target, reason=reason)
             return
         scenes = [parsed[image] for image in images]
         labels = [tuple(sorted((thing.noun, thing.colour) for thing in scene)) for scene in scenes]
-        yield Score(sample.image_id, self.id, "scene_entropy", target, entropy_bits(labels))
+        yield sample.score(self, "scene_entropy", target, entropy_bits(labels))
         for name, noun in {binding.object: plain_noun(binding.noun) for binding in sample.prompt.bindings}.items():
             bits = entropy_bits([_colour_of(noun, scene) for scene in scenes])
             detail = {"seeds": len(images), "noun": noun}
-            yield Score(sample.image_id, self.id, "object_entropy", name, bits, detail=detail)
+            yield sample.score(self, "object_entropy", name, bits, detail=detail)
 
 
 def _colour_of(noun: str, scene: Sequence[Found]) -> str:
@@ -173,6 +173,8 @@ def entropy_bits(labels: Sequence[Hashable]) -> float:
 
     if not len(labels):
         raise ValueError("no label given: entropy needs at least one")
+    from promptlab.stats.resampling import positions_of
+
     names, index = positions_of(labels)
     share = np.bincount(index, minlength=len(names)) / len(index)
     return float(special.entr(share).sum() / np.log(2))

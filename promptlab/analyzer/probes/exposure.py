@@ -75,7 +75,7 @@ class Exposure:
                 value = read(sample.pixels)
                 if measure.upper is not None:
                     value = min(value, measure.upper)  # rounding may leave a bound by 1e-16
-                yield Score(sample.image_id, self.id, measure.name, "", value)
+                yield sample.score(self, measure.name, "", value)
 
 
 def load() -> Exposure:

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from promptlab.analyzer.judges.colour import rgb_to_lab
 from promptlab.analyzer.judges.scene_parser import Scenes, bound_words, has_its_colour
+from promptlab.analyzer.probe_bases import Traced
 from promptlab.analyzer.probes import Sample
-from promptlab.analyzer.traced_probe import Traced
 from promptlab.errors import UntraceableError
 from promptlab.miniature.parser import Found
 from promptlab.records import Measure, Part, Score
@@ -62,7 +62,7 @@ class Padding(Traced):
                 problem = str(error)
         if not pictures:
             for measure in MEASURES:
-                yield Score(sample.image_id, self.id, measure.name, reason=problem)
+                yield sample.score(self, measure.name, reason=problem)
             return
         yield from self._changes(sample, pictures)
         yield from self._losses(sample, pictures)
@@ -73,26 +73,26 @@ class Padding(Traced):
             part: float(np.linalg.norm(lab - whole, axis=-1).mean()) for part, lab in zip(PARTS, labs, strict=True)
         }
         for part in PARTS:
-            yield Score(sample.image_id, self.id, "part_change", part, change[part])
+            yield sample.score(self, "part_change", part, change[part])
         for part in PARTS[:-1]:
             if change["all"] > 0:
-                yield Score(sample.image_id, self.id, "part_share", part, change[part] / change["all"])
+                yield sample.score(self, "part_share", part, change[part] / change["all"])
             else:
                 reason = "the picture is the same without any text"
-                yield Score(sample.image_id, self.id, "part_share", part, reason=reason)
+                yield sample.score(self, "part_share", part, reason=reason)
 
     def _losses(self, sample: Sample, pictures: list[NDArray[np.uint8]]) -> Iterator[Score]:
         objects = [one for one in bound_words(sample.prompt) if one.colour is not None]
         problem = Scenes.objection(sample.pixels.shape) if objects else "the prompt declares no object with a colour"
         if problem:
-            yield Score(sample.image_id, self.id, "part_loss", reason=problem)
+            yield sample.score(self, "part_loss", reason=problem)
             return
         read = self._scenes.read({str(i): picture for i, picture in enumerate(pictures)})
         for one in objects:
             right = [has_its_colour(one, objects, read.get(str(i), ())) for i in range(len(pictures))]
             for part, still in zip(PARTS, right[1:], strict=True):
                 value = float(right[0]) - float(still)
-                yield Score(sample.image_id, self.id, "part_loss", f"{part} > {one.object}", value)
+                yield sample.score(self, "part_loss", f"{part} > {one.object}", value)
 
 
 def load(pictures: int = 24, parser: str | Path | None = None) -> Padding:

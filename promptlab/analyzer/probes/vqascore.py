@@ -73,18 +73,18 @@ class VqaScore:
     def _judge(self, sample: Sample) -> Iterator[Score]:
         if not sample.prompt.text.strip():
             for measure in self.measures:
-                yield Score(sample.image_id, self.id, measure.name, reason="the prompt is empty")
+                yield sample.score(self, measure.name, reason="the prompt is empty")
             return
         own = self.probability(sample, sample.prompt.text)
         detail = {"precision": self._opened.precision}
-        yield Score(sample.image_id, self.id, "vqascore", "", own, detail=detail)
+        yield sample.score(self, "vqascore", "", own, detail=detail)
         if sample.prompt.swapped is None:
             for name in ("vqascore_swapped", "vqascore_contrast"):
-                yield Score(sample.image_id, self.id, name, reason="the prompt has no two attributes to exchange")
+                yield sample.score(self, name, reason="the prompt has no two attributes to exchange")
             return
         other = self.probability(sample, sample.prompt.swapped)
-        yield Score(sample.image_id, self.id, "vqascore_swapped", "", other)
-        yield Score(sample.image_id, self.id, "vqascore_contrast", "", own - other)
+        yield sample.score(self, "vqascore_swapped", "", other)
+        yield sample.score(self, "vqascore_contrast", "", own - other)
 
     @cached_property
     def _opened(self) -> Judge:

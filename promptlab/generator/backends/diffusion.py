@@ -28,11 +28,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from promptlab.checkpoints.files import check_folder, commit, fingerprint, resolve
-from promptlab.checkpoints.quiet import quiet
+from promptlab.checkpoints.files import check_folder, commit, fingerprint, quiet, resolve
 from promptlab.errors import ModelError, PromptlabError
 from promptlab.generator.backends import Job, Made
-from promptlab.generator.models.batches import Batches, Row, Shape, dealt, group
+from promptlab.generator.models.batches import Batches, Row, Shape, batches_of, group
 from promptlab.generator.models.capabilities import Capability, capability, open_reader
 from promptlab.generator.models.conditioning import TextStates, arguments, embedded_rows, encode, guided, padded_length
 from promptlab.generator.models.latents import decoded, unpacked
@@ -43,7 +42,7 @@ from promptlab.generator.models.speed import Speed, Wish, at_work, equip, rememb
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["MOST_ROWS", "Diffusion", "deal", "load", "planned_rows"]
+__all__ = ["MOST_ROWS", "Diffusion", "load", "planned_rows", "split_jobs"]
 
 COLLECTED = 2**28
 """Bytes of a denoiser from which on its memory is looked for at once."""
@@ -108,9 +107,9 @@ def load(
     return backend
 
 
-def deal(backend: Diffusion, jobs: Sequence[Job]) -> list[list[Job]]:
+def split_jobs(backend: Diffusion, jobs: Sequence[Job]) -> list[list[Job]]:
     """The batches of `jobs`. Raises PromptlabError for an unknown scheduler."""
-    return dealt(backend.groups(jobs), backend.rows_of)
+    return batches_of(backend.groups(jobs), backend.rows_of)
 
 
 def planned_rows(model: str, jobs: Sequence[Job]) -> dict[Shape, int]:

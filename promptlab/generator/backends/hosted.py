@@ -9,10 +9,9 @@ The key is read from OPENAI_API_KEY or GEMINI_API_KEY, the address from OPENAI_B
 text of a system reaches a record before the key is taken out of it. A key that is not accepted (401, 403), a model that
 is not there (404) and an empty account end the run at once.
 
-Every try takes its price from a purse first (`promptlab.generator.backends.hosted`). It is spent where a picture
-came back, whole
-or broken, and where the line was cut while the system may have been drawing; an error, a refusal or an answer without a
-picture give it back. When the purse is empty no call is begun, and what was not asked for stays missing.
+Every try takes its price from the budget first. It is spent where a picture came back, whole or broken, and where the
+line was cut while the system may have been drawing; an error, a refusal or an answer without a picture give it back.
+When the budget is spent no call is begun, and what was not asked for stays missing.
 
 References:
     Brooker 2015, Exponential Backoff And Jitter (AWS Architecture Blog): full jitter.
@@ -22,7 +21,7 @@ How OpenAI's image models and Google's Gemini ones are asked through their SDKs,
 A system is a function from a job to the bytes of one picture's file. What else may come is one of four: refused, may
 work another time, will not work for this picture, will not work for any.
 
-What a picture of a closed system costs by its list price, and the purse that a run pays from.
+What a picture of a closed system costs by its list price, and the budget that a run pays from.
 
 Prices are US dollars a picture, as of the date beside them; they move, and a study's `price_per_image` goes before
 them. The words of a prompt are charged beside the picture (OpenAI: 5 dollars a million tokens, so less than 0.1 cent
@@ -84,7 +83,7 @@ def load(
     batch_size: int | None = None,
     timeout: float = TIMEOUT,
     sleep: Callable[[float], Any] | None = None,
-    purse: Budget | None = None,
+    budget: Budget | None = None,
     price: float | None = None,
 ) -> Hosted:
     """The backend; `batch_size` is how many calls go on at once, `price` US dollars a picture in place of the list's.
@@ -105,7 +104,7 @@ def load(
         raise ModelError(f"{model} needs a key in the environment variable {variable}, which is not set")
     key = os.environ[_VARIABLES[system]].strip()
     call = openai(name, key, timeout) if system == "openai" else gemini(name, key, timeout)
-    return Hosted(model, call, key, batch_size or CALLS, sleep, purse or Budget(), price)
+    return Hosted(model, call, key, batch_size or CALLS, sleep, budget or Budget(), price)
 
 
 def missing_key(model: str) -> str | None:
@@ -126,11 +125,11 @@ class Hosted:
         key: str,
         calls: int,
         sleep: Callable[[float], Any] | None,
-        purse: Budget,
+        budget: Budget,
         price: float | None,
     ) -> None:
         self.model = model
-        self._call, self._key, self._calls, self._purse, self._price = call, key, calls, purse, price
+        self._call, self._key, self._calls, self._budget, self._price = call, key, calls, budget, price
         self._halted = Event()
         self._sleep = sleep or self._halted.wait  # a wait that ends when the run does
 
@@ -148,8 +147,8 @@ class Hosted:
     def generate(self, jobs: Sequence[Job]) -> Iterator[Made]:
         """Ask for every job; they come as they are answered. When stopped, calls that have not begun are dropped.
 
-        Raises, after what was answered, ModelError where the system lets nobody in, and IncompleteError where the purse
-        had no room for the rest.
+        Raises, after what was answered, ModelError where the system lets nobody in, and IncompleteError where the
+        budget had no room for the rest.
         """
         pool = ThreadPoolExecutor(self._calls, thread_name_prefix="promptlab-hosted")
         shut: str | None = None
@@ -174,8 +173,8 @@ class Hosted:
             raise ModelError(f"{self.model} answers {shut}: nothing can be made; look at {variable}, model and account")
         if left:
             raise IncompleteError(
-                f"{left:,} pictures stay missing: they would pass the budget of ${self._purse.cap or 0:.2f}, of which "
-                f"${self._purse.spent:.2f} are spent"
+                f"{left:,} pictures stay missing: they would pass the budget of ${self._budget.cap or 0:.2f}, of which "
+                f"${self._budget.spent:.2f} are spent"
             )
 
     def close(self) -> None:
@@ -208,7 +207,7 @@ class Hosted:
         if price is None:
             listed = list_price(self.model, job.settings.width, job.settings.height)
             price = listed.usd if listed else None
-        if self._halted.is_set() or not self._purse.take(price):
+        if self._halted.is_set() or not self._budget.take(price):
             return None
         began, charged = time.perf_counter(), True
         try:
@@ -225,7 +224,7 @@ class Hosted:
             charged = False
             raise
         finally:
-            self._purse.settle(price, charged)
+            self._budget.settle(price, charged)
 
     def _short(self, error: Exception) -> str:
         text = " ".join(str(error).split()) or type(error).__name__

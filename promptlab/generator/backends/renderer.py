@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from promptlab.miniature.world import Thing
     from promptlab.records import Binding
 
-__all__ = ["DEALT", "Renderer", "deal", "load"]
+__all__ = ["SHARE", "Renderer", "load", "split_jobs"]
 
-DEALT = 16
+SHARE = 16
 """Pictures that a worker is asked for at once."""
 
 
@@ -55,9 +55,9 @@ def load(model: str = "miniature", **rates: float) -> Renderer:
         raise PromptlabError(str(error)) from error
 
 
-def deal(backend: Renderer, jobs: Sequence[Job]) -> list[list[Job]]:
+def split_jobs(backend: Renderer, jobs: Sequence[Job]) -> list[list[Job]]:
     """Handfuls of `jobs`; a picture does not depend on its company."""
-    return [list(jobs[at : at + DEALT]) for at in range(0, len(jobs), DEALT)]
+    return [list(jobs[at : at + SHARE]) for at in range(0, len(jobs), SHARE)]
 
 
 def _named(model: str) -> dict[str, str | float]:
@@ -122,7 +122,7 @@ def _things(bindings: tuple[Binding, ...], rng: np.random.Generator) -> tuple[Th
     """What the bindings ask for, one thing an object, in order of mention. Raises ValueError for what is unknown."""
     from promptlab.miniature.world import COLOURS, NOUNS, POSES, SIZES, Thing
 
-    families = {"colour": tuple(COLOURS), "size": tuple(SIZES), "pose": POSES}
+    known = {"colour": tuple(COLOURS), "size": tuple(SIZES), "pose": POSES}
     asked: dict[str, dict[str, str]] = {}
     for binding in bindings:
         if binding.noun not in NOUNS:
@@ -130,9 +130,9 @@ def _things(bindings: tuple[Binding, ...], rng: np.random.Generator) -> tuple[Th
         traits = asked.setdefault(binding.object, {"noun": binding.noun})
         if binding.attribute is None:
             continue
-        if binding.attribute not in families.get(binding.family, ()):
-            raise ValueError(f"the renderer knows no {binding.family} {binding.attribute!r}")
-        traits[binding.family] = binding.attribute
+        if binding.attribute not in known.get(binding.kind, ()):
+            raise ValueError(f"the renderer knows no {binding.kind} {binding.attribute!r}")
+        traits[binding.kind] = binding.attribute
     if not 1 <= len(asked) <= 3:
         raise ValueError(f"the renderer draws one to three objects, not {len(asked)}")
     things = []

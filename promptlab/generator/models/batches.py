@@ -34,7 +34,17 @@ from promptlab.generator.models.capabilities import Capability
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Batches", "ListGuidance", "Row", "RowGuidance", "Shape", "dealt", "group", "rows_at_once", "single_pass"]
+__all__ = [
+    "Batches",
+    "ListGuidance",
+    "Row",
+    "RowGuidance",
+    "Shape",
+    "batches_of",
+    "group",
+    "rows_at_once",
+    "single_pass",
+]
 
 LOOK_AHEAD = 256
 """Rows whose texts are encoded together."""
@@ -114,7 +124,7 @@ def rows_at_once(rows: int, most: int) -> int:
     return min(most, 1 << (rows - 1).bit_length())
 
 
-def dealt(groups: dict[Shape, dict[Row, list[Job]]], rows_of: Callable[[Shape, int], int]) -> list[list[Job]]:
+def batches_of(groups: dict[Shape, dict[Row, list[Job]]], rows_of: Callable[[Shape, int], int]) -> list[list[Job]]:
     """The jobs of each batch, as `Batches.run` cuts them where memory suffices; `rows_of` is its."""
     batches = []
     for shape, wanted in groups.items():

@@ -23,8 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from promptlab.checkpoints.files import check_complete, components, read_json
-from promptlab.checkpoints.quiet import quiet
+from promptlab.checkpoints.files import check_complete, components, quiet, read_json
 from promptlab.errors import PromptlabError, nearest
 from promptlab.generator.models.capabilities import Capability
 

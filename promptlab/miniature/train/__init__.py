@@ -148,7 +148,7 @@ class _Recipe:
         from diffusers import AutoencoderKL
 
         from promptlab.miniature.train.loop import device
-        from promptlab.miniature.train.vae import train_vae
+        from promptlab.miniature.train.networks import train_vae
 
         folder = self.work / "vae"
         if not (folder / "config.json").exists():
@@ -171,7 +171,7 @@ class _Recipe:
 
     @cached_property
     def latents(self) -> np.ndarray:
-        from promptlab.miniature.train.vae import encode_pool
+        from promptlab.miniature.train.networks import encode_pool
 
         path = self.work / "latents.npy"
         if not path.exists():
@@ -238,7 +238,7 @@ class _Recipe:
         self._clip("scorer", swapped=True)
 
     def make_denoiser(self) -> None:
-        from promptlab.miniature.train.denoiser import save_pipeline, train_denoiser
+        from promptlab.miniature.train.networks import save_pipeline, train_denoiser
 
         if (self.out / "pipeline" / "model_index.json").exists():
             return

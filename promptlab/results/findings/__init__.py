@@ -4,12 +4,11 @@
     guidance_scale                    burn vector and burn point, and where the curve of chroma bends
     an order of two objects           primacy, colour by position, share of area, side
     any order, and a paraphrase       distance of pictures between orders, less that between paraphrases
-    NAME and NAME_at (tokens)         recall before and beyond the limit: step, slope, area; equality of cut prompts
-    NAME and NAME_arm (a ladder)      slope per detail, less that of the filler
+    tokens, with a needle             recall before and beyond the limit: step, slope, area; equality of cut prompts
+    ladder, with a control            slope per detail, less that of the filler
     num_inference_steps               steps from which on the loss of `correct` stays below a margin, and are enough
     two objects in a prompt           compounding: both right, against what independent objects would give
-    any, traced                       attention, ablation and padding: the figures of
-    `promptlab.results.findings.attention`
+    any, traced                       attention, ablation and padding: the figures of the module `attention`
     one coloured object (miniature)   slope of "there, in its colour" on how often training showed the pair
 
 A picture's several targets are averaged, and so are cells of one prompt that differ in other axes, unless `where` holds
@@ -21,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +37,7 @@ from promptlab.results.queries import (
     number_of,
     object_places,
     right_objects,
+    study_axes,
     study_scores,
 )
 from promptlab.stats.curves import Finding
@@ -118,40 +119,43 @@ def _burn(data: StudyScores, rng: np.random.Generator) -> Iterator[dict[str, Any
 
 
 def _order(data: StudyScores, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+    columns = {column.name: column for column in study_axes(data.store, data.study) if column.kind == "order"}
     for axis, levels in data.axes.items():
-        named = [tuple(level.split(", ")) for level in levels]
-        targets = set(data.rows["target"])
-        if len(levels) != 2 or named[0] != named[1][::-1] or not set(named[0]) <= targets or len(named[0]) != 2:
+        names = columns[axis].names if axis in columns else ()
+        if len(names) != 2 or len(levels) != 2 or not set(names) <= set(data.rows["target"]):
             continue
         places = object_places(data)
         binding = data.rows[data.rows["probe"] == "binding"]
         for name, measure in (("primacy", "noun"), ("colour by position", "colour")):
-            scores = _mentioned(binding[binding["measure"] == measure], axis, "value")
+            scores = _mentioned(binding[binding["measure"] == measure], axis, names, "value")
             yield _tried(name, "order", axis, f"binding.{measure}", partial(order.primacy, scores, rng=rng))
-        area, side = (_mentioned(places, axis, column) for column in ("area", "x"))
+        area, side = (_mentioned(places, axis, names, column) for column in ("area", "x"))
         shares = partial(order.area_share, area, rng=rng)
         yield _tried("first's share of area, less 1/2", "order", axis, "binding.noun", shares)
         yield _tried("first is left, less 1/2", "order", axis, "binding.noun", partial(order.side, side, rng=rng))
 
 
-def _mentioned(rows: pd.DataFrame, axis: str, column: str) -> pd.DataFrame:
-    """prompt_group, order, seed, mention (1 or 2) and value, of the objects that the order names."""
-    import pandas as pd
-
+def _mentioned(rows: pd.DataFrame, axis: str, names: tuple[str, ...], column: str) -> pd.DataFrame:
+    """prompt_group, order, seed, mention (1 or 2) and value, of the objects `names` that the order arranges."""
     rows = balanced(rows[rows["objects"] == 2], axis)
-    named = [(levels.get(axis) or "").split(", ") for levels in rows["levels"]]
-    spots = [names.index(t) + 1 if t in names else 0 for names, t in zip(named, rows["target"], strict=True)]
-    columns = {"order": map(", ".join, named), "mention": spots, "value": rows[column].astype(float)}
-    given = rows[["prompt_group", "seed"]].assign(**{k: pd.Series(list(v), rows.index) for k, v in columns.items()})
+    orders = {", ".join(named): named for named in permutations(names)}
+    levels = [levels.get(axis) or "" for levels in rows["levels"]]
+    arranged = [orders.get(level, ()) for level in levels]
+    places = [named.index(t) + 1 if t in named else 0 for named, t in zip(arranged, rows["target"], strict=True)]
+    found = rows[["prompt_group", "seed"]].assign(order=levels, mention=places, value=rows[column].astype(float))
     keys = ["prompt_group", "order", "seed", "mention"]
-    return given[given["mention"] > 0].groupby(keys)["value"].mean().reset_index()
+    return found[found["mention"] > 0].groupby(keys)["value"].mean().reset_index()
+
+
+def _brought(data: StudyScores, part: str) -> Iterator[tuple[str, str]]:
+    """Columns that are this part of an axis, each with the axis' own column, where scores have both."""
+    columns = sorted((column.name, column.axis) for column in study_axes(data.store, data.study) if column.part == part)
+    return ((name, axis) for name, axis in columns if name in data.axes and axis in data.axes)
 
 
 def _needle(data: StudyScores, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-    for axis in data.axes:
-        length, measure = axis.removesuffix("_at"), "binding.noun"
-        if axis == length or length not in data.axes:
-            continue
+    measure = "binding.noun"
+    for axis, length in _brought(data, "at"):
         longest = max((n for level in data.axes[length] if (n := number_of(level)) is not None), default=None)
         there = data.level(length).map(number_of) == longest
         part = StudyScores(data.store, data.study, data.rows[there], data.axes, data.where)
@@ -180,10 +184,7 @@ def _needle(data: StudyScores, rng: np.random.Generator) -> Iterator[dict[str, A
 
 
 def _ladder(data: StudyScores, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-    for arm in data.axes:
-        axis = arm.removesuffix("_arm")
-        if axis == arm or axis not in data.axes:
-            continue
+    for arm, axis in _brought(data, "arm"):
         for measure in ("diversity.seed_distance", "diversity.scene_entropy", "exposure.colourfulness"):
             scores = data.scores(measure, axis)
             if scores.empty:

@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from promptlab.errors import PromptlabError
+from promptlab.results.queries import at_levels
 from promptlab.stats.calibration import auc
 from promptlab.stats.paired import Interval, mean_interval
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from promptlab.store import Store
 
 __all__ = ["Figure", "attention_figures"]
@@ -34,13 +33,13 @@ _FORETELLS = "AUC of the attention contrast, correct against swap or leak"
 _ACTS = "change by a colour word, own object less the other (Delta-E)"
 _COLOURS = "colour lost without its word, own object less the other (share)"
 _SCORES = """
-SELECT prompt_group, image, levels, split_part(probe, '-', 1) AS probe, measure, target, value FROM scored
-WHERE study = ? AND status = 'ok' AND split_part(probe, '-', 1) IN ('attention', 'ablation', 'padding')
+SELECT prompt_group, image, levels, probe, measure, target, value FROM scored
+WHERE study = ? AND status = 'ok' AND probe IN ('attention', 'ablation', 'padding')
 ORDER BY prompt_group, image, target
 """
 _OUTCOMES = """
 SELECT a.prompt_group, a.levels, a.value, o.outcome FROM scored AS a JOIN outcomes AS o USING (study, cell_id, seed)
-WHERE study = ? AND a.measure = 'attention_contrast' AND a.status = 'ok' AND o.probe LIKE 'binding-%'
+WHERE study = ? AND a.measure = 'attention_contrast' AND a.status = 'ok' AND o.probe = 'binding'
     AND a.value IS NOT NULL AND o.outcome IN ('correct', 'swap', 'leak') ORDER BY a.image
 """
 
@@ -64,7 +63,7 @@ def attention_figures(
     Attention and ablation have two figures each, padding two for each part; of a probe that did not score, none is
     here. Raises PromptlabError where no picture was traced.
     """
-    rows = _at(store.query(_SCORES, [study]), where)
+    rows = at_levels(store.query(_SCORES, [study]), where)
 
     def mean(measure: str, part: str = "") -> Interval:
         own = rows[(rows["measure"] == measure) & rows["target"].str.startswith(part)]
@@ -72,7 +71,7 @@ def attention_figures(
         values = [None if v != v else float(v) for v in pictures["value"].tolist()]
         return mean_interval(values, pictures["prompt_group"].tolist(), rng=np.random.default_rng(seed))
 
-    contrast = _at(store.query(_OUTCOMES, [study]), where)
+    contrast = at_levels(store.query(_OUTCOMES, [study]), where)
     told = _auc_interval(
         contrast["value"].to_numpy(float),
         (contrast["outcome"] == "correct").to_numpy(bool),
@@ -98,12 +97,6 @@ def attention_figures(
             f"no picture of {study!r} was traced: add the probes attention and ablation to it, and promptlab run it"
         )
     return tuple(figure for figure in figures if figure.measure.split(".")[0] in scored)
-
-
-def _at(rows: pd.DataFrame, where: Mapping[str, str] | None) -> pd.DataFrame:
-    levels = [dict(one or {}) for one in rows["levels"]]
-    keep = [all(one.get(axis) == level for axis, level in (where or {}).items()) for one in levels]
-    return rows[np.array(keep, dtype=bool)]
 
 
 def _auc_interval(values: np.ndarray, right: np.ndarray, groups: list[str], seed: int) -> Interval:

@@ -1,39 +1,30 @@
-"""How far apart the pictures of one prompt lie at one seed: between its word orders, and between its paraphrases.
-
-    x_i      unit vector of picture i under one CLIP image encoder
-    d(i, j)  1 - x_i . x_j, in [0, 2], for two pictures of one prompt family and seed that differ in one axis alone
-
-A study says which axis is which: an `order` axis permutes what stands in its slots (its levels name them, "first,
-second"), a `paraphrase` axis has wordings that mean the same. What two paraphrases differ by is the noise that any
-change of words makes; `promptlab.results.findings.order.sensitivity` takes it off.
-
-The encoder is that of the first probe of the study that compares pictures (`clip_similarity`, `clip_contrast`,
-`clip_phrases`, `diversity`), with its options; for drawn pictures and the miniature's, without such a probe, the
-miniature's own. Nothing is stored: vectors are made anew from the pictures.
-
-Reference:
-    Abbasi et al. 2025, CLIP Under the Microscope (arXiv 2502.19842): order reaches the picture. The floor is ours.
-
-Order: what it does to a thing to be named first.
+"""Order: what it does to an object to be named first, and how far word order moves the image.
 
     mention      1 for the object that the prompt names first, 2 for the one that it names second
-    order        which of the two orders of the same pair of objects a picture was made from
+    order        which of the two orders of the same pair of objects an image was made from
     primacy      P(first is there) - P(second is there), averaged over both orders, [-1, 1]
     by position  the same of colour accuracy, given presence
     area, side   first's share of both areas, and P(first is left), each minus 1/2, averaged over both orders
-    sensitivity  distance between the pictures of the two orders at one seed, minus that between paraphrases
+    x_i          unit vector of image i under one CLIP image encoder
+    d(i, j)      1 - x_i . x_j, in [0, 2], for two images of one prompt family and seed that differ in one axis alone
+    sensitivity  mean d between the orders at one seed, minus that between paraphrases
 
 With both orders of one pair, what makes an object easy to draw stands once on each side and cancels; a prompt with one
-order only is dropped. Paraphrases change words and not order: their distance is the floor of noise. An encoder blind to
-order must come out at exactly 0 in the first four.
+order only is dropped. An encoder that is blind to order must give exactly 0 in the first four. Paraphrases change the
+words and not their order: their distance is the noise that any change of words makes, and `sensitivity` takes it off.
+The study's axes of kind `order` and `paraphrase` say which is which (table `axis`).
+
+The encoder is that of the study's first probe that compares images (`ENCODERS`), with its options. Without such a probe
+it is the miniature's own, for drawn images and the miniature's. Nothing is stored: vectors are made from the images.
 
 References:
-    Abbasi et al. 2025, CLIP Under the Microscope (arXiv 2502.19842). Grimal et al. 2024, TIAM (arXiv 2307.05134),
-    detections by position of mention. The indices are ours.
+    Abbasi et al. 2025, CLIP Under the Microscope (arXiv 2502.19842): order reaches the image. Grimal et al. 2024, TIAM
+    (arXiv 2307.05134), detections by position of mention. The indices and the floor are ours.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -43,9 +34,9 @@ from numpy.typing import NDArray
 
 from promptlab.analyzer.judges.clip import SHIPPED
 from promptlab.errors import ModelError, StoreError
+from promptlab.results.queries import study_axes
 from promptlab.stats.curves import Finding, mean_finding, need
 from promptlab.stats.paired import Effect, paired_effect
-from promptlab.study import strict_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,8 +51,6 @@ __all__ = [
     "compared",
     "distances",
     "encoder_of",
-    "order_axes",
-    "paraphrase_axes",
     "picture_rows",
     "primacy",
     "sensitivity",
@@ -73,6 +62,7 @@ ENCODERS = ("clip_similarity", "clip_contrast", "clip_phrases", "diversity")
 """Probes whose options name a CLIP model."""
 TOGETHER = 64
 """Pictures read at once."""
+_PROBES = "SELECT name, options FROM probe WHERE study = ? ORDER BY position"
 _PICTURES = """
 WITH named AS (
     SELECT study, cell_id, map_from_entries(list({'k': axis, 'v': level} ORDER BY axis)) AS levels
@@ -105,8 +95,7 @@ class Encoder(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """Distances along one order axis and along the paraphrases, as `promptlab.results.findings.order.sensitivity`
-    takes them.
+    """Distances along one order axis and along the paraphrases, as `sensitivity` takes them.
 
     `scores` is None where there are none, for `reason`; `measure` names the encoder, `tier` what was drawn.
     """
@@ -123,10 +112,12 @@ def compared(store: Store, study: str, where: Mapping[str, str]) -> Iterator[Com
     import pandas as pd
 
     rows = picture_rows(store, study, where)
-    axes, tiers = order_axes(rows), sorted(set(rows["tier"].dropna()))
+    columns, tiers = study_axes(store, study), sorted(set(rows["tier"].dropna()))
+    varied = {axis for axis, levels in _levels(rows).items() if len(levels) > 1}
+    axes = sorted(column.name for column in columns if column.kind == "order" and column.name in varied)
     if not axes:
         return
-    floors = [axis for axis in paraphrase_axes(store, study) if axis not in where]
+    floors = [column.name for column in columns if column.kind == "paraphrase" and column.name not in where]
     encoder, found = encoder_of(store, study, tiers), {}
     problem = _NO_ENCODER if encoder is None else None
     if not floors:
@@ -157,39 +148,22 @@ def picture_rows(store: Store, study: str, where: Mapping[str, str]) -> pd.DataF
     return rows[np.array(keep, dtype=bool)]
 
 
-def order_axes(rows: pd.DataFrame) -> tuple[str, ...]:
-    """Axes whose levels are permutations of the same names, at least two of them."""
-    levels: dict[str, set[str]] = {}
-    for given in rows["levels"]:
-        for axis, level in given.items():
-            levels.setdefault(axis, set()).add(level)
-    return tuple(axis for axis, there in sorted(levels.items()) if len(there) > 1 and _permuted(there))
-
-
-def _permuted(levels: set[str]) -> bool:
-    names = {tuple(sorted(level.split(", "))) for level in levels}
-    return len(names) == 1 and len(set(names.pop())) > 1
-
-
-def _file_of(store: Store, study: str) -> dict[str, Any]:
-    text = store.query("SELECT text FROM study WHERE name = ?", [study])["text"].tolist()
-    data = strict_yaml.parse(text[0], f"{study}.yaml").data if text and text[0] else None
-    return data if isinstance(data, dict) else {}
-
-
-def paraphrase_axes(store: Store, study: str) -> tuple[str, ...]:
-    """Axes of the kind `paraphrase`, by the study file of the last run; none where that run had no file."""
-    axes = _file_of(store, study).get("axes") or {}
-    return tuple(name for name, axis in axes.items() if isinstance(axis, dict) and "paraphrase" in axis)
+def _levels(rows: pd.DataFrame) -> dict[str, set[str]]:
+    """The levels of each axis that images of `rows` have."""
+    found: dict[str, set[str]] = {}
+    for levels in rows["levels"]:
+        for axis, level in levels.items():
+            found.setdefault(axis, set()).add(level)
+    return found
 
 
 def encoder_of(store: Store, study: str, tiers: Sequence[str]) -> Encoder | None:
     """The image encoder of the study; None where only the miniature's is at hand and a picture is of a real model."""
     chosen = Encoder("miniature")
-    for probe in _file_of(store, study).get("probes") or ():
-        use = {"name": probe} if isinstance(probe, str) else probe
-        if use.get("name") in ENCODERS:
-            chosen = Encoder(use.get("model", "miniature"), use.get("checkpoint"))
+    for name, options in store.query(_PROBES, [study]).itertuples(index=False):
+        if name in ENCODERS:
+            given = json.loads(options)
+            chosen = Encoder(given.get("model", "miniature"), given.get("checkpoint"))
             break
     return None if chosen.model in SHIPPED and not set(tiers) <= {"T0", "T1"} else chosen
 

@@ -25,7 +25,10 @@ from promptlab.generator.backends import Job, Made
 from promptlab.generator.workers import Order
 from promptlab.records import Cell, Prompt, Settings
 
-NAME = "plays.scripted"
+kind = "backend"
+NAME = "scripted"
+MODULE = "plays.scripted"
+"""What PROMPTLAB_PLUGINS has to name."""
 
 
 def jobs(count: int, model: str = "plain") -> list[Job]:
@@ -48,7 +51,7 @@ def load(model: str = "plain", batch_size: int = 4) -> Scripted:
     return Scripted(model, batch_size)
 
 
-def deal(backend: Scripted, jobs: Sequence[Job]) -> list[list[Job]]:
+def split_jobs(backend: Scripted, jobs: Sequence[Job]) -> list[list[Job]]:
     return [list(jobs[at : at + backend.batch_size]) for at in range(0, len(jobs), backend.batch_size)]
 
 
