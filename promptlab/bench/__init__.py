@@ -1,6 +1,7 @@
 """promptlab against what a user would write by hand, on this machine, in one run.
 
-    generate    images a second of the miniature's grid: our backend, and the stock pipeline called prompt by prompt
+    generate    images a second of the miniature's grid, in automatic and in float32 settings, against the stock
+                pipeline called prompt by prompt; and the share of the machine's limit that the denoiser reaches
     score       scores a second: our CLIP probe, and torchmetrics' CLIPScore called image by image
     overhead    share of a study's wall time that is not spent making its images
     plan        seconds to plan 100,000 cells
@@ -25,7 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from itertools import islice, product
+from itertools import product
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -233,33 +234,9 @@ def _grid() -> list[tuple[Cell, int]]:
 
 
 def _generate(repeats: int) -> list[Measured]:
-    from promptlab.generator.backends import Job
-    from promptlab.generator.backends.diffusion import load
+    from promptlab.bench.images import image_figures
 
-    reference, ours = picture_loop(), load("miniature", BATCH)
-    jobs = {job.image_id: job for job in (Job.of(*cell_and_seed) for cell_and_seed in _grid())}
-    warm = next(iter(jobs.values()))
-    reference(warm.prompt, warm.settings, warm.seed)
-    list(ours.generate([warm]))
-    rates: list[tuple[float, float]] = []
-    apart: list[float] = []
-    for _ in range(repeats):
-        seconds, watch = [0.0, 0.0], _Watch()
-        coming = ours.generate(list(jobs.values()))
-        while some := list(islice(coming, BATCH)):
-            seconds[0] += watch()
-            references = [
-                reference(job.prompt, job.settings, job.seed) for job in (jobs[made.image_id] for made in some)
-            ]
-            seconds[1] += watch()
-            apart += [
-                float(np.abs(a - np.float32(made.pixels)).mean()) for a, made in zip(references, some, strict=True)
-            ]
-            watch()
-        rates.append((len(jobs) / seconds[0], len(jobs) / seconds[1]))
-    # that both made the same pictures
-    detail = {"dtype": ours.provenance()["dtype"], "pictures": len(jobs), "grey_levels_apart": max(apart)}
-    return [_ratio("generate", "pictures", rates, 2.5, detail)]
+    return image_figures(repeats, [Job.of(*cell_and_seed) for cell_and_seed in _grid()], BATCH)
 
 
 def _ratio(name: str, what: str, rates: list[tuple[float, float]], goal: float, detail: dict[str, Any]) -> Measured:

@@ -15,6 +15,7 @@ from rich.table import Table
 from promptlab.cli.terminal import (
     BudgetOption,
     CompileOption,
+    DtypeOption,
     HomeOption,
     JsonOption,
     MaxCells,
@@ -127,6 +128,7 @@ def run(
     workers: Annotated[int | None, typer.Option(min=1, max=1024, help="Processes that make images.")] = None,
     ray: Annotated[str | None, typer.Option(help="Make images on a Ray cluster: auto, or HOST:PORT.")] = None,
     compile_: CompileOption = None,
+    dtype: DtypeOption = "auto",
     overlap: Annotated[
         bool | None,
         typer.Option(
@@ -154,6 +156,7 @@ def run(
         workers=workers,
         ray=ray,
         compile=compile_,
+        dtype=dtype,
         overlap=overlap,
     )
     store = Store(home)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BudgetOption",
     "CompileOption",
+    "DtypeOption",
     "HomeOption",
     "JsonOption",
     "MaxCells",
@@ -287,7 +288,14 @@ CompileOption = Annotated[
     str | None,
     typer.Option(
         "--compile",
-        help="Compile the model: on, off, or auto (the default): on a GPU, where enough images repay it.",
+        help="Compile the model: on, off, or auto (the default): where enough images repay it.",
+    ),
+]
+DtypeOption = Annotated[
+    str,
+    typer.Option(
+        "--dtype",
+        help="Precision of the model: float32, bfloat16, float16, or auto (bfloat16 where it is faster here).",
     ),
 ]
 

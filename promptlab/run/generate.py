@@ -116,7 +116,7 @@ class Generation:
     def _backend_options(
         self, backend: str, model: str, count: int, crew: Workforce | None, budget: Budget | None
     ) -> dict[str, Any]:
-        """Options of the backend's `load`. Raises PromptlabError where it has nothing to compile."""
+        """Options of the backend's `load`. Raises PromptlabError for a `compile` or `dtype` that it does not take."""
         accepted = plugins.parameters("backend", backend)
         options: dict[str, Any] = {"model": model}
         if self._options.batch_size:
@@ -125,6 +125,16 @@ class Generation:
             if "compile" not in accepted:
                 raise PromptlabError(f"the backend {backend} has nothing to compile: leave --compile out")
             options["compile"] = self._options.compile
+        if "dtype" in accepted:
+            options["dtype"] = self._options.dtype
+        elif self._options.dtype != "auto":
+            raise PromptlabError(f"the backend {backend} has no choice of dtype: leave --dtype out")
+        if "planned" in accepted:  # batches of one size for a group, however much of it is missing
+            cells = [cell for cell in self._plan.cells if (cell.backend, cell.model) == (backend, model)]
+            planned = [Job.of(cell, seed) for cell in cells for seed in cell.seeds(self._plan.study.seeds)]
+            options["planned"] = plugins.module("backend", backend).planned_rows(model, planned)
+        if "cache" in accepted:
+            options["cache"] = self._store.home.cache
         if "pictures" in accepted:  # each process makes its share
             options["pictures"] = -(-count // (crew.count if crew else 1))
         if budget:

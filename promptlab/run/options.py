@@ -11,10 +11,10 @@ __all__ = ["DEFAULTS", "RunOptions"]
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Choices of one run. None of them changes a score; `batch_size`, `workers` and `compile` may round pixels.
+    """Choices of one run. `batch_size`, `workers`, `compile` and `dtype` may round pixels; no other changes a score.
 
     Attributes:
-        batch_size: images a call of the model; the backend's own default if None.
+        batch_size: images a call of the model, to which every call is padded; the backend's own choice if None.
         max_cells: larger grids are refused.
         wait: seconds to wait for another run of the same study to end.
         retry: make again whatever did not end ok, refusals and NaN included.
@@ -23,6 +23,7 @@ class RunOptions:
         workers: processes that make images, one a GPU; with `ray`, actors. One, or None, is this process itself.
         ray: address of a Ray cluster whose machines share the store's home; without `workers`, one actor a GPU.
         compile: auto, on or off: whether a backend that can compiles its model; its own default if None.
+        dtype: auto, float32, bfloat16 or float16: the precision in which a backend that can choose computes.
         overlap: whether images are scored while others are made; if None, where that does not slow the making down.
     """
 
@@ -35,6 +36,7 @@ class RunOptions:
     workers: int | None = None
     ray: str | None = None
     compile: str | None = None
+    dtype: str = "auto"
     overlap: bool | None = None
 
 

@@ -4,6 +4,7 @@
     images/ab/<sha256>.png        the images, by content
     promptlab.duckdb              the product: built from the journals, may be deleted at any time
     thumbs/ab/<sha256>.webp       small images for pages, may be deleted at any time
+    cache/                        speed of this machine and compiled models, may be deleted at any time
 
 The first of these that is set wins: the `--home` argument, the variable PROMPTLAB_HOME, `data/` of a clone, the folder
 that the platform keeps for a user's data.
@@ -98,6 +99,11 @@ class Home:
     def thumbs(self) -> Path:
         """Small pictures."""
         return self.path / "thumbs"
+
+    @property
+    def cache(self) -> Path:
+        """What was measured of this machine, and compiled for it."""
+        return self.path / "cache"
 
     def check_space(self, reserve_bytes: int = RESERVE) -> int:
         """Free bytes on the disk of this home. Raises DiskError if fewer than `reserve_bytes` are left."""

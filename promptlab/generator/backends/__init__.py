@@ -5,6 +5,10 @@ Its file name is its name in YAML (`promptlab.plugins`). It is handed jobs and y
 order suits it, as it goes. It never raises for a picture that fails: that is a `Made` with a status and a reason. It
 raises PromptlabError where nothing can be made at all, before the first picture.
 
+A run hands `load` those of these options that it names: `batch_size`; `dtype`, auto if nobody chose one; `compile`;
+`pictures`, how many this process makes; `cache`, a folder for what is measured or compiled once a machine; and
+`planned`, which is what the module's `planned_rows(model, jobs)` says of all jobs of the study's plan.
+
 A module may also have `split_jobs(backend, jobs) -> list[list[Job]]`: the batches that `backend.generate(jobs)` would
 make, each for a `generate` of its own, in whatever process, with the same pixels. Only such backends take several
 workers.

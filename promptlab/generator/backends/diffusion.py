@@ -8,9 +8,10 @@ One generator for all architectures; what differs between them stands in `prompt
 `conditioning` and `latents`. Pixels are round(255 clamp(x / 2 + 1/2)), as in the pipelines. They are decoded here,
 since the pipelines cut x off before anyone can see how much of it lies outside [-1, 1].
 
-Noise is drawn on the CPU, from the row's own seed: the same in any batch and on any device. Batches have a fixed shape
-(the last is padded), so a picture's bits do not depend on its company. At other batch sizes, or
-numbers of CPU threads, they may differ by rounding.
+Noise is drawn on the CPU, from the row's own seed: the same in any batch and on any device. All batches of a group
+have one size (the last is padded), so an image's bits do not depend on its company. The size follows from the rows that
+the whole study plans for the group, not from those that are missing, so a resumed run makes the same bits. At other
+batch sizes, or numbers of CPU threads, they may differ by rounding.
 
 References:
     Rombach et al. 2022, High-Resolution Image Synthesis with Latent Diffusion Models (arXiv 2112.10752).
@@ -20,48 +21,59 @@ References:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from promptlab.checkpoints.files import check_folder, commit, fingerprint, quiet, resolve
-from promptlab.errors import ModelError, PromptlabError, nearest
+from promptlab.errors import ModelError, PromptlabError
 from promptlab.generator.backends import Job, Made
 from promptlab.generator.models.batches import Batches, Row, Shape, batches_of, group
 from promptlab.generator.models.capabilities import Capability, capability, open_reader
 from promptlab.generator.models.conditioning import TextStates, arguments, embedded_rows, encode, guided, padded_length
 from promptlab.generator.models.latents import decoded, unpacked
 from promptlab.generator.models.loading import Encoders, describe, equipment, open_pipeline, scheduler_named
-from promptlab.generator.models.speed import Speed, Wish, at_work, equip
+from promptlab.generator.models.precision import chosen_dtype, run_in
+from promptlab.generator.models.speed import Speed, Wish, at_work, equip, remember_compiled
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["DTYPES", "Diffusion", "load", "split_jobs"]
+__all__ = ["MOST_ROWS", "Diffusion", "load", "planned_rows", "split_jobs"]
 
 COLLECTED = 2**28
 """Bytes of a denoiser from which on its memory is looked for at once."""
-DTYPES = ("float32", "bfloat16", "float16")
+MOST_ROWS = 16
+"""Rows of a batch where nobody says how many; two passes send twice as many through the denoiser."""
 
 
 def load(
     model: str = "miniature",
-    batch_size: int = 16,
+    batch_size: int | None = None,
     dtype: str | None = None,
     device: str | None = None,
     compile: str = "auto",
     attention: str = "auto",
     channels_last: bool | None = None,
     pictures: int | None = None,
+    planned: Mapping[Shape, int] | None = None,
+    cache: Path | None = None,
 ) -> Diffusion:
     """Load a pipeline: "miniature", "miniature-bag" (its encoder knows no word order), a folder in diffusers' format,
     or OWNER/NAME[@REVISION] from the cache of the hub.
 
-    `device` is the first CUDA device where there is one, else the CPU; `dtype` is bfloat16 there and float32 here.
-    The last four are a `promptlab.generator.models.speed.Wish`.
+    Args:
+        batch_size: rows to which every batch is padded. If None, each group has a size of its own: its rows rounded up
+            to a power of two, at most MOST_ROWS.
+        dtype: auto, float32, bfloat16 or float16 (`promptlab.generator.models.precision`); None is bfloat16 on a GPU
+            and float32 on a CPU.
+        device: the first CUDA device where there is one, else the CPU, if None.
+        compile, attention, channels_last, pictures: a `promptlab.generator.models.speed.Wish`.
+        planned: rows of each group in the whole plan (`planned_rows`); if None, those of each call count.
+        cache: folder for what is measured and compiled once a machine.
 
     Raises:
         ModelError: a folder that is absent, partial, damaged, unsafe, or of a class that is not known.
@@ -69,14 +81,10 @@ def load(
     """
     import torch
 
-    wish = Wish(compile, attention, channels_last, pictures)
+    wish = Wish(compile, attention, channels_last, pictures, cache)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = dtype or ("float32" if device == "cpu" else "bfloat16")
-    if dtype not in DTYPES:
-        raise PromptlabError(f"no dtype {dtype!r}: choose from {', '.join(DTYPES)}{nearest(dtype, DTYPES)}")
-    if device == "cpu" and dtype == "float16":
-        raise PromptlabError("float16 does not run on a CPU: choose float32 or bfloat16")
-    if batch_size < 1:
+    dtype = chosen_dtype(dtype, torch.device(device).type, cache)
+    if batch_size is not None and batch_size < 1:
         raise PromptlabError(f"batch_size must be at least 1, given {batch_size}")
     folder, bag = resolve(model)
     check_folder(folder)
@@ -84,22 +92,45 @@ def load(
     try:
         with quiet():
             pipe, encoders = open_pipeline(folder, able, bag, getattr(torch, dtype), torch.device(device))
+            denoiser = getattr(pipe, able.architecture.denoiser)
+            if device == "cpu" and dtype != "float32":
+                run_in(denoiser, denoiser.dtype)
             speed = equip(pipe, able, wish)
     except (PromptlabError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # loaders raise OSError, ValueError, KeyError, RuntimeError and their own
         why = str(error).strip().partition("\n")[0]
         raise ModelError(f"model {model!r} cannot be loaded ({why or type(error).__name__}); get it again") from error
-    return Diffusion(pipe, able, encoders, model, (folder,), batch_size, speed)
+    planned = None if batch_size else planned or {}
+    backend = Diffusion(pipe, able, encoders, model, (folder,), batch_size or MOST_ROWS, speed, planned)
+    backend.cache = cache
+    return backend
 
 
 def split_jobs(backend: Diffusion, jobs: Sequence[Job]) -> list[list[Job]]:
     """The batches of `jobs`. Raises PromptlabError for an unknown scheduler."""
-    return batches_of(backend.groups(jobs), backend.batch_size)
+    return batches_of(backend.groups(jobs), backend.rows_of)
+
+
+def planned_rows(model: str, jobs: Sequence[Job]) -> dict[Shape, int]:
+    """Rows of each group among all jobs that a study plans for `model`, for `load`. Loads nothing."""
+    folder = resolve(model)[0]
+    able = capability(folder)
+    length = partial(_text_length, folder, able) if able.architecture.ragged else None
+    return {shape: len(rows) for shape, rows in group(jobs, able, length).items()}
+
+
+def _text_length(folder: Path, able: Capability, text: str) -> int:
+    """Padded length of a text's states."""
+    reader = able.readers[0]
+    tokens, limit = open_reader(folder, reader)
+    return padded_length(able, min(tokens.framed_length(text), limit) - reader.dropped)
 
 
 class Diffusion:
-    """A loaded pipeline. `batch_size` is the rows of a batch now; it shrinks where memory is short.
+    """A loaded pipeline. `batch_size` is the most rows of a batch now; it shrinks where memory is short.
+
+    Without `planned`, every batch has so many rows; see `load`.
 
     `watch` is entered around each call of the pipeline with its shape, its rows and what it is told.
     """
@@ -115,14 +146,17 @@ class Diffusion:
         folders: tuple[Path, ...],
         batch_size: int,
         speed: Speed | None = None,
+        planned: Mapping[Shape, int] | None = None,
     ) -> None:
         self.pipe, self.able, self.encoders = pipe, able, encoders
         self.model, self.folders = model, folders
         self.speed = speed or Speed()
         self.schedulers = {"default": pipe.scheduler}
         self.texts = self.new_texts()
+        self.cache: Path | None = None
         self.watch: Callable[[Shape, list[Row], dict[str, Any]], AbstractContextManager[None]] | None = None
-        self._batches = Batches(self._make, batch_size)
+        self._worked = False
+        self._batches = Batches(self._make, batch_size, planned)
 
     def new_texts(self) -> TextStates:
         """An empty memory of text states."""
@@ -137,8 +171,12 @@ class Diffusion:
 
     @property
     def batch_size(self) -> int:
-        """Rows of a batch."""
+        """The most rows of a batch."""
         return self._batches.size
+
+    def rows_of(self, shape: Shape, rows: int) -> int:
+        """Rows to which batches of this shape are padded, where a call has so many."""
+        return self._batches.rows_of(shape, rows)
 
     @cached_property
     def _fingerprint(self) -> str:
@@ -154,6 +192,7 @@ class Diffusion:
             "weights": self._fingerprint,
             "dtype": str(self.denoiser.dtype).removeprefix("torch."),
             "vae_dtype": str(self.pipe.vae.dtype).removeprefix("torch."),
+            "text_dtype": self.encoders.dtype,
             "encoders_parked": self.encoders.parked,
             "speed": self.speed.facts(),
             "batch_size": self.batch_size,
@@ -168,7 +207,8 @@ class Diffusion:
 
     def groups(self, jobs: Sequence[Job]) -> dict[Shape, dict[Row, list[Job]]]:
         """Jobs by shape and row, their schedulers ready. Raises PromptlabError for an unknown scheduler."""
-        groups = group(jobs, self.able, self._length if self.able.architecture.ragged else None)
+        length = partial(_text_length, self.folders[0], self.able) if self.able.architecture.ragged else None
+        groups = group(jobs, self.able, length)
         for shape in groups:
             if shape.scheduler is not None:
                 self.schedulers[shape.scheduler] = scheduler_named(shape.scheduler, self.schedulers["default"])
@@ -180,6 +220,8 @@ class Diffusion:
 
         import torch
 
+        if self.pipe and self._worked:
+            remember_compiled(self.denoiser, self.speed, self.cache)
         weights = sum(p.numel() * p.element_size() for p in self.denoiser.parameters()) if self.pipe else 0
         self.pipe = None
         self.encoders.close()
@@ -192,12 +234,6 @@ class Diffusion:
         if any("\0" in text for text in texts):  # a name of states that were put by hand and are no longer held
             raise ValueError("states of an ablated text cannot be encoded again")
         return encode(self.pipe, self.able, texts)
-
-    def _length(self, text: str) -> int:
-        """Padded length of a text's states."""
-        reader = self.able.readers[0]
-        tokens, limit = open_reader(self.folders[0], reader)
-        return padded_length(self.able, min(tokens.framed_length(text), limit) - reader.dropped)
 
     def _make(self, shape: Shape, rows: list[Row], size: int, ahead: list[Row]) -> list[Made]:
         """One batch of `rows`, padded with its last to `size`."""
@@ -226,6 +262,7 @@ class Diffusion:
                     generator=[torch.Generator("cpu").manual_seed(row.seed) for row in padded],
                     output_type="latent",
                 ).images
+            self._worked = True
             made = self._decode(unpacked(self.pipe, latents, shape.height, shape.width)[: len(rows)])
         seconds = (time.perf_counter() - began) / len(rows)
         return [replace(one, seconds=seconds, batch_size=size) for one in made]
@@ -290,5 +327,6 @@ class Diffusion:
         if getattr(self.pipe, "safety_checker", None) is None:
             return [False] * len(values)
         # It paints what it blocks black, in place.
-        _, flags = self.pipe.run_safety_checker(values.nan_to_num(), self.pipe.device, self.denoiser.dtype)
+        dtype = getattr(self.pipe.safety_checker, "dtype", self.denoiser.dtype)
+        _, flags = self.pipe.run_safety_checker(values.nan_to_num(), self.pipe.device, dtype)
         return [bool(flag) for flag in flags]

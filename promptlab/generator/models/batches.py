@@ -1,4 +1,4 @@
-"""Jobs in batches of fixed shape, halved where memory is short.
+"""Jobs in batches of one size a group, halved where memory is short.
 
 A `Row` is what decides a picture inside a batch; what a whole batch shares is its `Shape`. Jobs with the same row and
 shape are one picture: without guidance, all prompts look alike at a seed.
@@ -22,7 +22,7 @@ References:
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, Self
@@ -34,7 +34,17 @@ from promptlab.generator.models.capabilities import Capability
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Batches", "ListGuidance", "Row", "RowGuidance", "Shape", "batches_of", "group", "single_pass"]
+__all__ = [
+    "Batches",
+    "ListGuidance",
+    "Row",
+    "RowGuidance",
+    "Shape",
+    "batches_of",
+    "group",
+    "rows_at_once",
+    "single_pass",
+]
 
 LOOK_AHEAD = 256
 """Rows whose texts are encoded together."""
@@ -106,11 +116,20 @@ def _row(job: Job, able: Capability | None) -> tuple[bool, Row]:
     return False, Row(job.prompt if s.guidance_scale == 1 else against, None, None, job.seed)
 
 
-def batches_of(groups: dict[Shape, dict[Row, list[Job]]], size: int) -> list[list[Job]]:
-    """The jobs of each batch of `size` rows, as `Batches.run` cuts them where memory suffices."""
+def rows_at_once(rows: int, most: int) -> int:
+    """Rows of each batch of a group of so many: rounded up to a power of two, at most `most`.
+
+    Powers of two, since a compiled model is compiled anew for each size.
+    """
+    return min(most, 1 << (rows - 1).bit_length())
+
+
+def batches_of(groups: dict[Shape, dict[Row, list[Job]]], rows_of: Callable[[Shape, int], int]) -> list[list[Job]]:
+    """The jobs of each batch, as `Batches.run` cuts them where memory suffices; `rows_of` is its."""
     batches = []
-    for wanted in groups.values():
+    for shape, wanted in groups.items():
         rows = list(wanted.values())
+        size = rows_of(shape, len(rows))
         batches += [[job for row in rows[at : at + size] for job in row] for at in range(0, len(rows), size)]
     return batches
 
@@ -133,14 +152,33 @@ def _free() -> None:
 class Batches:
     """Runs groups of jobs through `make(shape, rows, size, ahead)`, which yields one Made (of any id) for each row.
 
-    `size` is how many rows the batch must be padded to, `ahead` are rows that come soon. Where memory runs out, `size`
-    is halved for good; a picture that does not fit alone is "oom", and after GIVE_UP of them PromptlabError is raised.
+    `size` is how many rows the batch must be padded to, `ahead` are rows that come soon. Where memory runs out, the
+    size is halved for good; an image that does not fit alone is "oom", and after GIVE_UP of them PromptlabError is
+    raised.
+
+    Attributes:
+        size: the most rows of a batch.
+        planned: rows of each group in the whole plan: its batches have as many, rounded up (`rows_at_once`). What is
+            made of a group in parts, by several workers or after a crash, is then made in batches of one size. None:
+            every batch has `size` rows.
     """
 
-    def __init__(self, make: Callable[[Shape, list[Row], int, list[Row]], list[Made]], size: int) -> None:
+    def __init__(
+        self,
+        make: Callable[[Shape, list[Row], int, list[Row]], list[Made]],
+        size: int,
+        planned: Mapping[Shape, int] | None = None,
+    ) -> None:
         self.make = make
         self.size = size
+        self.planned = planned
         self._in_a_row = 0
+
+    def rows_of(self, shape: Shape, rows: int) -> int:
+        """Rows to which each batch of a group is padded, where `rows` of it are to be made now."""
+        if self.planned is None:
+            return self.size
+        return rows_at_once(max(rows, self.planned.get(shape, 0)), self.size)
 
     def run(self, groups: dict[Shape, dict[Row, list[Job]]]) -> Iterator[Made]:
         """Make every job of every group."""
@@ -148,10 +186,11 @@ class Batches:
             rows = list(wanted)
             at = 0
             while at < len(rows):
-                some = rows[at : at + self.size]
-                made = self._attempt(shape, some, rows[at : at + LOOK_AHEAD])
-                if made is None and self.size > 1:
-                    self.size //= 2
+                size = self.rows_of(shape, len(rows))
+                some = rows[at : at + size]
+                made = self._attempt(shape, some, size, rows[at : at + LOOK_AHEAD])
+                if made is None and size > 1:
+                    self.size = size // 2
                     continue
                 if made is None:
                     self._in_a_row += 1
@@ -168,16 +207,16 @@ class Batches:
                         "time: ask for a smaller height and width, set dtype bfloat16, or take a smaller model"
                     )
 
-    def _attempt(self, shape: Shape, rows: list[Row], ahead: list[Row]) -> list[Made] | None:
+    def _attempt(self, shape: Shape, rows: list[Row], size: int, ahead: list[Row]) -> list[Made] | None:
         """One batch, or None where memory ran out."""
         try:
-            return self.make(shape, rows, self.size, ahead)
+            return self.make(shape, rows, size, ahead)
         except PromptlabError:
             raise
         except Exception as error:
             if not _out_of_memory(error):
                 reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:300]
-                return [Made("", status="error", reason=reason, batch_size=self.size) for _ in rows]
+                return [Made("", status="error", reason=reason, batch_size=size) for _ in rows]
         # Only out here: inside, the error's traceback would keep the tensors of the failed batch.
         _free()
         return None

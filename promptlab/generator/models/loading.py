@@ -5,8 +5,9 @@ encoders take much of the card, they wait in main memory and come only to encode
 
 Opening a pipeline's folder: safetensors only, nothing from the network, every weight from a file.
 
-Precision: all parts run in one dtype, but an autoencoder whose configuration asks for it (`force_upcast`) runs in
-float32 beside float16 parts, since its activations overflow there. bfloat16 has the range of float32.
+Precision: all parts run in one dtype, with two exceptions. An autoencoder whose configuration asks for it
+(`force_upcast`) runs in float32 beside float16 parts, since its activations overflow there; bfloat16 has the range of
+float32. On a CPU the denoiser alone is in bfloat16 (`promptlab.generator.models.precision`).
 
 Schedulers (samplers) by diffusers' class name, on the model's own noise schedule.
 
@@ -52,6 +53,11 @@ class Encoders:
         if parked:
             self._leave()
 
+    @property
+    def dtype(self) -> str | None:
+        """Precision of the first; None where there is none."""
+        return next((str(module.dtype).removeprefix("torch.") for module in self._modules.values()), None)
+
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """Inside, the encoders are in the pipeline, on its device."""
@@ -95,18 +101,20 @@ def open_pipeline(folder: Path, able: Capability, bag: bool, dtype: Any, device:
     parts = {part for reader in able.architecture.readers for part in (reader.encoder, reader.tokenizer)}
     safe |= dict.fromkeys(parts - present.keys())
     # Without a dtype, transformers keeps the file's own and diffusers takes float32.
-    pipe = DiffusionPipeline.from_pretrained(folder, dtype=dtype, variant=variant_of(folder), **safe)
+    others = torch.float32 if device.type == "cpu" else dtype
+    by_part = {able.architecture.denoiser: dtype, "default": others}
+    pipe = DiffusionPipeline.from_pretrained(folder, dtype=by_part, variant=variant_of(folder), **safe)
     for name, part in pipe.components.items():
         if isinstance(part, torch.nn.Module):
             check_complete(folder / name, part)
             part.eval()
-            wanted = vae_dtype(folder, dtype) if name == "vae" else dtype
+            wanted = vae_dtype(folder, others) if name == "vae" else by_part.get(name, others)
             if part.dtype != wanted:
                 part.to(wanted)
     if bag:
         from promptlab.miniature.clip import bag_encoder
 
-        pipe.text_encoder = bag_encoder(pipe.text_encoder).to(dtype)
+        pipe.text_encoder = bag_encoder(pipe.text_encoder).to(others)
     pipe.set_progress_bar_config(disable=True)
     names = tuple(reader.encoder for reader in able.readers)
     encoders = Encoders(pipe, names, pays([getattr(pipe, name) for name in names], device))

@@ -6,9 +6,10 @@
     attention       the kernel of scaled-dot-product attention that is fastest at the model's own largest attention
     compile         torch.compile of the denoiser: whole, or its repeated blocks; where so many pictures repay it
 
-On a CPU all three are off unless they are asked for, so that pictures there keep their bits. None is part of a
-picture's id: like precision and threads they are facts of the run, and change a picture by rounding. A wish that names
-the facts of another run makes them alike.
+On a CPU a U-Net is compiled, with its weights frozen into the code and its convolutions in channels_last order, where
+a C++ compiler is there and the images repay it; else nothing is changed there. What was compiled is kept in the home,
+so a second run compiles little. None of the three is part of an image's id: like precision and threads they are facts
+of the run, and change an image by rounding. A wish that names the facts of another run makes them alike.
 
 References:
     Chetlur et al. 2014, cuDNN (arXiv 1410.0759). Dao et al. 2022, FlashAttention (arXiv 2205.14135). Ansel et al. 2024,
@@ -17,17 +18,22 @@ References:
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import os
+import shutil
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from promptlab.errors import PromptlabError, nearest
 from promptlab.generator.models.capabilities import Capability
 from promptlab.generator.models.estimate import denoising_flop
+from promptlab.generator.models.precision import cpu_speeds
 
 __all__ = [
     "COMPILE",
@@ -37,13 +43,16 @@ __all__ = [
     "at_work",
     "attention_shape",
     "compiled",
+    "compiler_here",
     "equip",
     "fastest",
     "in_channels_last",
     "kernel_order",
     "kernel_seconds",
     "kernels",
+    "remember_compiled",
     "repays",
+    "repays_on_cpu",
 ]
 
 Compiled = Literal["off", "whole", "blocks"]
@@ -59,13 +68,19 @@ GAIN: dict[str, tuple[float, float, float]] = {"whole": (200e12, 0.20, 100.0), "
 """FLOP a second of an uncompiled denoiser on an H100, share of its time that compiling saves, seconds to compile."""
 SHAPES = 2
 """Shapes of batches that a run compiles for: in two passes and in one."""
+CPU_SHARE = {"float32": 0.32, "bfloat16": 0.16}
+"""Share of the measured speed of a CPU that an uncompiled U-Net reaches, in the FLOP of `denoising_flop`."""
+CPU_SAVED = 0.28
+"""Share of an uncompiled U-Net's time that compiling saves on a CPU, in float32 and bfloat16 alike."""
+CPU_SECONDS, CPU_SECONDS_AGAIN = 60.0, 10.0
+"""Seconds to compile for one shape on two cores: the first time, and where the home keeps what was compiled."""
 RECOMPILE_LIMIT = 64
 """Shapes before torch would silently go on uncompiled."""
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What was asked for. `pictures` are how many are to be made, None if unknown.
+    """What was asked for. `pictures` are how many are to be made, None if unknown; `cache` keeps what is compiled.
 
     Raises PromptlabError for words that are not known.
     """
@@ -74,6 +89,7 @@ class Wish:
     attention: str = "auto"
     channels_last: bool | None = None
     pictures: int | None = None
+    cache: Path | None = None
 
     def __post_init__(self) -> None:
         for name, given, known in (
@@ -100,9 +116,9 @@ class Speed:
 # Decisions.
 
 
-def in_channels_last(asked: bool | None, device: str) -> bool:
-    """Whether convolutions get their weights in channels-last order."""
-    return device == "cuda" if asked is None else asked
+def in_channels_last(asked: bool | None, device: str, compiles: bool = False) -> bool:
+    """Whether convolutions get their weights in channels-last order: on a GPU, and where a CPU `compiles` them."""
+    return device == "cuda" or compiles if asked is None else asked
 
 
 def fastest(seconds: Mapping[str, float]) -> str:
@@ -119,7 +135,15 @@ def repays(pictures: int, flop: float, kind: str) -> bool:
     return pictures * flop / speed * saved > SHAPES * cost
 
 
-def compiled(asked: str, device: str, pictures: int | None, flop: float, blocks: bool, able: bool) -> Compiled:
+def repays_on_cpu(pictures: int, flop: float, flops: float, dtype: str, again: bool) -> bool:
+    """The same on a CPU of `flops` measured FLOP a second; `again`: what was compiled is kept from a run before."""
+    seconds = pictures * flop / (CPU_SHARE[dtype] * flops)
+    return seconds * CPU_SAVED > SHAPES * (CPU_SECONDS_AGAIN if again else CPU_SECONDS)
+
+
+def compiled(
+    asked: str, device: str, pictures: int | None, flop: float, blocks: bool, able: bool, cpu: bool = False
+) -> Compiled:
     """How to compile the denoiser.
 
     Args:
@@ -127,16 +151,21 @@ def compiled(asked: str, device: str, pictures: int | None, flop: float, blocks:
         flop: of one picture.
         blocks: whether the denoiser names repeated blocks, which compile in a tenth of the time.
         able: whether a compiler for the device is here.
+        cpu: whether it repays on a CPU (`repays_on_cpu`).
 
     Raises PromptlabError where compiling is asked for and there is no compiler.
     """
     kind: Compiled = "blocks" if blocks else "whole"
     if asked == "on":
         if not able:
-            raise PromptlabError("compile: on, but there is no Triton here, which torch.compile needs on a GPU")
+            what = "no Triton here, which torch.compile needs on a GPU"
+            if device != "cuda":
+                what = "no C++ compiler here that works, which torch.compile needs on a CPU; install g++ or clang"
+            raise PromptlabError(f"compile: on, but there is {what}")
         return kind
-    wanted = asked == "auto" and device == "cuda" and able and pictures is not None and repays(pictures, flop, kind)
-    return kind if wanted else "off"
+    if asked == "off" or not able or pictures is None:
+        return "off"
+    return kind if (repays(pictures, flop, kind) if device == "cuda" else cpu) else "off"
 
 
 def kernel_order(name: str) -> tuple[str, ...]:
@@ -225,14 +254,16 @@ def equip(pipe: Any, able: Capability, wish: Wish, backend: str = "inductor") ->
             shape = attention_shape(denoiser, own.height // able.factor, own.width // able.factor, text)
             attention = fastest(kernel_seconds(shape, device, denoiser.dtype))
     size = sum(p.numel() for p in denoiser.parameters())
-    here = device.type != "cuda" or importlib.util.find_spec("triton") is not None
     blocks = bool(getattr(denoiser, "_repeated_blocks", None)) and not unet
     flop = denoising_flop(able, size, own)
-    chosen = Speed(
-        in_channels_last(wish.channels_last, device.type),
-        attention,
-        compiled(wish.compile, device.type, wish.pictures, flop, blocks, here),
-    )
+    if device.type == "cuda":
+        here, pays = importlib.util.find_spec("triton") is not None, False
+    else:
+        pays = unet and wish.compile == "auto" and _pays_here(denoiser, wish, flop)
+        here = backend != "inductor" or ((pays or wish.compile == "on") and compiler_here(wish.cache))
+    how = compiled(wish.compile, device.type, wish.pictures, flop, blocks, here, pays)
+    on_cpu = device.type == "cpu" and how != "off"
+    chosen = Speed(in_channels_last(wish.channels_last, device.type, on_cpu), attention, how)
     if chosen.channels_last:
         for part in (pipe.vae, *([denoiser] if unet else [])):
             if all(p.dim() < 5 for p in part.parameters()):  # Qwen's autoencoder knows time, which this order does not
@@ -241,12 +272,66 @@ def equip(pipe: Any, able: Capability, wish: Wish, backend: str = "inductor") ->
         import torch._dynamo.config as dynamo
 
         dynamo.recompile_limit = max(dynamo.recompile_limit, RECOMPILE_LIMIT)
+        how_to: dict[str, Any] = {"dynamic": False, "backend": backend}
+        if on_cpu and backend == "inductor":
+            how_to["options"] = {"freezing": True}
         if chosen.compile == "blocks":
-            denoiser.compile_repeated_blocks(fullgraph=True, dynamic=False, backend=backend)
+            denoiser.compile_repeated_blocks(fullgraph=True, **how_to)
         else:
             # The function inside: hooks on the module come and go with every batch, and each would compile it anew.
-            denoiser.forward = torch.compile(denoiser.forward, dynamic=False, backend=backend)
+            denoiser.forward = torch.compile(denoiser.forward, **how_to)
     return chosen
+
+
+def compiler_here(cache: Path | None = None) -> bool:
+    """Whether torch.compile works on this CPU: a compiler is there, and it makes a small program that runs.
+
+    `cache` is where all that is compiled from now on in this process is kept.
+    """
+    names = (os.environ.get("CXX"), "g++", "clang++", "c++", "cl")
+    if not any(name and shutil.which(name.split()[0]) for name in names):
+        return False
+    import torch
+
+    if cache is not None:
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "compiled"))
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            torch.compile(_small_program, dynamic=False)(torch.ones(64))
+    except Exception:  # a compiler without its headers, a full disk: each part of it fails in its own way
+        return False
+    return True
+
+
+def _small_program(x: Any) -> Any:
+    return (x * 2).cos() + 1
+
+
+def _pays_here(denoiser: Any, wish: Wish, flop: float) -> bool:
+    """Whether the images repay compiling on this CPU."""
+    dtype = str(denoiser.dtype).removeprefix("torch.")
+    if wish.pictures is None or dtype not in CPU_SHARE:
+        return False
+    flops = cpu_speeds(wish.cache)[dtype]
+    again = wish.cache is not None and _mark(denoiser, wish.cache).exists()
+    return repays_on_cpu(wish.pictures, flop, flops, dtype, again)
+
+
+def _mark(denoiser: Any, cache: Path) -> Path:
+    """The file that says that a denoiser like this one has been compiled here."""
+    import torch
+
+    said = f"{sorted(denoiser.config.items(), key=str)} {denoiser.dtype} {torch.__version__} {torch.get_num_threads()}"
+    return cache / "compiled" / f"{hashlib.sha256(said.encode()).hexdigest()[:16]}.done"
+
+
+def remember_compiled(denoiser: Any, speed: Speed, cache: Path | None) -> None:
+    """Note in the cache that a denoiser was compiled, so that a later run counts on it."""
+    if cache is None or speed.compile != "whole" or not (cache / "compiled").is_dir():
+        return
+    with suppress(OSError):
+        _mark(denoiser, cache).touch()
 
 
 @contextmanager
