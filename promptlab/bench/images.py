@@ -87,7 +87,7 @@ def image_figures(repeats: int, jobs: Sequence[Job], batch: int) -> list[Measure
     return figures + list(shares.values())
 
 
-def _share(backend: Diffusion) -> Figure:
+def _share(backend: Diffusion) -> Measured:
     """Speed of the denoiser over that of a product of matrices in its dtype; both as they are now, in turns."""
     import torch
 
