@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from promptlab.generator.backends import Backend, Job, Made
     from promptlab.records import Cell, Image, Measure, Score
     from promptlab.results import Results, load
-    from promptlab.run import RunOptions, Summary, run_study
+    from promptlab.run import Summary, run_study
+    from promptlab.run.options import RunOptions
     from promptlab.run.plan import Plan, plan_study
     from promptlab.store import Store
-    from promptlab.study import Contrast, Study, load_study, parse_study
+    from promptlab.study.study import Contrast, Study, load_study, parse_study
 
 __all__ = [
     "Backend",

@@ -9,7 +9,7 @@ import streamlit as st
 from charts import BLUE, ORANGE, as_table, vega_lite, with_table
 from gallery import gallery
 from page import begin, cached, fragment
-from promptlab.results.tables import leakages, leaked_pictures
+from promptlab.results.leakage import leakages, leaked_pictures
 
 PLACES = {"other": "on the other alone", "both": "on both"}
 """In words, which object has the requested colour: the column `went` of `leaked_pictures`."""

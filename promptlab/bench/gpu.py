@@ -32,8 +32,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from promptlab.bench import Measured
-from promptlab.bench.shapes import DRY, REAL, BenchShape, write_pipeline
-from promptlab.bench.timing import Bench, Timing, grid, release, resized, seconds_of, speed
+from promptlab.bench.shapes import (
+    DRY,
+    REAL,
+    Bench,
+    BenchShape,
+    Timing,
+    grid,
+    release,
+    resized,
+    seconds_of,
+    speed,
+    write_pipeline,
+)
 from promptlab.errors import PromptlabError, nearest
 from promptlab.generator.backends import Job, Made
 from promptlab.generator.models.batches import single_pass
@@ -173,9 +184,10 @@ probes: [exposure, clip_similarity]
 def study(bench: Bench, shape: BenchShape) -> Parts:
     """A study end to end from a folder, for shapes that have a text encoder."""
     from promptlab.generator.backends.diffusion import load
-    from promptlab.run import RunOptions, run_study
+    from promptlab.run import run_study
+    from promptlab.run.options import RunOptions
     from promptlab.store import Store
-    from promptlab.study import parse_study
+    from promptlab.study.study import parse_study
 
     if shape.text is None:
         return

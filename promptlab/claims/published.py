@@ -21,7 +21,7 @@ import numpy as np
 from promptlab.errors import StudyError
 from promptlab.stats.paired import Interval, mean_interval
 from promptlab.store.database import level_text
-from promptlab.study import ProbeUse, Published, Study
+from promptlab.study.study import ProbeUse, Published, Study
 
 if TYPE_CHECKING:
     from promptlab.store import Store

@@ -96,7 +96,7 @@ def import_ratings(
     """Put human ratings into the database, as a probe's scores."""
     from promptlab.exchange.ratings import import_ratings as take
     from promptlab.store import Store
-    from promptlab.study import load_study
+    from promptlab.study.study import load_study
 
     store = Store(home)
     done = take(annotations, prompts, store, name, model=model, study=load_study(study) if study else None)
@@ -121,10 +121,11 @@ def reproduce(
 ) -> None:
     """Run a published study, and compare with its results."""
     from promptlab.claims.published import as_measured, compare, sentences
-    from promptlab.run import RunOptions, run_study
+    from promptlab.run import run_study
+    from promptlab.run.options import RunOptions
     from promptlab.run.plan import check_paid, plan_study
     from promptlab.store import Store
-    from promptlab.study import load_study, with_budget
+    from promptlab.study.study import load_study, with_budget
 
     written = load_study(study)
     chosen = as_measured(written, measure, model)

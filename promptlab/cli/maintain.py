@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from promptlab.bench import Measured
-    from promptlab.bench.timing import Timing
+    from promptlab.bench.shapes import Timing
     from promptlab.records import Passport
 
 __all__ = ["bench", "doctor", "miniature", "passport", "publish", "rebuild", "show_figure", "simulate"]

@@ -53,7 +53,7 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
 
 def _studies(folder: Path) -> list[dict[str, Any]]:
     from promptlab.errors import StudyError
-    from promptlab.study import load_study
+    from promptlab.study.study import load_study
 
     rows = []
     for path in sorted(folder.glob("**/*.yaml")):
@@ -218,7 +218,7 @@ def _figures(path: Path, home: Path | None) -> None:
     from promptlab.results.findings.attention import attention_figures
     from promptlab.results.words import with_interval
     from promptlab.store import Store
-    from promptlab.study import load_study
+    from promptlab.study.study import load_study
 
     for figure in attention_figures(Store(home), load_study(path).name):
         one = figure.found

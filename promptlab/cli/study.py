@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from promptlab.run import Summary
     from promptlab.run.plan import Plan
     from promptlab.store import Store
-    from promptlab.study import Study
+    from promptlab.study.study import Study
 
 __all__ = [
     "claims",
@@ -66,8 +66,8 @@ def init(
 ) -> None:
     """Write a commented study to start from."""
     from promptlab.errors import StudyError
-    from promptlab.study import check_name, commented_study
     from promptlab.study.strict_yaml import Mistake
+    from promptlab.study.study import check_name, commented_study
 
     try:
         check_name(name)
@@ -142,7 +142,8 @@ def run(
     Run the same command again to go on after a stop, or after an edit of the study.
     """
     from promptlab.errors import IncompleteError
-    from promptlab.run import RunOptions, run_study
+    from promptlab.run import run_study
+    from promptlab.run.options import RunOptions
     from promptlab.run.plan import check_paid, plan_study
     from promptlab.store import Store
 
@@ -184,7 +185,8 @@ def score(
 
     For a new probe, or where the model is not on this disk.
     """
-    from promptlab.run import RunOptions, run_study
+    from promptlab.run import run_study
+    from promptlab.run.options import RunOptions
     from promptlab.store import Store
 
     loaded, store = chosen_study(study, model, without), Store(home)
@@ -214,7 +216,7 @@ def status(home: HomeOption = None, json_: JsonOption = False) -> None:
 
 def schema(path: Annotated[Path, typer.Argument()] = Path("studies/study.schema.json")) -> None:
     """Write the JSON Schema of study files, for editors."""
-    from promptlab.study import write_schema
+    from promptlab.study.study import write_schema
 
     write_schema(path)
 
@@ -231,8 +233,7 @@ def claims(
 
     Run the same command again to go on after a stop, or to see the verdicts again.
     """
-    from promptlab.claims import load_claims, run_claims
-    from promptlab.claims.figures import write_figures
+    from promptlab.claims import load_claims, run_claims, write_figures
     from promptlab.progress import Silent
     from promptlab.store import Store
 
@@ -324,7 +325,7 @@ def show_plan(plan: Plan) -> None:
             console.print(f"  {who} reads all of every prompt (up to {one.longest} of {one.limit} tokens)")
     if plan.unknown:
         from promptlab.errors import nearest
-        from promptlab.miniature.lexicon import LEXICON
+        from promptlab.miniature.captions import LEXICON
 
         words = ", ".join(f"{word!r}{nearest(word, LEXICON)}" for word in plan.unknown[:5])
         more = f" and {len(plan.unknown) - 5} more" if len(plan.unknown) > 5 else ""

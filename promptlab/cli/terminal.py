@@ -20,7 +20,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     import pandas as pd
 
-    from promptlab.study import Study
+    from promptlab.study.study import Study
 
 __all__ = [
     "BudgetOption",
@@ -302,7 +302,7 @@ DtypeOption = Annotated[
 
 def chosen_study(path: Path, model: str | None, without: list[str] | None, budget: float | None = None) -> Study:
     """The study of a file on `model`, without some axes; prints which contrasts go with these."""
-    from promptlab.study import load_study, with_budget, with_model, without_axis
+    from promptlab.study.study import load_study, with_budget, with_model, without_axis
 
     study = load_study(path)
     for name in dict.fromkeys(without or ()):

@@ -50,7 +50,6 @@ from promptlab.errors import PromptlabError, StoreError, StudyError, nearest
 from promptlab.exchange.image_metadata import read_notes
 from promptlab.store.home import write_whole
 from promptlab.store.pictures import read_bytes
-from promptlab.study import Study, check_name, load_study
 from promptlab.study.prompt_lists import (
     KNOWN_SETTINGS,
     ListedPrompt,
@@ -62,6 +61,7 @@ from promptlab.study.prompt_lists import (
     twins,
 )
 from promptlab.study.strict_yaml import Mistake
+from promptlab.study.study import Study, check_name, load_study
 
 __all__ = [
     "LAYOUTS",

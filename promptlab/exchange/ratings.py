@@ -48,9 +48,9 @@ from promptlab.stats.calibration import Agreement, krippendorff_alpha
 from promptlab.stats.paired import wilson
 from promptlab.store import Store
 from promptlab.store.home import Home
-from promptlab.study import Study
 from promptlab.study.grid import expand
 from promptlab.study.prompt_lists import ListedPrompt, RequestedObject, read_list
+from promptlab.study.study import Study
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -207,7 +207,7 @@ def train_parser(pool: Pool, vae: Any, width: int, plan: Fit, seed: int, work: P
     import torch
     from torch.nn.functional import cross_entropy
 
-    from promptlab.miniature.train.networks import to_unit  # not for a parser that only reads: it loads scipy
+    from promptlab.miniature.train.networks import to_unit
 
     torch.manual_seed(seed)
     model = build_parser(width).to(device()).to(memory_format=torch.channels_last)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from promptlab.errors import ModelError
-from promptlab.miniature.lexicon import LEXICON
+from promptlab.miniature.captions import LEXICON
 
 __all__ = [
     "CONTEXT_LENGTH",

@@ -21,7 +21,7 @@ from promptlab.records import ContrastEffect
 from promptlab.results.queries import sql
 from promptlab.stats.mixed import mixed_effect
 from promptlab.store.database import level_text
-from promptlab.study import Contrast, Study
+from promptlab.study.study import Contrast, Study
 
 if TYPE_CHECKING:
     import pandas as pd

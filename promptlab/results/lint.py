@@ -31,7 +31,7 @@ from scipy import special
 from promptlab.checkpoints.files import MINIATURES, resolve
 from promptlab.errors import PromptlabError
 from promptlab.generator.models.capabilities import capability, open_reader
-from promptlab.miniature.lexicon import check_words
+from promptlab.miniature.captions import check_words
 from promptlab.records import Phrase
 from promptlab.study.prompt_lists import claim, read_claims
 from promptlab.study.tokens import open_tokens

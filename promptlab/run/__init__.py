@@ -34,7 +34,7 @@ from promptlab.run.plan import Plan, check_paid, plan_study, recount, tier_of
 from promptlab.run.score import Scoring
 from promptlab.store import Run, Store
 from promptlab.store.home import redact
-from promptlab.study import Study
+from promptlab.study.study import Study
 
 __all__ = ["Progress", "RunOptions", "Silent", "Summary", "run_study"]
 
@@ -86,7 +86,7 @@ def run_study(
         StudyError, LockedError, DiskError, ModelError: before anything is lost; what is finished stays.
         PromptlabError: a plan of something else.
     """
-    from promptlab.results.contrasts import contrast_effects  # loads the database's libraries; plans do without them
+    from promptlab.results.contrasts import contrast_effects
 
     progress = progress or Silent()
     if plan is not None:

@@ -20,7 +20,7 @@ Tokens are counted by the model's own tokenizers, inside the frame that its pipe
 may have several encoders with limits of their own: of a long prompt FLUX.1's CLIP reads 77 tokens and its T5 512.
 
 Seconds an image come from images of the same model and size that the store timed, else from `RATE`, else from
-arithmetic (`promptlab.generator.models.estimate`); the plan says which. Nothing here imports torch.
+arithmetic (`promptlab.generator.models.capabilities`); the plan says which. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -36,16 +36,15 @@ from promptlab import plugins
 from promptlab.checkpoints.files import MINIATURES, pinned, resolve, tokenizer_of
 from promptlab.errors import ModelError, StudyError
 from promptlab.generator.backends.hosted import list_price, missing_key
-from promptlab.generator.models.capabilities import Capability, capability, defaults_of, open_reader
-from promptlab.generator.models.estimate import estimate
-from promptlab.miniature.lexicon import check_words
+from promptlab.generator.models.capabilities import Capability, capability, defaults_of, estimate, open_reader
+from promptlab.miniature.captions import check_words
 from promptlab.records import STATUSES, Cell, Image, Prompt, Settings
 from promptlab.stats.power import smallest_detectable
-from promptlab.study import Contrast, Study
-from promptlab.study.axes import settle
+from promptlab.study.axes.axis import settle
 from promptlab.study.checks import columns_of
 from promptlab.study.grid import MAX_CELLS, expand
 from promptlab.study.strict_yaml import Route
+from promptlab.study.study import Contrast, Study
 
 if TYPE_CHECKING:
     from promptlab.store import Store

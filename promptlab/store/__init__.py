@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from promptlab.store.repair import Problem, Repair
-    from promptlab.study import Study
+    from promptlab.study.study import Study
 
 __all__ = ["Record", "Run", "Store"]
 

@@ -25,8 +25,8 @@ from promptlab.results.contrasts import contrast_effects
 from promptlab.run.plan import tier_of
 from promptlab.store import Run, Store, pictures
 from promptlab.store.home import Home
-from promptlab.study import parse_study
 from promptlab.study.grid import expand
+from promptlab.study.study import parse_study
 
 __all__ = ["MEASURES", "STUDY", "build_store"]
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from promptlab.bench import Figure
+from promptlab.bench import Measured
 
 __all__ = ["precision_figures"]
 
@@ -29,11 +29,12 @@ MOVED = 0.1
 """Share of half an interval by which an effect may move."""
 
 
-def precision_figures(study: Path, folder: Path | None = None) -> list[Figure]:
+def precision_figures(study: Path, folder: Path | None = None) -> list[Measured]:
     """Outcomes and effects of a study file in both ways; `folder` keeps the two homes for a second call."""
-    from promptlab.run import RunOptions, run_study
+    from promptlab.run import run_study
+    from promptlab.run.options import RunOptions
     from promptlab.store import Store
-    from promptlab.study import load_study
+    from promptlab.study.study import load_study
 
     loaded = load_study(study)
     tables: dict[str, Any] = {}
@@ -58,8 +59,8 @@ def precision_figures(study: Path, folder: Path | None = None) -> list[Figure]:
         "labels_that_differ": len(differ),
         "images": both["image"].nunique(),
     }
-    figures = [Figure(f"run: {way}", float(found["seconds"]), "s", detail=found) for way, found in details.items()]
-    figures.append(Figure("outcomes", differ["image"].nunique(), "images that differ", detail=detail))
+    figures = [Measured(f"run: {way}", float(found["seconds"]), "s", detail=found) for way, found in details.items()]
+    figures.append(Measured("outcomes", differ["image"].nunique(), "images that differ", detail=detail))
     return figures + [_effect(one, effects["automatic"][key]) for key, one in effects["float32"].items()]
 
 
@@ -70,16 +71,16 @@ def _facts(store: Any) -> dict[str, str]:
     return {name: str(known.get(f"diffusion.{name}", "none")) for name in names}
 
 
-def _effect(exact: Any, automatic: Any) -> Figure:
+def _effect(exact: Any, automatic: Any) -> Measured:
     """How far an effect moved, in half widths of its interval."""
     shown: dict[str, float | str] = {"float32": _said(exact), "automatic": _said(automatic)}
     name = f"effect: {exact.contrast}"
     if None in (exact.estimate, exact.low, exact.high, automatic.estimate):
         same = exact.estimate == automatic.estimate
-        return Figure(name, 0.0 if same else float("inf"), "of half its interval", MOVED, detail=shown)
+        return Measured(name, 0.0 if same else float("inf"), "of half its interval", MOVED, detail=shown)
     half = (exact.high - exact.low) / 2
     moved = abs(exact.estimate - automatic.estimate)
-    return Figure(name, moved / half if half else moved, "of half its interval", MOVED, detail=shown)
+    return Measured(name, moved / half if half else moved, "of half its interval", MOVED, detail=shown)
 
 
 def _said(one: Any) -> str:

@@ -235,9 +235,10 @@ def test_compare_shows_a_picture_without_an_outcome(
 
 
 def test_the_grid_takes_a_family_of_many_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from promptlab.run import RunOptions, run_study
+    from promptlab.run import run_study
+    from promptlab.run.options import RunOptions
     from promptlab.store import Store
-    from promptlab.study import parse_study
+    from promptlab.study.study import parse_study
 
     study = DRAWN.format(model="miniature", scales="[1, 5]", seeds=40, probes="exposure")
     study = study.replace(", {a: car, x: green, b: hat, y: pink}", "")

@@ -17,7 +17,7 @@ from promptlab.cli.terminal import console
 from promptlab.errors import ModelError
 from promptlab.generator.backends.diffusion import load
 from promptlab.run.plan import plan_study
-from promptlab.study import parse_study
+from promptlab.study.study import parse_study
 from tiny import job, pictures
 
 COMMIT = "0123456789" * 4

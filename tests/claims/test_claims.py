@@ -18,7 +18,7 @@ from promptlab.resources import claims_folder
 from promptlab.results import model_parts, tables
 from promptlab.run.plan import plan_study
 from promptlab.store import Store
-from promptlab.study import load_study
+from promptlab.study.study import load_study
 from tiny import pictures
 
 DRAWN = """

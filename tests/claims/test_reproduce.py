@@ -14,10 +14,11 @@ from places import BENCHMARKS, STUDIES
 from promptlab.claims.published import as_measured, compare, sentences
 from promptlab.errors import StudyError
 from promptlab.records import Prompt
-from promptlab.run import RunOptions, run_study
+from promptlab.run import run_study
+from promptlab.run.options import RunOptions
 from promptlab.store import Store
-from promptlab.study import GivenSettings, Study, load_study, parse_study
 from promptlab.study.grid import count_images, expand
+from promptlab.study.study import GivenSettings, Study, load_study, parse_study
 
 PUBLISHED = STUDIES / "published"
 FILES = sorted(PUBLISHED.glob("*.yaml"))

@@ -9,13 +9,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from promptlab.claims import VERDICTS, Claim, load_claims, settle, verdict
-from promptlab.claims.figures import figure
+from promptlab.claims import VERDICTS, Claim, figure, load_claims, settle, verdict
 from promptlab.errors import PromptlabError, StudyError
 from promptlab.records import ContrastEffect
 from promptlab.resources import claims_folder
 from promptlab.stats.paired import paired_effect
-from promptlab.study import load_study
+from promptlab.study.study import load_study
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,10 @@ from rich.console import Console
 
 from promptlab.cli import main, terminal
 from promptlab.exchange.export import TABLES, export, safe_text
-from promptlab.run import RunOptions, run_study
+from promptlab.run import run_study
+from promptlab.run.options import RunOptions
 from promptlab.store import Store
-from promptlab.study import parse_study
+from promptlab.study.study import parse_study
 
 STUDY = """\
 name: drawn

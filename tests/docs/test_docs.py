@@ -17,9 +17,10 @@ from judges import random_clip, random_parser
 from places import ROOT
 from promptlab import plugins
 from promptlab.cli import app, main
-from promptlab.run import RunOptions, run_study
+from promptlab.run import run_study
+from promptlab.run.options import RunOptions
 from promptlab.store import Store
-from promptlab.study import ProbeUse, Study, load_study
+from promptlab.study.study import ProbeUse, Study, load_study
 
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text("utf-8")

@@ -14,8 +14,9 @@ import promptlab
 from places import STUDIES, SUPPORT
 from promptlab.records import OUTCOMES
 from promptlab.results import Results, open_demo
-from promptlab.run import RunOptions, run_study
-from promptlab.study import load_study
+from promptlab.run import run_study
+from promptlab.run.options import RunOptions
+from promptlab.study.study import load_study
 
 NAMES = ("attribute_binding", "guidance", "query_the_database")
 GUARD = """

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from promptlab.exchange.ratings import Choice, agreement_with_measures, choices, next_pair, remember
-from promptlab.run import RunOptions, run_study
+from promptlab.run import run_study
+from promptlab.run.options import RunOptions
 from promptlab.store import Store
-from promptlab.study import parse_study
+from promptlab.study.study import parse_study
 
 STUDY = """
 name: rated

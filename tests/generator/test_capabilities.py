@@ -19,11 +19,10 @@ from promptlab.checkpoints.files import quiet
 from promptlab.errors import ModelError, StudyError
 from promptlab.generator.backends.diffusion import load
 from promptlab.generator.models.batches import group
-from promptlab.generator.models.capabilities import capability, chat_frame, defaults_of, open_reader
-from promptlab.generator.models.estimate import denoising_flop
+from promptlab.generator.models.capabilities import capability, chat_frame, defaults_of, denoising_flop, open_reader
 from promptlab.records import Prompt, Settings
 from promptlab.run.plan import plan_study
-from promptlab.study import Study, parse_study, with_model
+from promptlab.study.study import Study, parse_study, with_model
 from tiny import job
 from tiny_families import BUILDERS
 from tiny_tokenizers import WORDS

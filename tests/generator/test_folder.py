@@ -20,10 +20,11 @@ from promptlab.errors import PromptlabError, StudyError
 from promptlab.exchange.imports import import_prompts
 from promptlab.generator.backends import Job
 from promptlab.records import Cell, Prompt, Settings, Source
-from promptlab.run import RunOptions, run_study
+from promptlab.run import run_study
+from promptlab.run.options import RunOptions
 from promptlab.store import Store, pictures
-from promptlab.study import ProbeUse, load_study, parse_study
 from promptlab.study.grid import expand
+from promptlab.study.study import ProbeUse, load_study, parse_study
 
 
 def test_pixels_come_as_they_are(tmp_path: Path) -> None:

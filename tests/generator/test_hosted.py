@@ -14,10 +14,11 @@ from closed_server import KEY, serving
 from promptlab.errors import ModelError, StudyError
 from promptlab.generator.backends import Job, hosted
 from promptlab.records import Settings
-from promptlab.run import RunOptions, run_study
+from promptlab.run import run_study
+from promptlab.run.options import RunOptions
 from promptlab.run.plan import plan_study
 from promptlab.store import Store
-from promptlab.study import parse_study
+from promptlab.study.study import parse_study
 
 FAULTS = ("429", "500", "slow", "cut", "base64", "junk")
 

@@ -17,10 +17,11 @@ from promptlab.cli import main
 from promptlab.errors import ModelError, StudyError
 from promptlab.generator.backends import hosted
 from promptlab.generator.backends.hosted import LIST, Budget, list_price
-from promptlab.run import RunOptions, run_study
+from promptlab.run import run_study
+from promptlab.run.options import RunOptions
 from promptlab.run.plan import plan_facts, plan_study
 from promptlab.store import Store
-from promptlab.study import Study, parse_study, with_budget
+from promptlab.study.study import Study, parse_study, with_budget
 
 OPENAI, GEMINI = "openai:gpt-image-1", "gemini:gemini-2.5-flash-image"
 STUDY = """\

@@ -15,13 +15,13 @@ import torch
 from promptlab.errors import PromptlabError
 from promptlab.generator.backends import Job
 from promptlab.generator.backends.diffusion import load, planned_rows, split_jobs
-from promptlab.generator.models import precision, speed
+from promptlab.generator.models import speed
 from promptlab.generator.models.batches import rows_at_once
-from promptlab.generator.models.precision import chosen_dtype, cpu_speeds
-from promptlab.generator.models.speed import repays_on_cpu
-from promptlab.run import RunOptions, run_study
+from promptlab.generator.models.speed import chosen_dtype, cpu_speeds, repays_on_cpu
+from promptlab.run import run_study
+from promptlab.run.options import RunOptions
 from promptlab.store import Store
-from promptlab.study import parse_study
+from promptlab.study.study import parse_study
 from tiny import job, pictures
 
 Folders = Callable[[str], Path]
@@ -37,8 +37,8 @@ def speeds(monkeypatch: pytest.MonkeyPatch, found: Mapping[str, float]) -> list[
         measured.append(None)
         return found
 
-    monkeypatch.setattr(precision, "_measured", measure)
-    precision._measured_once.cache_clear()
+    monkeypatch.setattr(speed, "_measured", measure)
+    speed._measured_once.cache_clear()
     return measured
 
 
@@ -46,7 +46,7 @@ def speeds(monkeypatch: pytest.MonkeyPatch, found: Mapping[str, float]) -> list[
 def fresh() -> Any:
     """No measurement stays for other tests."""
     yield
-    precision._measured_once.cache_clear()
+    speed._measured_once.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -79,20 +79,20 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
 def test_a_measurement_is_made_once_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = speeds(monkeypatch, FAST)
     assert cpu_speeds(tmp_path) == cpu_speeds(tmp_path) == FAST and len(measured) == 1
-    precision._measured_once.cache_clear()  # as in another process
+    speed._measured_once.cache_clear()  # as in another process
     assert cpu_speeds(tmp_path) == FAST and len(measured) == 1
-    kept = json.loads((tmp_path / precision.FILE).read_text())
+    kept = json.loads((tmp_path / speed.FILE).read_text())
     assert list(kept.values()) == [FAST] and f"torch {torch.__version__}" in next(iter(kept))
-    monkeypatch.setattr(precision, "_cpu", lambda: "another CPU")  # beside, on a disk that machines share
+    monkeypatch.setattr(speed, "_cpu", lambda: "another CPU")  # beside, on a disk that machines share
     speeds(monkeypatch, SLOW)
-    assert cpu_speeds(tmp_path) == SLOW and len(json.loads((tmp_path / precision.FILE).read_text())) == 2
+    assert cpu_speeds(tmp_path) == SLOW and len(json.loads((tmp_path / speed.FILE).read_text())) == 2
 
 
 @pytest.mark.parametrize("damage", ["", "[]", '{"a": 1}', '{"a": {"float32": "x"}}'])
 def test_a_damaged_measurement_is_made_again(damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / precision.FILE).write_text(damage)
+    (tmp_path / speed.FILE).write_text(damage)
     speeds(monkeypatch, SLOW)
-    assert cpu_speeds(tmp_path) == SLOW == next(iter(json.loads((tmp_path / precision.FILE).read_text()).values()))
+    assert cpu_speeds(tmp_path) == SLOW == next(iter(json.loads((tmp_path / speed.FILE).read_text()).values()))
 
 
 def test_a_home_that_cannot_be_written_to_costs_a_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +102,7 @@ def test_a_home_that_cannot_be_written_to_costs_a_measurement(tmp_path: Path, mo
 
 
 def test_the_real_measurement() -> None:
-    found = precision._measured()
+    found = speed._measured()
     assert set(found) == {"float32", "bfloat16"} and all(value > 1e6 for value in found.values())
 
 
@@ -260,7 +260,7 @@ def test_a_run_chooses_for_itself_and_goes_on_with_the_same_bits(
     run_study(study, once, RunOptions(passports_n=0))
     facts = dict(once.query("SELECT name, value FROM fact").itertuples(index=False))
     assert facts["diffusion.dtype"] == "bfloat16" and facts["diffusion.vae_dtype"] == "float32"
-    assert (tmp_path / "once" / "cache" / precision.FILE).exists()
+    assert (tmp_path / "once" / "cache" / speed.FILE).exists()
 
     generate = backend_class().generate
 

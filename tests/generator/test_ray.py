@@ -15,9 +15,10 @@ import pytest
 
 from promptlab.errors import PromptlabError
 from promptlab.generator.workers import Cluster, cluster
-from promptlab.run import RunOptions, run_study
+from promptlab.run import run_study
+from promptlab.run.options import RunOptions
 from promptlab.store import Store
-from promptlab.study import parse_study
+from promptlab.study.study import parse_study
 
 installed = find_spec("ray") is not None
 STUDY = """\

@@ -27,10 +27,11 @@ from promptlab.generator.models.speed import (
     kernel_seconds,
     repays,
 )
-from promptlab.run import RunOptions, run_study
+from promptlab.run import run_study
 from promptlab.run.generate import Generation, Order
+from promptlab.run.options import RunOptions
 from promptlab.store import Store
-from promptlab.study import parse_study
+from promptlab.study.study import parse_study
 from tiny import job, pictures
 
 Folders = Callable[[str], Path]

@@ -18,9 +18,10 @@ from promptlab import plugins
 from promptlab.errors import ModelError, PromptlabError
 from promptlab.generator.workers import portable, threads_each, workforce
 from promptlab.progress import Silent
-from promptlab.run import RunOptions, Summary, run_study
+from promptlab.run import Summary, run_study
+from promptlab.run.options import RunOptions
 from promptlab.store import Store
-from promptlab.study import parse_study
+from promptlab.study.study import parse_study
 from stores import image_lines, troubles
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL on Windows")

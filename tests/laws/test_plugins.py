@@ -19,7 +19,7 @@ from promptlab.claims import load_claims, run_claims
 from promptlab.errors import StudyError
 from promptlab.results.findings import FIRST, findings
 from promptlab.results.queries import study_scores
-from promptlab.run import RunOptions
+from promptlab.run.options import RunOptions
 
 STUDY = """\
 name: brighter

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from places import SHARED
-from promptlab.miniature.captions import describe
-from promptlab.miniature.lexicon import LEXICON
+from promptlab.miniature.captions import LEXICON, describe
 from promptlab.miniature.tokenizer import (
     CONTEXT_LENGTH,
     END,

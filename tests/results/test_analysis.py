@@ -16,10 +16,11 @@ from judges import random_parser
 from promptlab.errors import PromptlabError, StoreError
 from promptlab.records import Score
 from promptlab.results import Results, tables
-from promptlab.run import RunOptions, run_study
+from promptlab.run import run_study
+from promptlab.run.options import RunOptions
 from promptlab.stats.hypotheses import benjamini_hochberg
 from promptlab.store import Store
-from promptlab.study import parse_study
+from promptlab.study.study import parse_study
 
 CONTRASTS = """\
 contrasts:

@@ -11,7 +11,7 @@ from promptlab.results import tables
 from promptlab.results.contrasts import contrast_pairs
 from promptlab.results.queries import preferred_probe, preferred_probe_ids
 from promptlab.store import Run, Store
-from promptlab.study import Contrast
+from promptlab.study.study import Contrast
 
 OLD, NEW, OTHER = "binding-1-aaaaaaaa", "binding-2-bbbbbbbb", "binding_of_another-1-cccccccc"
 CELLS = [Cell("one", (("w", w),), Prompt("a red cup"), Settings(w), "cup") for w in (1.0, 5.0)]

@@ -9,17 +9,11 @@ import pandas as pd
 import pytest
 
 from promptlab.results.findings import findings
-from promptlab.results.findings.sensitivity import (
-    Encoder,
-    distances,
-    encoder_of,
-    image_rows,
-    sensitivity,
-    vectors,
-)
-from promptlab.run import RunOptions, run_study
+from promptlab.results.findings.sensitivity import Encoder, distances, encoder_of, image_rows, sensitivity, vectors
+from promptlab.run import run_study
+from promptlab.run.options import RunOptions
 from promptlab.store import Store
-from promptlab.study import parse_study
+from promptlab.study.study import parse_study
 
 STUDY = """\
 name: said

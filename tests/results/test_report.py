@@ -13,9 +13,10 @@ import shown_home
 from promptlab.errors import PromptlabError
 from promptlab.results import tables
 from promptlab.results.report import report_html, write_report
-from promptlab.run import RunOptions, run_study
+from promptlab.run import run_study
+from promptlab.run.options import RunOptions
 from promptlab.store import Store
-from promptlab.study import parse_study
+from promptlab.study.study import parse_study
 
 KNOWN = {
     *("html", "head", "meta", "title", "style", "body", "p", "h1", "h2"),

@@ -13,9 +13,10 @@ from promptlab.resources import shipped_folder
 from promptlab.results import Results
 from promptlab.results.findings import findings
 from promptlab.results.queries import balanced, kept_prompts, study_axes, study_scores
-from promptlab.run import RunOptions, run_study
+from promptlab.run import run_study
+from promptlab.run.options import RunOptions
 from promptlab.store import Store
-from promptlab.study import parse_study
+from promptlab.study.study import parse_study
 from promptlab.study.tokens import open_tokens
 
 TWO = """\

@@ -9,9 +9,10 @@ import pytest
 from promptlab.errors import PromptlabError
 from promptlab.results.findings import findings
 from promptlab.results.findings.attention import attention_figures
-from promptlab.run import RunOptions, run_study
+from promptlab.run import run_study
+from promptlab.run.options import RunOptions
 from promptlab.store import Store
-from promptlab.study import parse_study
+from promptlab.study.study import parse_study
 
 STUDY = """\
 name: traced

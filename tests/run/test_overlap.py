@@ -20,10 +20,11 @@ from promptlab.errors import ModelError
 from promptlab.generator.backends import ELSEWHERE, Job, Made, renderer
 from promptlab.progress import Silent
 from promptlab.records import Score
-from promptlab.run import RunOptions, Summary, run_study
+from promptlab.run import Summary, run_study
+from promptlab.run.options import RunOptions
 from promptlab.run.score import can_overlap
 from promptlab.store import Store
-from promptlab.study import parse_study
+from promptlab.study.study import parse_study
 from stores import fingerprint, troubles
 
 PROBES = "exposure, binding, clip_similarity, clip_contrast, diversity"

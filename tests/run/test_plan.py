@@ -12,11 +12,12 @@ from typer.testing import CliRunner
 from drawn_study import DRAWN
 from promptlab.cli import app
 from promptlab.errors import PromptlabError, StudyError
-from promptlab.run import RunOptions, run_study
+from promptlab.run import run_study
+from promptlab.run.options import RunOptions
 from promptlab.run.plan import families_of, plan_facts, plan_study, power_table
 from promptlab.stats.power import smallest_detectable
 from promptlab.store import Store
-from promptlab.study import Study, parse_study
+from promptlab.study.study import Study, parse_study
 
 STUDY = """\
 name: detecting

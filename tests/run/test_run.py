@@ -13,11 +13,12 @@ from promptlab.errors import LockedError, ModelError, StudyError
 from promptlab.records import ContrastEffect, Measure
 from promptlab.results import tables
 from promptlab.results.contrasts import contrast_effects
-from promptlab.run import RunOptions, Summary, run_study
+from promptlab.run import Summary, run_study
+from promptlab.run.options import RunOptions
 from promptlab.run.plan import plan_study
 from promptlab.run.tracing import Models
 from promptlab.store import Store
-from promptlab.study import parse_study
+from promptlab.study.study import parse_study
 
 STUDY = f"""{DRAWN}\
 contrasts:

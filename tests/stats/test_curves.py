@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from promptlab.results.findings import burn, needle, specificity, steps
-from promptlab.stats.curves import curves_of, mean_finding
+from promptlab.stats.paired import curves_of, mean_finding
 
 
 def rng(seed: int = 0) -> np.random.Generator:

@@ -12,11 +12,12 @@ from places import FIRST_FORMAT, GOLDEN
 from promptlab.records import Binding, Cell, Phrase, Prompt, Settings, prompt_id
 from promptlab.results.contrasts import contrasts_of
 from promptlab.results.queries import study_axes
-from promptlab.run import RunOptions, run_study
+from promptlab.run import run_study
+from promptlab.run.options import RunOptions
 from promptlab.store import Store
 from promptlab.store.journal import read_journal
-from promptlab.study import parse_study
 from promptlab.study.grid import axis_columns
+from promptlab.study.study import parse_study
 
 PROMPT = Prompt(
     "a red cup and a large blue chair",

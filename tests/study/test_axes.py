@@ -14,12 +14,13 @@ from places import LISTS
 from promptlab.errors import StudyError
 from promptlab.miniature.tokenizer import write_tokenizer
 from promptlab.records import Level
-from promptlab.study import axes, axis_columns, parse_study
-from promptlab.study.axes import KINDS, AnyAxis
-from promptlab.study.axes.axis import Axis, Column, Levels, Point, Reference, register
-from promptlab.study.grid import expand
+from promptlab.study import axes
+from promptlab.study.axes import AnyAxis
+from promptlab.study.axes.axis import KINDS, Axis, Column, Levels, Point, Reference, register
+from promptlab.study.grid import axis_columns, expand
 from promptlab.study.prompts import Draft, PromptSpec, render
 from promptlab.study.strict_yaml import Mistake, Record
+from promptlab.study.study import parse_study
 from promptlab.study.tokens import Tokens, open_tokens
 
 READ: TypeAdapter[Any] = TypeAdapter(AnyAxis)

@@ -10,9 +10,9 @@ import pytest
 
 from promptlab.errors import StudyError
 from promptlab.miniature.tokenizer import write_tokenizer
-from promptlab.study import Study, parse_study
-from promptlab.study.axes import Levels
+from promptlab.study.axes.axis import Levels
 from promptlab.study.grid import count, count_images, expand, needs_tokenizer
+from promptlab.study.study import Study, parse_study
 from promptlab.study.tokens import Tokens, open_tokens
 
 HEAD = "name: a\nquestion: b\n"

@@ -11,7 +11,6 @@ import pytest
 from places import BENCHMARKS, LISTS
 from promptlab.errors import StudyError
 from promptlab.records import Binding
-from promptlab.study import load_study, parse_study
 from promptlab.study.grid import expand
 from promptlab.study.prompt_lists import (
     COLOURS,
@@ -23,6 +22,7 @@ from promptlab.study.prompt_lists import (
     swap_partner,
     twins,
 )
+from promptlab.study.study import load_study, parse_study
 
 STUDY = """\
 name: listed

@@ -17,17 +17,17 @@ from full_study import FULL
 from places import STUDIES
 from promptlab.errors import StudyError
 from promptlab.records import Settings
-from promptlab.study import (
+from promptlab.study import axes
+from promptlab.study.grid import count, expand
+from promptlab.study.study import (
     GivenSettings,
     Study,
-    axes,
     commented_study,
     load_study,
     parse_study,
     study_schema,
     write_schema,
 )
-from promptlab.study.grid import count, expand
 
 FILES = sorted(STUDIES.glob("*.yaml"))
 

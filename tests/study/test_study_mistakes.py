@@ -7,8 +7,8 @@ import random
 from full_study import FULL, fails
 from places import STUDIES
 from promptlab.errors import StudyError
-from promptlab.study import commented_study, parse_study
 from promptlab.study.grid import count, expand
+from promptlab.study.study import commented_study, parse_study
 
 SINGLE = [
     ("name: everything", "name: Everything", "small letters"),

@@ -6,8 +6,8 @@ import pytest
 
 from places import STUDIES
 from promptlab.errors import StudyError
-from promptlab.study import Study, load_study, parse_study, without_axis
 from promptlab.study.grid import count
+from promptlab.study.study import Study, load_study, parse_study, without_axis
 
 STUDY = STUDIES / "attribute_binding.yaml"
 

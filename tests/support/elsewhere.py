@@ -10,10 +10,11 @@ from PIL import Image as Pillow
 from PIL import PngImagePlugin
 
 from promptlab.exchange.imports import Imported, import_pictures
-from promptlab.run import RunOptions, Summary, run_study
+from promptlab.run import Summary, run_study
+from promptlab.run.options import RunOptions
 from promptlab.store import Store
-from promptlab.study import Study
 from promptlab.study.grid import expand
+from promptlab.study.study import Study
 
 
 def picture(path: Path, seed: int = 0, size: tuple[int, int] = (48, 32), **notes: str) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from promptlab.errors import StudyError
-from promptlab.study import parse_study
+from promptlab.study.study import parse_study
 
 FULL = """\
 name: everything

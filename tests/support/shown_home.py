@@ -8,9 +8,10 @@ from pathlib import Path
 import driver
 from promptlab.claims import Claim, settle
 from promptlab.records import Cell, ContrastEffect, Image, Measure, Phrase, Prompt, Score, Settings
-from promptlab.run import RunOptions, run_study
+from promptlab.run import run_study
+from promptlab.run.options import RunOptions
 from promptlab.store import Store, pictures
-from promptlab.study import parse_study
+from promptlab.study.study import parse_study
 
 __all__ = ["CORPUS", "build"]
 

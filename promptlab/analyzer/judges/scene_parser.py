@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from promptlab.analyzer.judges.clip import sha256
 from promptlab.errors import ModelError
-from promptlab.miniature.lexicon import SYNONYMS
+from promptlab.miniature.captions import SYNONYMS
 from promptlab.miniature.parser import Found
 from promptlab.miniature.world import CANVAS
 from promptlab.records import Phrase, Prompt

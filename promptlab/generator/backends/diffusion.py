@@ -31,13 +31,11 @@ from typing import TYPE_CHECKING, Any
 from promptlab.checkpoints.files import check_folder, commit, fingerprint, quiet, resolve
 from promptlab.errors import ModelError, PromptlabError
 from promptlab.generator.backends import Job, Made
-from promptlab.generator.models.batches import Batches, Row, Shape, batches_of, group
+from promptlab.generator.models.batches import Batches, Row, Shape, batches_of, decoded, group, unpacked
 from promptlab.generator.models.capabilities import Capability, capability, open_reader
 from promptlab.generator.models.conditioning import TextStates, arguments, embedded_rows, encode, guided, padded_length
-from promptlab.generator.models.latents import decoded, unpacked
 from promptlab.generator.models.loading import Encoders, describe, equipment, open_pipeline, scheduler_named
-from promptlab.generator.models.precision import chosen_dtype, run_in
-from promptlab.generator.models.speed import Speed, Wish, at_work, equip, remember_compiled
+from promptlab.generator.models.speed import Speed, Wish, at_work, chosen_dtype, equip, remember_compiled, run_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,7 +66,7 @@ def load(
     Args:
         batch_size: rows to which every batch is padded. If None, each group has a size of its own: its rows rounded up
             to a power of two, at most MOST_ROWS.
-        dtype: auto, float32, bfloat16 or float16 (`promptlab.generator.models.precision`); None is bfloat16 on a GPU
+        dtype: auto, float32, bfloat16 or float16 (`promptlab.generator.models.speed`); None is bfloat16 on a GPU
             and float32 on a CPU.
         device: the first CUDA device where there is one, else the CPU, if None.
         compile, attention, channels_last, pictures: a `promptlab.generator.models.speed.Wish`.

@@ -1,4 +1,4 @@
-"""What a model can do, read from the JSON of its folder: no weights, no torch.
+"""What a model can do and roughly costs, read from the JSON of its folder: no weights, no torch.
 
 The pipeline's class settles most (`promptlab.checkpoints.architectures`); the checkpoint settles the rest:
 
@@ -9,17 +9,29 @@ The pipeline's class settles most (`promptlab.checkpoints.architectures`); the c
     SDXL            force_zeros_for_empty_prompt  whether no negative prompt means zeros or the empty text
     Z-Image         scheduler.shift               none (Turbo, published with 3), or true guidance (base, with 6)
 
-What a chat template puts around a prompt, read from a tokenizer's folder.
-
 Language models that serve as text encoders read a chat: template(messages) = before + prompt + after, in the words of
-the folder's own template (Jinja, in `chat_template.jinja` or `tokenizer_config.json`). The frame takes tokens, too.
+the folder's own template (Jinja, in `chat_template.jinja` or `tokenizer_config.json`). The frame takes tokens, too. A
+template comes from a stranger, so it runs in Jinja's sandbox, as transformers runs it.
 
-A template is somebody else's program, so it runs in Jinja's sandbox, as transformers runs it.
+`estimate` says what a run would take on a model that was never timed here, within a factor of two or three:
+
+    seconds                FLOP an image / speed: 400 TFLOP/s on an NVIDIA card (what good bfloat16 code reaches on an
+                           H100), else 0.05 TFLOP/s a CPU core
+    FLOP a row and step    transformer: 1.4 P (image tokens + text tokens)       P parameters of the denoiser
+                           U-Net:       0.2 P (pixels of the latents)
+
+Memory is that of the weights alone. The factors are fitted to counts of SD 1.5 (0.80 TFLOP at 512 px), SDXL (6.8 at
+1024), SD3.5-L (31), FLUX.1-dev (74) and FLUX.2-dev (283), which they meet within 1.6.
+
+References:
+    Kaplan et al. 2020, Scaling Laws for Neural Language Models (arXiv 2001.08361): 2 FLOP a parameter and token.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -27,12 +39,22 @@ from pathlib import Path
 from typing import Any
 
 from promptlab.checkpoints.architectures import Architecture, GuidanceKind, Reader, architecture_of
-from promptlab.checkpoints.files import MINIATURES, components, pipeline_class, read_json, resolve
+from promptlab.checkpoints.files import MINIATURES, components, parameters, pipeline_class, read_json, resolve
 from promptlab.errors import ModelError
+from promptlab.generator.models.loading import SHARE
 from promptlab.records import Settings
 from promptlab.study.tokens import Tokens, open_tokens
 
-__all__ = ["Capability", "capability", "chat_frame", "defaults_of", "open_reader"]
+__all__ = [
+    "Capability",
+    "Estimate",
+    "capability",
+    "chat_frame",
+    "defaults_of",
+    "denoising_flop",
+    "estimate",
+    "open_reader",
+]
 
 Z_IMAGE_BASE_SHIFT = 5.0
 """From this shift of its scheduler on, a Z-Image is the base model: nothing else in the folder tells it from Turbo."""
@@ -237,3 +259,55 @@ def _template(folder: Path) -> tuple[str | None, dict[str, str]]:
         value = said.get(name)
         names[name] = value.get("content", "") if isinstance(value, dict) else value or ""
     return source if isinstance(source, str) else None, names
+
+
+GPU_SPEED, CORE_SPEED = 400e12, 0.05e12
+BYTES_GPU, BYTES_CPU = 2, 4
+CARD = 80e9
+"""Bytes of memory of the card that is meant."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds for all pictures, bytes of weights at once in the memory of the device, and the device in words."""
+
+    seconds: float
+    memory: float
+    device: str
+
+
+def estimate(model: str, pictures: Iterable[Settings]) -> Estimate:
+    """A rough estimate for pictures of these settings, one each. Raises ModelError where weights are missing."""
+    folder = resolve(model)[0]
+    able = capability(folder)
+    denoiser = parameters(folder / able.architecture.denoiser)
+    work = sum(denoising_flop(able, denoiser, settings) for settings in pictures)
+    encoders = sum(parameters(folder / reader.encoder) for reader in able.readers)
+    body = denoiser + parameters(folder / "vae")
+    if _gpu():
+        # Text encoders that would take much room wait elsewhere (`promptlab.generator.models.loading`).
+        apart = BYTES_GPU * encoders > SHARE * CARD
+        weights = max(body, encoders) if apart else body + encoders
+        return Estimate(work / GPU_SPEED, BYTES_GPU * weights, "one NVIDIA card like an H100")
+    cores = os.cpu_count() or 1
+    return Estimate(work / (CORE_SPEED * cores), BYTES_CPU * (body + encoders), f"{cores} CPU cores")
+
+
+def _gpu() -> bool:
+    return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
+
+
+RAGGED_TOKENS = 64
+"""Text tokens of a usual prompt, where the model reads no more than it is given."""
+
+
+def denoising_flop(able: Capability, size: int, settings: Settings) -> float:
+    """FLOP of one picture's denoising by a model of `size` parameters."""
+    area = settings.height * settings.width / able.factor**2
+    if able.architecture.denoiser == "unet":
+        step = 0.2 * size * area
+    else:
+        text = RAGGED_TOKENS if able.architecture.ragged else sum(reader.limit or 77 for reader in able.readers[-1:])
+        step = 1.4 * size * (area / 4 + text)
+    passes = 2 if able.guidance_kind == "true" and settings.guidance_scale not in (0.0, 1.0) else 1
+    return step * settings.num_inference_steps * passes

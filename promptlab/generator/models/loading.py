@@ -7,7 +7,7 @@ Opening a pipeline's folder: safetensors only, nothing from the network, every w
 
 Precision: all parts run in one dtype, with two exceptions. An autoencoder whose configuration asks for it
 (`force_upcast`) runs in float32 beside float16 parts, since its activations overflow there; bfloat16 has the range of
-float32. On a CPU the denoiser alone is in bfloat16 (`promptlab.generator.models.precision`).
+float32. On a CPU the denoiser alone is in bfloat16 (`promptlab.generator.models.speed`).
 
 Schedulers (samplers) by diffusers' class name, on the model's own noise schedule.
 

@@ -27,8 +27,7 @@ from promptlab import plugins
 from promptlab.errors import PromptlabError
 from promptlab.records import Level
 from promptlab.results.queries import StudyScores, study_scores
-from promptlab.stats.curves import Finding
-from promptlab.stats.paired import Effect, Interval
+from promptlab.stats.paired import Effect, Finding, Interval
 
 if TYPE_CHECKING:
     import pandas as pd

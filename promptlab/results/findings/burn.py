@@ -26,8 +26,7 @@ import numpy as np
 from promptlab.records import AxisColumn
 from promptlab.results.findings import FindingRow, Result
 from promptlab.results.queries import StudyScores, number_of
-from promptlab.stats.curves import Curves, Finding, curve_finding, curves_of, need
-from promptlab.stats.paired import Effect, paired_effect
+from promptlab.stats.paired import Curves, Effect, Finding, curve_finding, curves_of, need, paired_effect
 from promptlab.stats.resampling import Floats, Values, numbers_of, sign_flip
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ import numpy as np
 from promptlab.records import AxisColumn
 from promptlab.results.findings import FindingRow, Result
 from promptlab.results.queries import StudyScores, right_objects
-from promptlab.stats.curves import Finding, need
+from promptlab.stats.paired import Finding, need
 from promptlab.stats.resampling import Floats, bootstrap_counts
 
 if TYPE_CHECKING:

@@ -25,8 +25,7 @@ import numpy as np
 from promptlab.records import AxisColumn
 from promptlab.results.findings import FindingRow, Result
 from promptlab.results.queries import StudyScores, kept_prompts, number_of
-from promptlab.stats.curves import Curves, Finding, curves_of, mean_finding, need
-from promptlab.stats.paired import Interval, mean_interval
+from promptlab.stats.paired import Curves, Finding, Interval, curves_of, mean_finding, mean_interval, need
 from promptlab.stats.resampling import Floats
 
 if TYPE_CHECKING:

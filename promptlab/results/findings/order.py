@@ -25,7 +25,7 @@ import numpy as np
 from promptlab.records import AxisColumn
 from promptlab.results.findings import FindingRow
 from promptlab.results.queries import StudyScores, balanced, object_places
-from promptlab.stats.curves import Finding, mean_finding, need
+from promptlab.stats.paired import Finding, mean_finding, need
 
 if TYPE_CHECKING:
     import pandas as pd

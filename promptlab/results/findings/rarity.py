@@ -28,7 +28,7 @@ from promptlab.errors import PromptlabError
 from promptlab.records import AxisColumn
 from promptlab.results.findings import FindingRow
 from promptlab.results.queries import StudyScores, claimed_pairs, right_objects
-from promptlab.stats.curves import Finding, need
+from promptlab.stats.paired import Finding, need
 from promptlab.stats.resampling import Floats, bootstrap_counts, numbers_of, positions_of
 
 if TYPE_CHECKING:

@@ -30,8 +30,7 @@ from promptlab.errors import ModelError, StoreError
 from promptlab.records import AxisColumn
 from promptlab.results.findings import FindingRow
 from promptlab.results.queries import StudyScores, sql, study_axes
-from promptlab.stats.curves import need
-from promptlab.stats.paired import Effect, paired_effect
+from promptlab.stats.paired import Effect, need, paired_effect
 
 if TYPE_CHECKING:
     import pandas as pd

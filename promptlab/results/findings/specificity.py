@@ -19,7 +19,7 @@ from promptlab.records import AxisColumn
 from promptlab.results.findings import FindingRow
 from promptlab.results.findings.needle import slopes
 from promptlab.results.queries import StudyScores
-from promptlab.stats.curves import Finding, curves_of, mean_finding
+from promptlab.stats.paired import Finding, curves_of, mean_finding
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -27,7 +27,7 @@ from scipy import stats as scipy_stats
 from promptlab.records import AxisColumn
 from promptlab.results.findings import FindingRow, Result
 from promptlab.results.queries import StudyScores
-from promptlab.stats.curves import Curves, Finding, curve_finding, curves_of
+from promptlab.stats.paired import Curves, Finding, curve_finding, curves_of
 from promptlab.stats.resampling import Floats, bca
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pandas as pd
 from promptlab.records import AxisColumn
 from promptlab.results.findings import FindingRow
 from promptlab.results.queries import StudyScores
-from promptlab.stats.curves import Finding, curves_of, mean_finding
+from promptlab.stats.paired import Finding, curves_of, mean_finding
 
 kind = "finding"
 AXIS, MEASURE = "guidance_scale", "sharp.sharpness"
