@@ -255,7 +255,7 @@ class Imported:
     skipped: tuple[tuple[str, str], ...] = ()
 
 
-def import_pictures(
+def import_pictures(  # noqa: PLR0913 (each is an option of the command)
     folder: Path,
     name: str,
     into: Path,
@@ -293,7 +293,7 @@ def import_pictures(
     return _imported(path, found_as, len(pictures), seeds_kept, skipped)
 
 
-def import_prompts(
+def import_prompts(  # noqa: PLR0913 (each is an option of the command)
     prompts: Path,
     name: str,
     into: Path,

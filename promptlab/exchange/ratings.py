@@ -39,8 +39,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from promptlab.analyzer.judges.outcomes import Judgement, majority, outcome_seen, read_annotations
-from promptlab.analyzer.probes.binding import MEASURES
+from promptlab.analyzer.judges.outcomes import MEASURES, Judgement, majority, outcome_seen, read_annotations
 from promptlab.errors import PromptlabError
 from promptlab.records import OUTCOMES, Cell, Image, Measure, Score, Settings, Source, content_id
 from promptlab.run.plan import tier_of

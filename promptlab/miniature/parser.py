@@ -176,7 +176,7 @@ def group_blocks(nouns: np.ndarray, colours: np.ndarray) -> tuple[Found, ...]:
 def _worn(x: Tensor, vae: Any, rng: np.random.Generator) -> Tensor:
     """A batch in -1..1 as a generator might have made it. Half is left as it is."""
     import torch
-    from torchvision.transforms.v2 import functional as F
+    from torchvision.transforms.v2 import functional
 
     n = len(x)
     k = n // 6
@@ -190,7 +190,7 @@ def _worn(x: Tensor, vae: Any, rng: np.random.Generator) -> Tensor:
         middle = x[k:j]
         kind = rng.integers(3)
         if kind == 0:
-            middle = F.gaussian_blur(middle, [7, 7], [float(rng.uniform(0.5, 2.0))])
+            middle = functional.gaussian_blur(middle, [7, 7], [float(rng.uniform(0.5, 2.0))])
         elif kind == 1:  # burnt: contrast and colour beyond the range
             gain = float(rng.uniform(1.1, 2.2))
             grey = middle.mean(1, keepdim=True)

@@ -204,11 +204,8 @@ def _of_pipeline(folder: Path, bag: bool, model: str) -> _Encoder:
     ids = _ids(folder / reader.tokenizer, limit)
 
     def run(texts: list[str]) -> Any:
-        found = []
         with torch.inference_mode():
-            for start in range(0, len(texts), 64):
-                found.append(net(ids(texts[start : start + 64])))
-        return found
+            return [net(ids(texts[start : start + 64])) for start in range(0, len(texts), 64)]
 
     def pooled(texts: list[str]) -> Floats:
         if not bag:

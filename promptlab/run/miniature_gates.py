@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from promptlab.analyzer.probes.binding import outcome
+from promptlab.analyzer.judges.outcomes import outcome
 from promptlab.miniature.captions import describe
 from promptlab.miniature.drawing import render
 from promptlab.miniature.parser import Found, load_parser, parse

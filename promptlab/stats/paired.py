@@ -17,8 +17,8 @@ interval speaks of other prompts at these seeds, not of other seeds.
 of one row an image. They equal `mean_interval` of the images themselves. Where prompts weigh the same, only the mean of
 each matters. Where images weigh the same, or there is one prompt, rates are spelled out again, image by image.
 
-`mean_finding` and `curve_finding` take a tidy table: one row an image (or an image and object), with columns named as in
-the view `scored` (prompt_group, seed, level, value). A finding is one number with its interval.
+`mean_finding` and `curve_finding` take a tidy table: one row an image (or an image and object), with columns named as
+in the view `scored` (prompt_group, seed, level, value). A finding is one number with its interval.
 
     y_jk     mean over the seeds of prompt j at level k
     curve    (k,) mean over prompts of y_jk: each prompt weighs the same

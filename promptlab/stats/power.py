@@ -188,7 +188,7 @@ def _image_level_p(a: Floats, b: Floats) -> float:
     return 1.0 if spread == 0 else float(2 * special.ndtr(-abs(d.mean()) / spread * np.sqrt(len(d))))
 
 
-def false_positive_rate(
+def false_positive_rate(  # noqa: PLR0913 (a simulated design)
     *,
     n_prompts: int = 24,
     n_seeds: int = 8,
@@ -226,7 +226,7 @@ def false_positive_rate(
     return FalsePositives(paired, low, high, interval, image_level, mixed, simulations)
 
 
-def coverage(
+def coverage(  # noqa: PLR0913 (a simulated design)
     *,
     n_prompts: int = 24,
     n_seeds: int = 8,

@@ -447,9 +447,8 @@ class JournalIndex:
         self.runs[path.stem].setdefault("study", path.parent.name)  # its first line may be damaged
         part = read_journal(path, done, stop)
         damage = list(part.damage)
-        for line in part.lines:
-            if problem := self.take(path.stem, line):
-                damage.append(Damage(name, line.n + 1, problem))
+        taken = ((line.n + 1, self.take(path.stem, line)) for line in part.lines)
+        damage += [Damage(name, number, problem) for number, problem in taken if problem]
         before = self.records[name] if done is not None else 0
         self.records[name] = before + len(part.lines)
         self._damage.pop(name, None)

@@ -15,7 +15,7 @@ All functions raise Mistake, with a route from the top of the study, for the fir
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -101,11 +101,7 @@ def _names(axes: Axes, prompt: PromptSpec) -> None:
         for name in names:
             if name == "object":
                 raise Mistake(("prompt", part, name), "'object' is the slot of `alone`: take another", key=True)
-    for name, thing in prompt.objects.items():
-        for kind in thing.attributes:
-            if not re.fullmatch("[a-z][a-z0-9_]{0,63}", kind):
-                message = f"{shown(kind)} is no name; allowed: small letters, digits and _"
-                raise Mistake(("prompt", "objects", name, kind), message, key=True)
+    _attribute_names(prompt)
     for name, axis in axes.items():
         for column in axis.levels(name).column_names:
             named.append((("axes", name), column, "axis" if column == name else f"column of the axis {name!r}"))
@@ -119,6 +115,14 @@ def _names(axes: Axes, prompt: PromptSpec) -> None:
             hint = "; for seeds there is the key seeds" if name == "seed" else ""
             raise Mistake(route, f"{name!r} is a column of the result tables, take another name{hint}", key=True)
         owners[name] = owner
+
+
+def _attribute_names(prompt: PromptSpec) -> None:
+    for name, thing in prompt.objects.items():
+        for kind in thing.attributes:
+            if not re.fullmatch("[a-z][a-z0-9_]{0,63}", kind):
+                message = f"{shown(kind)} is no name; allowed: small letters, digits and _"
+                raise Mistake(("prompt", "objects", name, kind), message, key=True)
 
 
 def _levels(axes: Axes, settings: GivenSettings, model_chosen: bool) -> None:
@@ -198,6 +202,12 @@ def _templates(axes: Axes, prompt: PromptSpec) -> None:
         visit(("prompt", "phrases", name), text, columns)
     if prompt.alone is not None and "object" not in visit(("prompt", "alone"), prompt.alone, ["object", *known]):
         raise Mistake(("prompt", "alone"), "the one-object template lacks the slot {object}")
+    _all_used(axes, prompt, used)
+    if not prompt.template.strip() and not prompt.allow_empty:
+        raise Mistake(("prompt", "template"), "the prompt is empty; where that is meant, write allow_empty: true")
+
+
+def _all_used(axes: Axes, prompt: PromptSpec, used: Collection[str]) -> None:
     for part, names in (("objects", prompt.objects), ("phrases", prompt.phrases)):
         for name in names:
             if name not in used:
@@ -209,8 +219,6 @@ def _templates(axes: Axes, prompt: PromptSpec) -> None:
             if column not in used:
                 message = f"{column!r} is no setting, and nothing in the prompt uses {{{column}}}{_suggestion(column)}"
                 raise Mistake(("axes", name), message, key=True)
-    if not prompt.template.strip() and not prompt.allow_empty:
-        raise Mistake(("prompt", "template"), "the prompt is empty; where that is meant, write allow_empty: true")
 
 
 def _articles(prompt: PromptSpec) -> None:

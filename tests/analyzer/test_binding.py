@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from judges import shipped, thing
+from promptlab.analyzer.judges.outcomes import claims, match, outcome
 from promptlab.analyzer.judges.scene_parser import Scenes
 from promptlab.analyzer.passports import prompt_of, samples_of
 from promptlab.analyzer.probes import Sample
-from promptlab.analyzer.probes.binding import BindingOutcome, claims, match, outcome
+from promptlab.analyzer.probes.binding import BindingOutcome
 from promptlab.miniature.drawing import FaultRates, render_with_faults
 from promptlab.miniature.parser import Found, group_blocks
 from promptlab.miniature.train.data import label_map

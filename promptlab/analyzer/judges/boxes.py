@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promptlab.analyzer.judges.colour import name_colour, rgb_to_lab
-from promptlab.analyzer.probes.binding import match, outcome
+from promptlab.analyzer.judges.outcomes import match, outcome
 from promptlab.miniature.parser import Found
 from promptlab.records import Binding, Prompt
 
@@ -150,9 +150,11 @@ def geneval(
         elif wanted.colour is not None and (n := sum(one.colour == wanted.colour for one in matching)) < wanted.count:
             colours = ", ".join(str(one.colour) for one in matching)
             reasons.append(f"expected {wanted.colour} {wanted.noun} >= {wanted.count}, found {n} ({colours})")
-    for banned in exclude:
-        if len(by_noun.get(banned.noun, [])) >= banned.count:
-            reasons.append(f"expected {banned.noun} < {banned.count}, found {len(by_noun[banned.noun])}")
+    reasons += [
+        f"expected {banned.noun} < {banned.count}, found {len(by_noun[banned.noun])}"
+        for banned in exclude
+        if len(by_noun.get(banned.noun, [])) >= banned.count
+    ]
     return not reasons, tuple(reasons)
 
 

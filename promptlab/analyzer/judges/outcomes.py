@@ -1,4 +1,16 @@
-"""What people saw in an image, which outcome of binding that is, and the scores that every judge of outcomes gives.
+"""Which outcome of binding an image shows, by things that a judge found or by answers of people, and its scores.
+
+For things found (each with a noun or "unknown", a colour and a mask), the first rule that matches gives the `outcome`:
+
+    1. Every requested object takes a found thing of its noun, no thing twice. With more things than needed the best fit
+       is taken (right colours, then area): a claim holds if something fulfils it, and further things do not count.
+    2. *fused*    an object has no thing, and the image holds a shape that is no noun, or an unrequested thing that has
+                  grown together with a requested one;
+       *neglect*  an object has no thing.
+    3. *correct*  every colour is the requested one; an object without a colour is always right.
+    4. *swap*     the wrong objects have one another's colours.
+    5. *leak*     an object has the colour that was requested of another.
+    6. *other*    a colour that was requested of none. Two objects of one colour can only be right or other.
 
 GenEval's annotations are a file with one line for each rater and image (the questions are those of the authors):
 
@@ -7,7 +19,8 @@ GenEval's annotations are a file with one line for each rater and image (the que
     Answer.task-real-K       "how realistic are the K?": 1 completely unrealistic, 2 obvious mistakes, 3 realistic
     Answer.task-quality      "how well does the image fit the caption?": 1 to 4
 
-The first rule that matches gives the outcome. An object has a colour if the rater chose it, alone or among others:
+For answers, `outcome_seen` applies the first rule that matches. An object has a colour if the rater chose it, alone or
+among others:
 
     1. *neglect*  a requested object is counted 0. (The file keeps answers about it from before the count was changed
                   to 0, which the rater no longer saw; they do not count.)
@@ -37,29 +50,123 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from promptlab.analyzer.judges.scene_parser import plain_noun
 from promptlab.analyzer.probes import Probe, Sample
-from promptlab.analyzer.probes.binding import MEASURES
 from promptlab.errors import PromptlabError
-from promptlab.records import OUTCOMES, Measure, Score
+from promptlab.miniature.parser import Found
+from promptlab.records import OUTCOMES, Binding, Measure, Prompt, Score
 from promptlab.study.prompt_lists import RequestedObject
 
 __all__ = [
+    "MEASURES",
     "NOUN_AND_COLOUR",
     "WHOLE",
     "Judgement",
     "Seen",
+    "claims",
+    "is_right",
     "majority",
+    "match",
+    "outcome",
     "outcome_scores",
     "outcome_seen",
     "read_annotations",
 ]
 
 MAX_BYTES = 64_000_000
+COLOUR_KINDS = ("colour", "color")
+
+
+def _share(name: str, description: str, higher_is_better: bool) -> Measure:
+    return Measure(name, description, "1 or 0", 0, 1, higher_is_better, "promptlab.analyzer.judges.outcomes")
+
+
+WHOLE: tuple[Measure, ...] = (
+    _share("correct", "every asked object is there in its colour; the label is the outcome", True),
+    _share("swap", "all are there, the wrong ones with one another's colours", False),
+    _share("leak", "all are there, one with the colour asked of another", False),
+    _share("other", "all are there, one with a colour asked of none", False),
+    _share("neglect", "an asked object is missing", False),
+    _share("fused", "an asked object is missing, and something is no thing or grown together", False),
+    _share("both_present", "every asked object is there, whatever its colour", True),
+    _share("accuracy", "correct, given that every asked object is there", True),
+)
+"""Of the prompt as a whole. Only `correct` carries the outcome as its label, so that each image counts once."""
+NOUN_AND_COLOUR: tuple[Measure, ...] = (
+    _share("noun", "the target object is there", True),
+    _share("colour", "the target object has its colour, given that it is there; the label is what it has", True),
+)
+"""Of a target object."""
+MEASURES = (*WHOLE, *NOUN_AND_COLOUR)
+
+
+def claims(prompt: Prompt) -> tuple[Binding, ...]:
+    """What the prompt claims about colour: one binding an object, in order of mention, in the miniature's words."""
+    found: dict[str, Binding] = {}
+    for binding in prompt.bindings:
+        one = replace(binding, noun=plain_noun(binding.noun), attribute=None, kind="colour")
+        if binding.kind in COLOUR_KINDS and binding.attribute is not None:
+            one = replace(one, attribute=binding.attribute.strip().lower())
+        if binding.object not in found or one.attribute is not None:
+            found[binding.object] = one
+    return tuple(found.values())
+
+
+def match(requested: Sequence[Binding], found: Sequence[Found]) -> tuple[Found | None, ...]:
+    """The thing that stands for each asked object, or None."""
+    from scipy.optimize import linear_sum_assignment
+
+    taken: list[Found | None] = [None] * len(requested)
+    for noun in {binding.noun for binding in requested}:
+        objects = [i for i, binding in enumerate(requested) if binding.noun == noun]
+        things = [thing for thing in found if thing.noun == noun]
+        # All areas together are at most 1, so a right colour outweighs them.
+        worth = np.array([[2.0 * is_right(requested[i], thing) + thing.area for thing in things] for i in objects])
+        if things:
+            for row, column in zip(*linear_sum_assignment(worth, maximize=True), strict=True):
+                taken[objects[row]] = things[column]
+    return tuple(taken)
+
+
+def outcome(requested: Sequence[Binding], found: Sequence[Found]) -> str:
+    """One of `records.OUTCOMES`, by the rule above."""
+    taken = match(requested, found)
+    if any(thing is None for thing in taken):
+        return "fused" if _grown_together(taken, found) else "neglect"
+    pairs = [(binding, thing) for binding, thing in zip(requested, taken, strict=True) if thing is not None]
+    wrong = [(binding, thing) for binding, thing in pairs if not is_right(binding, thing)]
+    if not wrong:
+        return "correct"
+    if sorted(str(binding.attribute) for binding, _ in wrong) == sorted(thing.colour for _, thing in wrong):
+        return "swap"
+    # A wrong object's own colour is not the one it has, so any asked colour that it has is another's.
+    requested_colours = {binding.attribute for binding in requested}
+    return "leak" if any(thing.colour in requested_colours for _, thing in wrong) else "other"
+
+
+def is_right(binding: Binding, thing: Found) -> bool:
+    """Whether a thing has the colour that the binding claims, if it claims one."""
+    return binding.attribute is None or binding.attribute == thing.colour
+
+
+def _grown_together(taken: Sequence[Found | None], found: Sequence[Found]) -> bool:
+    strangers = [thing for thing in found if not any(thing is one for one in taken)]
+    if any(thing.noun == "unknown" for thing in strangers):
+        return True
+    return any(_touch(one.mask, thing.mask) for one in taken if one is not None for thing in strangers)
+
+
+def _touch(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two masks hold neighbouring blocks, as the parser joins blocks into groups (sides, not corners)."""
+    sideways, upright = a[:, 1:] & b[:, :-1] | a[:, :-1] & b[:, 1:], a[1:] & b[:-1] | a[:-1] & b[1:]
+    return bool(sideways.any() or upright.any())
 
 
 @dataclass(frozen=True)
@@ -160,12 +267,6 @@ def _whole(row: dict[str, str], name: str, where: str, most: int) -> int | None:
     if not re.fullmatch(r"\d{1,6}(\.0)?", text) or float(text) > most:
         raise PromptlabError(f"{where}: {name} is {text!r}; a whole number up to {most} is allowed")
     return int(float(text))
-
-
-WHOLE: tuple[Measure, ...] = MEASURES[:8]
-"""correct, swap, leak, other, neglect, fused, both_present, accuracy."""
-NOUN_AND_COLOUR: tuple[Measure, ...] = MEASURES[8:]
-"""noun and colour, of a target object."""
 
 
 def outcome_scores(

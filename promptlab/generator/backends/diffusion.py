@@ -48,7 +48,7 @@ MOST_ROWS = 16
 """Rows of a batch where nobody says how many; two passes send twice as many through the denoiser."""
 
 
-def load(
+def load(  # noqa: PLR0913 (each is an option in a study file)
     model: str = "miniature",
     batch_size: int | None = None,
     dtype: str | None = None,

@@ -56,7 +56,8 @@ class Folder:
 def _open(job: Job) -> Made:
     from promptlab.store.pictures import decode, read_bytes
 
-    assert job.source is not None
+    if job.source is None:
+        raise ValueError(f"image {job.image_id} has no file to open: the backend folder makes none")
     began = time.perf_counter()
     path = Path(job.source.path)
     try:

@@ -194,7 +194,7 @@ class Hosted:
                 if attempt == ATTEMPTS:
                     why = f"{self._short(error)} ({ATTEMPTS} tries)"
                     return Made(job.image_id, status=error.status, reason=why)
-                wait = random.uniform(0, 2.0**attempt) if error.after is None else error.after
+                wait = random.uniform(0, 2.0**attempt) if error.after is None else error.after  # noqa: S311
                 self._sleep(min(CEILING, wait))
             except Exception as error:  # a picture that fails never ends the run
                 return Made(job.image_id, status="error", reason=self._short(error))

@@ -194,7 +194,7 @@ def build_scheduler() -> Any:
     )
 
 
-def train_denoiser(
+def train_denoiser(  # noqa: PLR0913 (the parts of a recipe)
     pool: Pool,
     latents: np.ndarray,
     scaling: float,

@@ -94,10 +94,8 @@ def rarity_slope(
     if not np.isfinite(estimate):
         reason = "right and wrong split exactly, or all are alike: no slope is finite"
         return replace(blank, reason=reason)
-    drawn = []
-    for c in bootstrap_counts(n, resamples, rng):
-        drawn.append(logistic_slopes(x, c * right, c * shown)[1])
-    samples = np.concatenate(drawn)
+    drawn = bootstrap_counts(n, resamples, rng)
+    samples = np.concatenate([logistic_slopes(x, c * right, c * shown)[1] for c in drawn])
     known, tail = samples[np.isfinite(samples)], (1 - confidence) / 2
     lost = len(samples) - len(known)
     note = f"{lost} of {len(samples)} resamples had no slope" if lost else None
