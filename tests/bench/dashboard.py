@@ -24,7 +24,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from large_store import STUDY, build_store
-from promptlab.bench import Figure
+from promptlab.bench import Measured
 from promptlab.resources import dashboard_script
 from promptlab.store.home import Home
 from visitors import Visitor, visit
@@ -51,7 +51,7 @@ class Waits:
 
 def dashboard_figures(
     repeats: int, folder: Path | None = None, pictures: int = PICTURES, clicks: int = CLICKS, browser: bool = True
-) -> list[Figure]:
+) -> list[Measured]:
     """First paint, change of a filter and memory, on a store of `pictures` in `folder` (else in a passing one).
 
     Raises PromptlabError where a page breaks, DiskError.
@@ -63,13 +63,17 @@ def dashboard_figures(
     facts: dict[str, float | str] = {"by": waits.driver, "pictures": built["pictures"], "scores": built["scores"]}
     steps = {name: seconds for name, seconds in built.items() if name.endswith("_s")}
     store = (
-        [Figure("dashboard: its store", sum(steps.values()), "s to build", detail={**facts, **steps})] if steps else []
+        [Measured("dashboard: its store", sum(steps.values()), "s to build", detail={**facts, **steps})]
+        if steps
+        else []
     )
     return [
         *store,
-        Figure("dashboard: first paint, p95", percentile(waits.paints), "s", 2.0, detail=facts | _worst(waits.paints)),
-        Figure("dashboard: filter, p95", percentile(waits.changes), "s", 0.5, detail=_worst(waits.changes)),
-        Figure(
+        Measured(
+            "dashboard: first paint, p95", percentile(waits.paints), "s", 2.0, detail=facts | _worst(waits.paints)
+        ),
+        Measured("dashboard: filter, p95", percentile(waits.changes), "s", 0.5, detail=_worst(waits.changes)),
+        Measured(
             f"dashboard: memory after {waits.clicks} clicks",
             waits.memory,
             "MB",

@@ -13,7 +13,7 @@ import pytest
 from dashboard import dashboard_figures
 from large_store import MEASURES, STUDY, build_store
 from places import DASHBOARDS
-from promptlab.bench import Figure, bench
+from promptlab.bench import Measured, bench
 from promptlab.errors import PromptlabError
 from promptlab.stats.paired import interval_of_rates, interval_of_totals, mean_interval
 from promptlab.store import Store
@@ -28,14 +28,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def figures(folder: Path) -> dict[str, Figure]:
+def figures(folder: Path) -> dict[str, Measured]:
     import streamlit as st
 
     st.cache_data.clear()
     return {one.name: one for one in dashboard_figures(1, folder, 240, clicks=24, browser=False)}
 
 
-def test_every_figure_is_there(figures: dict[str, Figure]) -> None:
+def test_every_figure_is_there(figures: dict[str, Measured]) -> None:
     names = ["its store", "first paint, p95", "filter, p95", "memory after 24 clicks"]
     assert list(figures) == [f"dashboard: {name}" for name in names]
     assert all(one.value > 0 for one in figures.values())
@@ -57,7 +57,7 @@ def test_it_starts_from_the_command_line() -> None:
     assert "--folder" in said and "--no-browser" in said
 
 
-def test_the_store_is_a_real_one_and_is_used_again(folder: Path, figures: dict[str, Figure]) -> None:
+def test_the_store_is_a_real_one_and_is_used_again(folder: Path, figures: dict[str, Measured]) -> None:
     store = Store(folder)
     assert set(store.query("SELECT name FROM measure")["name"]) == set(MEASURES) and len(MEASURES) == 40
     n = store.query("SELECT count(*) AS n FROM image WHERE status = 'ok'")["n"].iloc[0]
@@ -69,7 +69,7 @@ def test_the_store_is_a_real_one_and_is_used_again(folder: Path, figures: dict[s
     assert set(again) == {"pictures", "scores"} and store.home.database.stat().st_ino == before
 
 
-def test_what_was_measured_is_counted_when_it_is_published(folder: Path, figures: dict[str, Figure]) -> None:
+def test_what_was_measured_is_counted_when_it_is_published(folder: Path, figures: dict[str, Measured]) -> None:
     store = Store(folder)
     slow = store.query(
         """
@@ -82,7 +82,7 @@ def test_what_was_measured_is_counted_when_it_is_published(folder: Path, figures
     assert quick.to_dict("list") == slow.to_dict("list") and len(quick) == 40
 
 
-def test_scores_are_added_up_by_cell_when_it_is_published(folder: Path, figures: dict[str, Figure]) -> None:
+def test_scores_are_added_up_by_cell_when_it_is_published(folder: Path, figures: dict[str, Measured]) -> None:
     store = Store(folder)
     seen = store.query(
         """
@@ -137,7 +137,7 @@ def test_a_prompt_without_pictures() -> None:
 
 
 def test_a_blank_picture_beside_others_has_no_outcome(
-    folder: Path, figures: dict[str, Figure], monkeypatch: pytest.MonkeyPatch
+    folder: Path, figures: dict[str, Measured], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import streamlit as st
     from streamlit.testing.v1 import AppTest

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from promptlab.bench import Figure
+from promptlab.bench import Measured
 from promptlab.bench.gpu import DRY_RUN, PARTS, bench_gpu
 from promptlab.bench.shapes import DRY, REAL, random_parts
 from promptlab.bench.timing import Timing, grid
@@ -23,11 +23,11 @@ PARAMETERS = {"sd15": 0.86e9, "sdxl": 2.57e9, "sd35": 8.06e9, "flux": 11.9e9}
 """Of the published denoisers."""
 
 
-def ran(*asked: str) -> tuple[dict[str, Figure], list[Timing]]:
+def ran(*asked: str) -> tuple[dict[str, Measured], list[Timing]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's compiler warns of its own parts
         found = list(bench_gpu(asked, dry=True))
-    figures = {one.name: one for one in found if isinstance(one, Figure)}
+    figures = {one.name: one for one in found if isinstance(one, Measured)}
     return figures, [one for one in found if isinstance(one, Timing)]
 
 
