@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from promptlab.miniature.clip import Tokens, build_clip, encode_text
+from promptlab.miniature.clip import ClipTokens, build_clip, encode_text
 from promptlab.miniature.train.data import CELLS, colour_twin, noun_twin, places_head
 from promptlab.miniature.world import HELD_OUT, Scene, sample_scene
 
@@ -28,7 +28,7 @@ def clip() -> Any:
 
 def test_text_without_idle_slots_is_open_clips_own(clip: Any, tmp_path: Path) -> None:
     texts = ["", "a red cup", "a red cup and a blue chair", " ".join(["cup"] * 100)]
-    ids = Tokens(tmp_path)(texts)
+    ids = ClipTokens(tmp_path)(texts)
     with torch.no_grad():
         whole = clip.encode_text(ids, normalize=True)
         # the last text fills all slots; without it the others are cut short

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from promptlab.errors import ModelError
-from promptlab.miniature.clip import Tokens, bag_encoder, build_clip, save_clip, text_encoder
+from promptlab.miniature.clip import ClipTokens, bag_encoder, build_clip, save_clip, text_encoder
 from promptlab.miniature.drawing import render
 from promptlab.miniature.parser import MIN_CELLS, build_parser, group_blocks, load_parser, parse
 from promptlab.miniature.train import data
@@ -115,7 +115,7 @@ def clip() -> Any:
 @pytest.fixture(scope="module")
 def ids(tmp_path_factory: pytest.TempPathFactory) -> Any:
     texts = ["a photo of a red cup and a blue chair", "a blue chair and a red cup", "", "a dog " * 60]
-    return Tokens(tmp_path_factory.mktemp("tokens"))(texts)
+    return ClipTokens(tmp_path_factory.mktemp("tokens"))(texts)
 
 
 def test_the_pipelines_encoder_is_the_text_tower(clip: Any, ids: Any) -> None:
