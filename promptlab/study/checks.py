@@ -89,6 +89,15 @@ def check_axes(axes: Axes, prompt: PromptSpec, settings: GivenSettings, *, model
     _levels(axes, settings, model_chosen)
     _templates(axes, prompt)
     _references(axes, prompt)
+    _one_last(axes)
+
+
+def _one_last(axes: Axes) -> None:
+    """Only one axis can have the last word about a prompt, such as its length."""
+    last = [name for name, axis in axes.items() if axis.last]
+    if len(last) > 1:
+        message = f"{last[1]!r} and {last[0]!r} both set the length of the prompt: keep one of them"
+        raise Mistake(("axes", last[1]), message, key=True)
 
 
 def _names(axes: Axes, prompt: PromptSpec) -> None:
