@@ -51,7 +51,6 @@ SINGLE = [
     (
         "time: [night, noon]",
         "time: [night, noon]\n  long: {tokens: {to: 40}}\n  longer: {tokens: {to: 60}}",
-        "keep one of them",
     ),
     ("order: {order: [first, second]}", "order: {order: [first, first]}", "stands twice"),
     ("order: {order: [first, second]}", "seed: {order: [first, second]}", "there is the key seeds"),
@@ -116,6 +115,12 @@ def test_single_mistakes_are_found_in_their_line() -> None:
         assert message in told, (bad, told)
         right += told.startswith(f"x.yaml:{line}:")
     assert right / len(SINGLE) >= 0.95
+
+
+def test_one_axis_sets_the_length() -> None:
+    both = "time: [night, noon]\n  long: {tokens: {to: 40}}\n  longer: {tokens: {to: 60}}"
+    message = fails(FULL.replace("time: [night, noon]", both, 1))
+    assert "'longer' and 'long' both set the length of the prompt: keep one of them" in message
 
 
 def test_the_line_is_shown() -> None:
