@@ -48,10 +48,6 @@ SINGLE = [
     ("order: {order: [first, second]}", "wording: {paraphrase: [a, b]}", "nothing in the prompt uses {wording}"),
     ("time: [night, noon]", "time: {paraphrase: [night, night]}", "level 'night' stands twice"),
     ("order: {order: [first, second]}", "order: {order: [first, secnd]}", "did you mean 'second'?"),
-    (
-        "time: [night, noon]",
-        "time: [night, noon]\n  long: {tokens: {to: 40}}\n  longer: {tokens: {to: 60}}",
-    ),
     ("order: {order: [first, second]}", "order: {order: [first, first]}", "stands twice"),
     ("order: {order: [first, second]}", "seed: {order: [first, second]}", "there is the key seeds"),
     ("assignment: {swap: [first, second]}", "assignment: {swap: [first, lead]}", "allowed: first, second"),
