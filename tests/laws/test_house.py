@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,13 @@ def ours(module: str) -> set[str]:
 
 def within(module: str, *rooms: str) -> bool:
     return any(module == f"promptlab.{room}" or module.startswith(f"promptlab.{room}.") for room in rooms)
+
+
+def test_no_module_waits_for_itself() -> None:
+    early = {
+        module: imports(module, typing=False, late=False) & TREES.keys() - {module, "promptlab"} for module in TREES
+    }
+    list(TopologicalSorter(early).static_order())
 
 
 def test_heavy_libraries_load_late() -> None:
