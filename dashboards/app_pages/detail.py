@@ -116,9 +116,11 @@ except PromptlabError as error:
 
 
 @st.cache_data(show_spinner="Making the picture again, with each word's attention", max_entries=20)
-def traced(image_id: str, recipe: dict[str, Any], pixels: str | None, rows: int | None) -> tuple[Any, ...]:
+def traced(
+    image_id: str, recipe: dict[str, Any], pixels: str | None, batch: int | None, dtype: str | None
+) -> tuple[Any, ...]:
     """The picture made again, its words, attention to each, and whether it is the same picture."""
-    maps, same = retrace(recipe, pixels, rows)
+    maps, same = retrace(recipe, pixels, batch, dtype)
     return maps.picture, maps.words, maps.maps, same
 
 
@@ -127,8 +129,10 @@ if st.button("Trace it", shortcut="w", help="Makes the picture again and keeps e
     st.session_state["traced"] = asked
 if st.session_state.get("traced") == asked:
     size = None if pd.isna(image["batch_size"]) else int(image["batch_size"])
+    facts_of_run = rows("SELECT value FROM fact WHERE run = ? AND name = 'diffusion.dtype'", [image["run"]])
+    dtype = str(facts_of_run["value"].iloc[0]) if len(facts_of_run) else None
     try:
-        *seen, same = traced(asked, recipe, image["pixels"], size)
+        *seen, same = traced(asked, recipe, image["pixels"], size, dtype)
     except PromptlabError as error:
         st.text(f"It cannot be traced: {error}")
     else:
@@ -137,7 +141,8 @@ if st.session_state.get("traced") == asked:
         else:
             st.warning(
                 "Not the same picture to the last bit: same settings and seed, but its pixels have another hash than "
-                "that in the store. Another machine, version or number of threads rounds otherwise."
+                "that in the store. Another machine, version or number of threads rounds otherwise, and so does "
+                "a compiled model."
             )
         looks(*seen, str(image["prompt"]))
 
