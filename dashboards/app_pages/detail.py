@@ -87,9 +87,11 @@ except PromptlabError as error:
 
 
 @st.cache_data(show_spinner="Making the picture again, with each word's attention", max_entries=20)
-def traced(image_id: str, recipe: dict[str, Any], pixels: str | None, rows: int | None) -> tuple[WordMaps, bool]:
+def traced(
+    image_id: str, recipe: dict[str, Any], pixels: str | None, rows: int | None, dtype: str | None
+) -> tuple[WordMaps, bool]:
     """The image made again with attention to each of its words, and whether it is the same image."""
-    return retrace(recipe, pixels, rows)
+    return retrace(recipe, pixels, rows, dtype)
 
 
 st.header("Where each word looks", anchor=False)
@@ -97,8 +99,9 @@ if st.button("Trace it", shortcut="w", help="Makes the picture again and keeps e
     st.session_state["traced"] = image_id
 if st.session_state.get("traced") == image_id:
     size = None if pd.isna(image["batch_size"]) else int(image["batch_size"])
+    dtype = cached(pages.run_fact, str(image["run"]), "diffusion.dtype")
     try:
-        maps, same = traced(image_id, recipe, image["pixels"], size)
+        maps, same = traced(image_id, recipe, image["pixels"], size, dtype)
     except PromptlabError as error:
         st.text(f"It cannot be traced: {error}")
     else:
@@ -107,7 +110,8 @@ if st.session_state.get("traced") == image_id:
         else:
             st.warning(
                 "Not the same picture to the last bit: same settings and seed, but its pixels have another hash than "
-                "that in the store. Another machine, version or number of threads rounds otherwise."
+                "that in the store. Another machine, version or number of threads rounds otherwise, and so does "
+                "a compiled model."
             )
         attention_tiles(maps, str(image["prompt"]))
 

@@ -46,6 +46,7 @@ __all__ = [
     "newest_images",
     "prompt_families",
     "recent_seconds",
+    "run_fact",
     "run_facts",
     "same_prompt_images",
     "study_text",
@@ -388,6 +389,12 @@ def image_levels(store: Store, study: str, image: str) -> pd.DataFrame:
         """,
         [study, image],
     )
+
+
+def run_fact(store: Store, run: str, name: str) -> str | None:
+    """A fact of a run, such as `diffusion.dtype`; None where the run does not say it."""
+    found = store.query("SELECT value FROM fact WHERE run = ? AND name = ?", [run, name])["value"]
+    return None if found.empty else str(found.iloc[0])
 
 
 def image_scores(store: Store, image: str) -> pd.DataFrame:

@@ -63,8 +63,8 @@ class WordMaps:
 class Models:
     """Opens the model of an image when a probe asks for it, and keeps the last one open."""
 
-    def __init__(self, rows: int = ROWS) -> None:
-        self._rows = rows
+    def __init__(self, rows: int = ROWS, dtype: str | None = None) -> None:
+        self._options = {"batch_size": rows, "dtype": dtype}
         self._name: str | None = None
         self._backend: Any = None
 
@@ -76,7 +76,7 @@ class Models:
         """The loaded model. Raises ModelError."""
         if self._name != name:
             self.close()
-            self._backend, self._name = plugins.load("backend", "diffusion", model=name, batch_size=self._rows), name
+            self._backend, self._name = plugins.load("backend", "diffusion", model=name, **self._options), name
         return self._backend
 
     def close(self) -> None:
@@ -127,8 +127,9 @@ def word_maps(
     model: str = "miniature",
     rows: int = ROWS,
     kept_only: bool = False,
+    dtype: str | None = None,
 ) -> WordMaps:
-    """Make an image of a prompt, in a batch of `rows`, and map where each of its content words acts.
+    """Make an image of a prompt, in a batch of `rows` and in `dtype`, and map where each of its content words acts.
 
     Words that every encoder cuts off are left out with `kept_only`, else they are an error.
 
@@ -145,7 +146,7 @@ def word_maps(
 
         settings = defaults_of(model)
     cell = Cell("attention", (), Prompt(prompt), settings, "", model=model)
-    models = Models(rows)
+    models = Models(rows, dtype)
     try:
         backend, job = models.backend(model), Job.of(cell, seed)
         made, maps = attend(backend, [job])[job.image_id]
@@ -235,15 +236,19 @@ def cell_of(recipe: Mapping[str, Any]) -> tuple[Cell, int]:
     return Cell("", (), Prompt(str(recipe["prompt"])), settings, "", model=str(recipe["model"])), int(recipe["seed"])
 
 
-def retrace(recipe: Mapping[str, Any], pixels: str | None, rows: int | None = None) -> tuple[WordMaps, bool]:
+def retrace(
+    recipe: Mapping[str, Any], pixels: str | None, rows: int | None = None, dtype: str | None = None
+) -> tuple[WordMaps, bool]:
     """An image made again with each word's attention, and whether its pixels have the hash `pixels`.
 
-    `rows` is the size of the batch that it was made in. Words that every encoder cuts off have no map. Raises
-    UntraceableError, ModelError and PromptlabError with a sentence where it cannot be made.
+    `rows` is the size of the batch that it was made in, and `dtype` the precision of the denoiser. The image of a
+    compiled model is made again uncompiled, which rounds otherwise. Words that every encoder cuts off have no map.
+
+    Raises UntraceableError, ModelError and PromptlabError with a sentence where it cannot be made.
     """
     cell, seed = cell_of(recipe)
     size = {"rows": rows} if rows else {}
-    found = word_maps(cell.prompt.text, seed, cell.settings, cell.model, kept_only=True, **size)
+    found = word_maps(cell.prompt.text, seed, cell.settings, cell.model, kept_only=True, dtype=dtype, **size)
     return found, pixels_hash(found.picture) == pixels
 
 

@@ -40,6 +40,14 @@ def test_the_same_picture_is_made_again_and_another_is_told(family_folder: Calla
     assert not retrace({**given, "seed": 6}, pixels_hash(made.pixels), made.batch_size)[1]
 
 
+def test_it_is_made_again_in_its_precision(family_folder: Callable[[str], Path]) -> None:
+    model = str(family_folder("sd"))
+    (made,) = load(model, 3, "bfloat16").generate([Job.of(*cell_of(recipe(model, "a red cup")))])
+    assert made.pixels is not None
+    wanted = recipe(model, "a red cup"), pixels_hash(made.pixels), 3
+    assert retrace(*wanted, "bfloat16")[1] and not retrace(*wanted, "float32")[1]
+
+
 def test_words_that_are_cut_off_have_no_map(family_folder: Callable[[str], Path]) -> None:
     found, _ = retrace(recipe(str(family_folder("sd")), "a red cup" + " of the" * 60 + " chair"), None, 1)
     assert found.words == ("red", "cup")
