@@ -41,11 +41,11 @@ from typing import Any
 from promptlab.checkpoints.architectures import Architecture, GuidanceKind, Reader, architecture_of
 from promptlab.checkpoints.files import MINIATURES, components, parameters, pipeline_class, read_json, resolve
 from promptlab.errors import ModelError
-from promptlab.generator.models.loading import SHARE
 from promptlab.records import Settings
 from promptlab.study.tokens import Tokens, open_tokens
 
 __all__ = [
+    "ENCODER_SHARE",
     "Capability",
     "Estimate",
     "capability",
@@ -56,6 +56,8 @@ __all__ = [
     "open_reader",
 ]
 
+ENCODER_SHARE = 1 / 8
+"""Share of the card's memory from which on text encoders make room for the denoiser."""
 Z_IMAGE_BASE_SHIFT = 5.0
 """From this shift of its scheduler on, a Z-Image is the base model: nothing else in the folder tells it from Turbo."""
 
@@ -286,7 +288,7 @@ def estimate(model: str, pictures: Iterable[Settings]) -> Estimate:
     body = denoiser + parameters(folder / "vae")
     if _gpu():
         # Text encoders that would take much room wait elsewhere (`promptlab.generator.models.loading`).
-        apart = BYTES_GPU * encoders > SHARE * CARD
+        apart = BYTES_GPU * encoders > ENCODER_SHARE * CARD
         weights = max(body, encoders) if apart else body + encoders
         return Estimate(work / GPU_SPEED, BYTES_GPU * weights, "one NVIDIA card like an H100")
     cores = os.cpu_count() or 1

@@ -25,12 +25,9 @@ from typing import Any
 
 from promptlab.checkpoints.files import check_complete, components, quiet, read_json
 from promptlab.errors import PromptlabError, nearest
-from promptlab.generator.models.capabilities import Capability
+from promptlab.generator.models.capabilities import ENCODER_SHARE, Capability
 
 __all__ = ["Encoders", "describe", "equipment", "open_pipeline", "pays", "scheduler_named", "vae_dtype", "variant_of"]
-
-SHARE = 1 / 8
-"""Share of the card's memory from which on encoders make room."""
 
 
 def pays(modules: list[Any], device: Any) -> bool:
@@ -40,7 +37,7 @@ def pays(modules: list[Any], device: Any) -> bool:
     if device.type != "cuda":
         return False
     size = sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
-    return bool(size > SHARE * torch.cuda.get_device_properties(device).total_memory)
+    return bool(size > ENCODER_SHARE * torch.cuda.get_device_properties(device).total_memory)
 
 
 class Encoders:
