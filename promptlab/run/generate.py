@@ -29,7 +29,7 @@ from promptlab.run.plan import Plan, PlannedJob
 from promptlab.run.score import OverlappedScoring
 from promptlab.store import Run, Store, pictures
 
-__all__ = ["Generation", "Order"]
+__all__ = ["Generation", "ModelJobs"]
 
 log = logging.getLogger("promptlab")
 
@@ -38,7 +38,7 @@ Begin = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
-class Order:
+class ModelJobs:
     """What one model makes: `jobs` of `backend`, loaded with `options`."""
 
     backend: str
@@ -101,9 +101,9 @@ class Generation:
         if crew and not hasattr(plugins.module("backend", backend), "split_jobs"):
             self._progress.say(f"the backend {backend} works in one process")
             crew = None
-        order = Order(backend, self._backend_options(backend, model, len(jobs), crew, budget), jobs)
+        work = ModelJobs(backend, self._backend_options(backend, model, len(jobs), crew, budget), jobs)
         make = partial(self._with_workers, crew) if crew else self._in_process
-        with closing(make(order, overlapped.begin)) as images:
+        with closing(make(work, overlapped.begin)) as images:
             for image in images:
                 self._run.add(image)
                 self.made[image.status] += 1
@@ -141,36 +141,36 @@ class Generation:
             options |= {"budget": budget, "price": self._plan.study.price_per_image}
         return options
 
-    def _in_process(self, order: Order, begin: Begin) -> Generator[Image, None, None]:
+    def _in_process(self, work: ModelJobs, begin: Begin) -> Generator[Image, None, None]:
         """Make `order` in this process."""
-        backend: Backend = plugins.load("backend", order.backend, **order.options)
+        backend: Backend = plugins.load("backend", work.backend, **work.options)
         try:
             provenance = backend.provenance()
-            self._run.fact({order.backend: provenance})
+            self._run.fact({work.backend: provenance})
             begin(provenance)
-            yield from generate(backend, order.jobs, self._save, pictures.is_degenerate)
+            yield from generate(backend, work.jobs, self._save, pictures.is_degenerate)
         finally:
             backend.close()
 
-    def _with_workers(self, crew: Workforce, order: Order, begin: Begin) -> Generator[Image, None, None]:
+    def _with_workers(self, crew: Workforce, work: ModelJobs, begin: Begin) -> Generator[Image, None, None]:
         """Make `order` with workers. How a worker differs from the first one is a fact of the run too."""
         first: dict[str, Any] = {}
         self._run.fact({"workers": crew.facts()})
 
-        def ready(index: int, provenance: dict[str, Any]) -> None:
+        def on_ready(index: int, provenance: dict[str, Any]) -> None:
             if first:
                 differs = {key: value for key, value in provenance.items() if first.get(key) != value}
-                self._run.fact({f"{order.backend}.worker{index}": differs})
+                self._run.fact({f"{work.backend}.worker{index}": differs})
             else:
-                self._run.fact({order.backend: provenance})
+                self._run.fact({work.backend: provenance})
                 first.update(provenance)
             begin(provenance)
 
-        def lost(message: str) -> None:
+        def on_lost(message: str) -> None:
             log.warning(message)
             self._progress.say(f"{message}; its batch goes to another")
 
-        yield from crew.make(order.jobs, order.backend, order.options, self._store.home, self._run.path, ready, lost)
+        yield from crew.make(work.jobs, work.backend, work.options, self._store.home, self._run.path, on_ready, on_lost)
 
     def _save(self, pixels: Any, recipe: dict[str, Any]) -> tuple[str, str]:
         self._store.home.check_space()
