@@ -89,8 +89,8 @@ def _finish(job: Job, made: Made, save: Save, is_degenerate: Check | None) -> Im
         return image
     pixels = made.pixels
     if pixels is None or pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-        given = "nothing" if pixels is None else f"{pixels.dtype} {pixels.shape}"
-        return replace(image, status="invalid_image", reason=f"a picture is uint8 (height, width, 3); given {given}")
+        received = "nothing" if pixels is None else f"{pixels.dtype} {pixels.shape}"
+        return replace(image, status="invalid_image", reason=f"a picture is uint8 (height, width, 3); given {received}")
     why = is_degenerate(pixels) if is_degenerate else None
     file, digest = save(pixels, job.recipe)
     height, width = pixels.shape[:2]

@@ -261,12 +261,12 @@ def evaluate(folder: Path, n: int, report: Report, out: Path | None = None) -> t
     parser = load_parser(folder / "parser")
     pipeline = load_pipeline(folder)
     scenes = [sample_scene(np.random.default_rng([_SEED, i]), pairs="all") for i in range(n)]
-    truth = np.stack([render(s).image for s in scenes])
-    gates = [_gate("rendered truth: things parsed right", _things_right(scenes, truth, parser))]
+    rendered = np.stack([render(s).image for s in scenes])
+    gates = [_gate("rendered truth: things parsed right", _things_right(scenes, rendered, parser))]
     with torch.no_grad():
         trips = []
         for start in range(0, n, 32):
-            x = torch.tensor(truth[start : start + 32]).permute(0, 3, 1, 2).float() / 127.5 - 1
+            x = torch.tensor(rendered[start : start + 32]).permute(0, 3, 1, 2).float() / 127.5 - 1
             y = pipeline.vae.decode(pipeline.vae.encode(x).latent_dist.mean).sample
             trips.append(((y.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())
     gates.append(

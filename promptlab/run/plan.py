@@ -374,10 +374,10 @@ def _guidance(able: Capability, settings: dict[Settings, None]) -> str | None:
         return None
     what = "w in u + w (c - u) (classifier-free guidance, CFG) is not computed by this"
     if able.guidance_kind == "embedded":
-        own = able.settings.distilled_guidance_scale
+        default = able.settings.distilled_guidance_scale
         return (
             f"{what} {_title(able)}, whose guidance was distilled into an input; vary distilled_guidance_scale instead "
-            f"(its own is {own:g}), which is no CFG: it has no unconditional 0, and 1 is not the conditional pass"
+            f"(its own is {default:g}), which is no CFG: it has no unconditional 0, and 1 is not the conditional pass"
         )
     return (
         f"{what} {_title(able)}, which was distilled to a few steps and takes no guidance; vary num_inference_steps, "

@@ -244,16 +244,16 @@ class Diffusion:
         began = time.perf_counter()
         padded = [*rows, *[rows[-1]] * (size - len(rows))]
         with quiet():
-            told = self._told(shape, padded, ahead)
+            call_arguments = self._call_arguments(shape, padded, ahead)
             # A fresh one: some schedulers remember the steps of the call before, and more so if it broke off.
-            own = self.schedulers[shape.scheduler or "default"]
-            self.pipe.scheduler = type(own).from_config(own.config)
-            inputs = [row.scale for row in padded if row.scale is not None]
-            embedded = inputs if inputs and not shape.guided and self.able.mixes else None
-            watching = self.watch(shape, padded, told) if self.watch else nullcontext()
+            scheduler = self.schedulers[shape.scheduler or "default"]
+            self.pipe.scheduler = type(scheduler).from_config(scheduler.config)
+            scales = [row.scale for row in padded if row.scale is not None]
+            embedded = scales if scales and not shape.guided and self.able.mixes else None
+            watching = self.watch(shape, padded, call_arguments) if self.watch else nullcontext()
             with at_work(self.speed, bool(self.watch)), embedded_rows(self.denoiser, embedded), watching:
                 latents = self.pipe(
-                    **told,
+                    **call_arguments,
                     height=shape.height,
                     width=shape.width,
                     num_inference_steps=shape.num_inference_steps,
@@ -265,19 +265,19 @@ class Diffusion:
         seconds = (time.perf_counter() - began) / len(rows)
         return [replace(one, seconds=seconds, batch_size=size) for one in made]
 
-    def _told(self, shape: Shape, padded: list[Row], ahead: list[Row]) -> dict[str, Any]:
+    def _call_arguments(self, shape: Shape, padded: list[Row], ahead: list[Row]) -> dict[str, Any]:
         """What the call is told of texts and guidance."""
         pairs = shape.guided
         now, soon = ([t for row in rows for t in (row.text, row.against)[: 1 + pairs]] for rows in (padded, ahead))
         self.texts.prepare(now, soon)
         device = self.pipe.device
-        told = arguments(self.able, self.texts.rows([row.text for row in padded]), "", device)
+        call_arguments = arguments(self.able, self.texts.rows([row.text for row in padded]), "", device)
         if not pairs:
             scale = padded[0].scale
-            return told | guided(self.able, None) | ({} if scale is None else {self.able.guidance: scale})
+            return call_arguments | guided(self.able, None) | ({} if scale is None else {self.able.guidance: scale})
         against = self.texts.rows([row.against for row in padded])
-        told |= arguments(self.able, against, "negative_", device)
-        return told | guided(self.able, [row.scale for row in padded if row.scale is not None])
+        call_arguments |= arguments(self.able, against, "negative_", device)
+        return call_arguments | guided(self.able, [row.scale for row in padded if row.scale is not None])
 
     def _decode(self, latents: Tensor) -> list[Made]:
         """What becomes of each row of latents."""

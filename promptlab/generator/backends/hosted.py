@@ -205,8 +205,8 @@ class Hosted:
 
         price = self._price
         if price is None:
-            listed = list_price(self.model, job.settings.width, job.settings.height)
-            price = listed.usd if listed else None
+            list_entry = list_price(self.model, job.settings.width, job.settings.height)
+            price = list_entry.usd if list_entry else None
         if self._halted.is_set() or not self._budget.take(price):
             return None
         began, charged = time.perf_counter(), True
@@ -408,14 +408,14 @@ class Budget:
         """
         if self.cap is None:
             return True
-        asked = inf if price is None else price
+        amount = inf if price is None else price
         room = self.cap + 1e-9  # sums of cents are not exact
         with self._turn:
-            while self.spent + self._held + asked > room:
-                if self.spent + asked > room:
+            while self.spent + self._held + amount > room:
+                if self.spent + amount > room:
                     return False
                 self._turn.wait()
-            self._held += asked
+            self._held += amount
             return True
 
     def settle(self, price: float | None, charged: bool) -> None:

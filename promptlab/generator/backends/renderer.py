@@ -39,18 +39,18 @@ def load(model: str = "miniature", **rates: float) -> Renderer:
     """
     from promptlab.miniature.drawing import FAULTS, FaultRates
 
-    given: dict[str, float] = {}
+    fault_rates: dict[str, float] = {}
     for name, value in (_named(model) | rates).items():
         if name not in FAULTS:
             raise PromptlabError(
                 f"the renderer has no fault {name!r}: choose from {', '.join(FAULTS)}{nearest(name, FAULTS)}"
             )
         try:
-            given[name] = float(value)
+            fault_rates[name] = float(value)
         except ValueError:
             raise PromptlabError(f"the rate of {name!r} must be a number, given {value!r}") from None
     try:
-        return Renderer(FaultRates(**given), model)
+        return Renderer(FaultRates(**fault_rates), model)
     except ValueError as error:
         raise PromptlabError(str(error)) from error
 
@@ -123,20 +123,20 @@ def _things(bindings: tuple[Binding, ...], rng: np.random.Generator) -> tuple[Th
     from promptlab.miniature.world import COLOURS, NOUNS, POSES, SIZES, Thing
 
     known = {"colour": tuple(COLOURS), "size": tuple(SIZES), "pose": POSES}
-    asked: dict[str, dict[str, str]] = {}
+    objects: dict[str, dict[str, str]] = {}
     for binding in bindings:
         if binding.noun not in NOUNS:
             raise ValueError(f"the renderer draws no {binding.noun!r}{nearest(binding.noun, NOUNS)}")
-        traits = asked.setdefault(binding.object, {"noun": binding.noun})
+        traits = objects.setdefault(binding.object, {"noun": binding.noun})
         if binding.attribute is None:
             continue
         if binding.attribute not in known.get(binding.kind, ()):
             raise ValueError(f"the renderer knows no {binding.kind} {binding.attribute!r}")
         traits[binding.kind] = binding.attribute
-    if not 1 <= len(asked) <= 3:
-        raise ValueError(f"the renderer draws one to three objects, not {len(asked)}")
+    if not 1 <= len(objects) <= 3:
+        raise ValueError(f"the renderer draws one to three objects, not {len(objects)}")
     things = []
-    for traits in asked.values():
+    for traits in objects.values():
         colour = str(rng.choice(list(COLOURS)))  # drawn for every thing, so that one colour given moves no other
         pose = traits.get("pose", POSES[0]) if traits["noun"] == "dog" else None
         things.append(Thing(traits["noun"], traits.get("colour", colour), traits.get("size", "medium"), pose))

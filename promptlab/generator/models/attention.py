@@ -260,8 +260,8 @@ def attend(backend: Diffusion, jobs: Sequence[Job]) -> dict[str, tuple[Made, Map
     seen: dict[tuple[Shape, Row], Maps] = {}
 
     @contextmanager
-    def watch(shape: Shape, rows: list[Row], told: dict[str, Any]) -> Iterator[None]:
-        recorder = _Recorder(backend, shape, len(rows), told["prompt_embeds"].shape[1])
+    def watch(shape: Shape, rows: list[Row], call_arguments: dict[str, Any]) -> Iterator[None]:
+        recorder = _Recorder(backend, shape, len(rows), call_arguments["prompt_embeds"].shape[1])
         with recorder.listening():
             yield
         seen.update(zip(((shape, row) for row in rows), recorder.maps(), strict=True))
@@ -292,13 +292,13 @@ def without(backend: Diffusion, job: Job, places: Sequence[Sequence[int]]) -> li
     All come from batches of one shape, so an empty item gives the picture to compare with. Raises UntraceableError.
     """
     layout_of(backend)
-    own, empty = backend.texts.rows([job.prompt, ""])
+    states, empty_states = backend.texts.rows([job.prompt, ""])
     jobs = []
     for i, place in enumerate(places):
         text = f"{job.prompt}{MARK}{','.join(map(str, place))}"
-        states = own["prompt_embeds"].clone()
-        states[list(place)] = empty["prompt_embeds"][list(place)]
-        backend.texts.put(text, own | {"prompt_embeds": states})
+        embeds = states["prompt_embeds"].clone()
+        embeds[list(place)] = empty_states["prompt_embeds"][list(place)]
+        backend.texts.put(text, states | {"prompt_embeds": embeds})
         jobs.append(replace(job, image_id=str(i), prompt=text))
     made = {one.image_id: one for one in backend.generate(jobs)}
     pictures = []

@@ -54,7 +54,7 @@ __all__ = [
     "unpacked",
 ]
 
-LOOK_AHEAD = 256
+LOOKAHEAD_ROWS = 256
 """Rows whose texts are encoded together."""
 GIVE_UP = 5
 """Pictures in a row that do not fit into memory even alone."""
@@ -115,8 +115,8 @@ def _row(job: Job, able: Capability | None) -> tuple[bool, Row]:
     """Whether a job takes two passes, and its row."""
     s = job.settings
     if able is not None and able.guidance_kind != "true":
-        given, own = s.distilled_guidance_scale, able.settings.distilled_guidance_scale
-        embedded = (own if given is None else given) if able.guidance_kind == "embedded" else None
+        requested, default = s.distilled_guidance_scale, able.settings.distilled_guidance_scale
+        embedded = (default if requested is None else requested) if able.guidance_kind == "embedded" else None
         return False, Row(job.prompt, None, embedded, job.seed)
     against = None if able is not None and able.zeros and not s.negative_prompt else s.negative_prompt
     if not single_pass(s.guidance_scale):
@@ -196,7 +196,7 @@ class Batches:
             while at < len(rows):
                 size = self.rows_of(shape, len(rows))
                 some = rows[at : at + size]
-                made = self._attempt(shape, some, size, rows[at : at + LOOK_AHEAD])
+                made = self._attempt(shape, some, size, rows[at : at + LOOKAHEAD_ROWS])
                 if made is None and size > 1:
                     self.size = size // 2
                     continue

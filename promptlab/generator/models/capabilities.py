@@ -118,7 +118,7 @@ def capability(folder: Path) -> Capability:
     )
     present = components(folder)
     readers = tuple(
-        replace(reader, limit=reader.limit or _own_limit(folder / "tokenizer"))
+        replace(reader, limit=reader.limit or _tokenizer_limit(folder / "tokenizer"))
         for reader in architecture.readers
         if reader.encoder in present
     )
@@ -182,11 +182,11 @@ def _side(size: Any) -> int:
     return int(size[0] if isinstance(size, list) else size or 64)
 
 
-def _own_limit(tokenizer: Path) -> int:
+def _tokenizer_limit(tokenizer: Path) -> int:
     """`model_max_length`, which tokenizers without a limit write as 1e30."""
     config = tokenizer / "tokenizer_config.json"
-    said = read_json(config).get("model_max_length") if config.is_file() else None
-    return int(said) if isinstance(said, int | float) and 0 < said < 1e6 else 77
+    limit = read_json(config).get("model_max_length") if config.is_file() else None
+    return int(limit) if isinstance(limit, int | float) and 0 < limit < 1e6 else 77
 
 
 def open_reader(folder: Path, reader: Reader) -> tuple[Tokens, int]:
@@ -246,8 +246,8 @@ def _template(folder: Path) -> tuple[str | None, dict[str, str]]:
     """The template, and the special tokens that it may name."""
     try:
         config = folder / "tokenizer_config.json"
-        said = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
-        source: Any = said.get("chat_template")
+        settings = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+        source: Any = settings.get("chat_template")
         file = folder / "chat_template.jinja"
         older = folder / "chat_template.json"
         if file.is_file():
@@ -258,7 +258,7 @@ def _template(folder: Path) -> tuple[str | None, dict[str, str]]:
         raise ModelError(f"the chat template of {folder} cannot be read ({error}); get the model again") from error
     names: dict[str, str] = {}
     for name in ("bos_token", "eos_token", "pad_token", "unk_token"):
-        value = said.get(name)
+        value = settings.get(name)
         names[name] = value.get("content", "") if isinstance(value, dict) else value or ""
     return source if isinstance(source, str) else None, names
 

@@ -110,8 +110,8 @@ def embedded_rows(denoiser: Any, scales: Sequence[float] | None) -> Iterator[Non
     import torch
 
     def replace(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        given = kwargs["guidance"]
-        return args, {**kwargs, "guidance": torch.tensor(scales, dtype=given.dtype, device=given.device)}
+        original = kwargs["guidance"]
+        return args, {**kwargs, "guidance": torch.tensor(scales, dtype=original.dtype, device=original.device)}
 
     handle = denoiser.register_forward_pre_hook(replace, with_kwargs=True)
     try:

@@ -132,19 +132,19 @@ def variant_of(folder: Path) -> str | None:
     return "fp16" if weights and all(".fp16." in name or ".fp16-" in name for name in weights) else None
 
 
-def scheduler_named(name: str, own: Any) -> Any:
+def scheduler_named(name: str, default: Any) -> Any:
     """The scheduler class `name` with the configuration of `own`, the model's scheduler.
 
     Raises PromptlabError for a name that is no scheduler which can stand in for `own`.
     """
-    known = {scheduler.__name__: scheduler for scheduler in (type(own), *own.compatibles)}
+    known = {scheduler.__name__: scheduler for scheduler in (type(default), *default.compatibles)}
     if name not in known:
         raise PromptlabError(
             f"no scheduler {name!r} for this model: choose from {', '.join(sorted(known))}{nearest(name, known)}"
         )
     try:
         with quiet():
-            return known[name].from_config(own.config)
+            return known[name].from_config(default.config)
     except Exception as error:  # each class checks the configuration in its own way
         why = str(error).strip().partition("\n")[0]
         raise PromptlabError(

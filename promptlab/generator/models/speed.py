@@ -109,12 +109,12 @@ class Wish:
     cache: Path | None = None
 
     def __post_init__(self) -> None:
-        for name, given, known in (
+        for name, value, known in (
             ("compile", self.compile, COMPILE),
             ("attention", self.attention, ("auto", "default", *KERNELS)),
         ):
-            if given not in known:
-                raise PromptlabError(f"no {name} {given!r}: choose from {', '.join(known)}{nearest(given, known)}")
+            if value not in known:
+                raise PromptlabError(f"no {name} {value!r}: choose from {', '.join(known)}{nearest(value, known)}")
 
 
 @dataclass(frozen=True)
@@ -133,9 +133,9 @@ class Speed:
 # Decisions.
 
 
-def in_channels_last(asked: bool | None, device: str, compiles: bool = False) -> bool:
+def in_channels_last(requested: bool | None, device: str, compiles: bool = False) -> bool:
     """Whether convolutions get their weights in channels-last order: on a GPU, and where a CPU `compiles` them."""
-    return device == "cuda" or compiles if asked is None else asked
+    return device == "cuda" or compiles if requested is None else requested
 
 
 def fastest(seconds: Mapping[str, float]) -> str:
@@ -159,7 +159,7 @@ def repays_on_cpu(pictures: int, flop: float, flops: float, dtype: str, again: b
 
 
 def compiled(
-    asked: str, device: str, pictures: int | None, flop: float, blocks: bool, able: bool, cpu: bool = False
+    requested: str, device: str, pictures: int | None, flop: float, blocks: bool, able: bool, cpu: bool = False
 ) -> Compiled:
     """How to compile the denoiser.
 
@@ -173,14 +173,14 @@ def compiled(
     Raises PromptlabError where compiling is asked for and there is no compiler.
     """
     kind: Compiled = "blocks" if blocks else "whole"
-    if asked == "on":
+    if requested == "on":
         if not able:
             what = "no Triton here, which torch.compile needs on a GPU"
             if device != "cuda":
                 what = "no C++ compiler here that works, which torch.compile needs on a CPU; install g++ or clang"
             raise PromptlabError(f"compile: on, but there is {what}")
         return kind
-    if asked == "off" or not able or pictures is None:
+    if requested == "off" or not able or pictures is None:
         return "off"
     return kind if (repays(pictures, flop, kind) if device == "cuda" else cpu) else "off"
 
@@ -200,8 +200,8 @@ def attention_shape(denoiser: Any, height: int, width: int, text: int) -> tuple[
     """
     for level, block in enumerate(getattr(denoiser, "down_blocks", ())):
         if getattr(block, "attentions", None):
-            own = block.attentions[0].transformer_blocks[0].attn1
-            return own.heads, -(-height // 2**level) * -(-width // 2**level), own.to_q.out_features // own.heads
+            layer = block.attentions[0].transformer_blocks[0].attn1
+            return layer.heads, -(-height // 2**level) * -(-width // 2**level), layer.to_q.out_features // layer.heads
     config = denoiser.config
     heads = config.get("num_attention_heads") or config["n_heads"]
     head = config.get("attention_head_dim") or config["dim"] // heads
@@ -262,17 +262,17 @@ def equip(pipe: Any, able: Capability, wish: Wish, backend: str = "inductor") ->
 
     device, denoiser = pipe.device, getattr(pipe, able.architecture.denoiser)
     unet = able.architecture.denoiser == "unet"
-    own = able.settings
+    settings = able.settings
     attention = wish.attention
     if attention == "auto":
         attention = "default"
         if device.type == "cuda":
             text = max((reader.limit or 77 for reader in able.readers), default=0)
-            shape = attention_shape(denoiser, own.height // able.factor, own.width // able.factor, text)
+            shape = attention_shape(denoiser, settings.height // able.factor, settings.width // able.factor, text)
             attention = fastest(kernel_seconds(shape, device, denoiser.dtype))
     size = sum(p.numel() for p in denoiser.parameters())
     blocks = bool(getattr(denoiser, "_repeated_blocks", None)) and not unet
-    flop = denoising_flop(able, size, own)
+    flop = denoising_flop(able, size, settings)
     if device.type == "cuda":
         here, pays = importlib.util.find_spec("triton") is not None, False
     else:
@@ -339,8 +339,10 @@ def _mark(denoiser: Any, cache: Path) -> Path:
     """The file that says that a denoiser like this one has been compiled here."""
     import torch
 
-    said = f"{sorted(denoiser.config.items(), key=str)} {denoiser.dtype} {torch.__version__} {torch.get_num_threads()}"
-    return cache / "compiled" / f"{hashlib.sha256(said.encode()).hexdigest()[:16]}.done"
+    description = (
+        f"{sorted(denoiser.config.items(), key=str)} {denoiser.dtype} {torch.__version__} {torch.get_num_threads()}"
+    )
+    return cache / "compiled" / f"{hashlib.sha256(description.encode()).hexdigest()[:16]}.done"
 
 
 def remember_compiled(denoiser: Any, speed: Speed, cache: Path | None) -> None:
@@ -520,11 +522,11 @@ def run_in(denoiser: Any, dtype: Any) -> None:
 
     @functools.wraps(inside)
     def forward(*args: Any, **kwargs: Any) -> Any:
-        given = {
+        inputs = {
             name: value if name.endswith("_ids") or isinstance(value, dict) else _each(value, rounded)
             for name, value in kwargs.items()
         }
-        return _each(inside(*_each(args, rounded), **given), widened)
+        return _each(inside(*_each(args, rounded), **inputs), widened)
 
     denoiser.forward = forward
 
