@@ -1,8 +1,8 @@
-"""The loop over missing pictures: jobs go to a backend, pictures to disk, records to the caller, as they come.
+"""The loop over missing images: jobs go to a backend, images to disk, and records to the caller as they come.
 
-Files are encoded in threads beside the backend, at most AHEAD of them unfinished, so what a crash can lose is small.
-Every job gets one Image, whatever happens to it; when the loop is stopped (Ctrl-C, a full disk), what is finished is
-handed over first.
+Threads encode the files while the backend makes the next images. At most AHEAD files are unfinished, so a crash loses
+little. Every job gets exactly one record, whatever happens to it. When something stops the loop (Ctrl-C, a full disk),
+the caller first gets the images that are finished.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
-"""One run of a study: plan, make what is missing, score what is unscored, compare, publish.
+"""One run of a study: plan, make missing images, score, compare, publish.
 
     Study --plan--> missing jobs --generator(backend)--> Images --analyzer(probes)--> Scores --contrasts--> effects
 
-Where making images leaves the processor idle, they are scored as they come (`promptlab.run.score`).
+If making images leaves the processor idle, promptlab scores them as they come (`promptlab.run.score`).
 
-The store is the only memory, so running again fills in what is missing: after a crash, after an edit of the study,
-after a new probe. This package joins all others; it knows no model and no probe by name.
+The store is the only memory. Running a study again makes only what is missing: after a crash, after an edit of the
+study, after a new probe. This package joins all others; it knows no model and no probe by name.
 
-Beside the journal of a run lies its log: what happened when, warnings of libraries included, without keys.
+Each run has a log next to its journal. The log says what happened when, includes warnings of libraries, and holds no
+keys.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Images that a run still lacks, made one model after another.
+"""Making the images that a run lacks, one model after another.
 
-    plan.missing --by model--> jobs --backend, here or in workers--> Images --> journal, overlapped scoring
+    plan.missing --by model--> jobs --backend, in this process or in workers--> Images --> journal, overlapped scoring
 
-A journalled image is never made again. Where a budget ends, what was made stays and the rest stays missing.
+An image in the journal is never made again. When a budget runs out, finished images stay and the rest stay missing.
 """
 
 from __future__ import annotations

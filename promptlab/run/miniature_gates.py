@@ -1,10 +1,10 @@
 """Whether the shipped miniature is good enough to study: its gates, and the parts of its model card that show them.
 
-Every gate is a rate over images or things of known truth, with its number and Wilson's 95 % interval. Prompts are fresh
-captions of scenes that no training drew. The stock pipeline makes the images at guidance 5 in 25 steps. The numbers
-speak of the miniature alone, never of SDXL or FLUX.
+Every gate is a rate over images or things whose truth is known, with its count and Wilson's 95 % interval. Prompts are
+new captions of scenes that no training used. The stock pipeline makes the images at guidance 5 in 25 steps. The numbers
+describe the miniature alone, never SDXL or FLUX.
 
-The card shows a contact sheet of fresh prompts and the table of gates.
+The card shows a contact sheet of new prompts and the table of gates.
 """
 
 from __future__ import annotations

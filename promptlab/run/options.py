@@ -1,4 +1,4 @@
-"""How a study is run: what the command line's options and a caller's arguments have in common."""
+"""How to run a study: the options that the command line and a Python caller share."""
 
 from __future__ import annotations
 

@@ -2,25 +2,25 @@
 
     Study --expand--> cells at seeds --check--> Plan --count, against the store--> missing images, time, disk, cost
 
-A plan is refused with a StudyError at its place in the file, before an image is made, where
+A plan is refused before an image is made, with a StudyError at the place in the file, for one of three reasons:
 
     settings    the model cannot follow one: a guidance that it does not compute, a negative prompt that it never reads,
                 a size that its pipeline would round. Such an axis would end in a comparison of equal images
     power       a contrast says `detect: 0.10`, and its design does not find a difference of ten points with 80 % power
     cost        the missing images of a closed system cost more than the budget
 
-Power comes from `promptlab.stats.power`: the prompt families that the contrast pairs (both levels present, `where`
-met), the seeds of the study, and level 0.05, divided by the number of confirmatory contrasts for one of them (Holm's
-first step). Pairs at other levels of the other axes do not count as more seeds, which errs on the safe side.
+Power comes from `promptlab.stats.power`. It counts the prompt families that the contrast pairs (both levels present,
+`where` met) and the seeds of the study. The level is 0.05, for a confirmatory contrast divided by the number of them
+(Holm's first step). Pairs at other levels of the other axes do not count as more seeds, which errs on the safe side.
 
-A run of `backend: hosted` needs a budget in US dollars, `budget_usd` of the study or `--budget`. A run without one is
-refused; one that would pass it ends (`promptlab.generator.backends.hosted.Budget`).
+A run of `backend: hosted` needs a budget in US dollars: `budget_usd` of the study, or `--budget`. A run without one is
+refused, and a run that would exceed it ends (`promptlab.generator.backends.hosted.Budget`).
 
-Tokens are counted by the model's own tokenizers, inside the frame that its pipeline puts around a prompt. A pipeline
-may have several encoders with limits of their own: of a long prompt FLUX.1's CLIP reads 77 tokens and its T5 512.
+The model's own tokenizers count tokens, inside the frame that its pipeline puts around a prompt. A pipeline may have
+several encoders with different limits: of a long prompt FLUX.1's CLIP reads 77 tokens and its T5 512.
 
 Seconds an image come from images of the same model and size that the store timed, else from `RATE`, else from
-arithmetic (`promptlab.generator.models.capabilities`); the plan says which. Nothing here imports torch.
+arithmetic (`promptlab.generator.models.capabilities`). The plan says which. Nothing here imports torch.
 """
 
 from __future__ import annotations

@@ -1,19 +1,19 @@
-"""Scores that a run still lacks: some while later images are still being made, the rest afterwards.
+"""Scoring what a run lacks: partly while later images are still being made, the rest afterwards.
 
     driver --Image--> OverlappedScoring --ready keys--> thread: probe by probe --Scores--> driver --> journal
     driver --> Scoring.finish: probe by probe, what is left
 
-Both judge the same with the same probes, so scores are equal to the last bit; what was settled while images were made
-is not judged again afterwards.
+Both paths use the same probes in the same way, so their scores are equal to the last bit. What was scored while images
+were made is not scored again afterwards.
 
-A key is ready for a probe when the fate of all its images, the twin's included, is known. Ready keys go to the one
-thread in small batches. The driver alone takes scores from it and keeps them, so a crash costs no more than these
-batches, and the next run finds them again. No probe's answer depends on what else is in its batch.
+A key is ready for a probe once the status of all its images, the twin's included, is known. Ready keys go to the one
+thread in small batches. Only the driver collects scores and writes them, so a crash costs at most these batches, and
+the next run finds them again. No probe's answer depends on what else is in its batch.
 
-Scoring overlaps only where its cores would lie idle: images are made on a GPU, on other machines, or by a closed
-system. Three kinds of probes come afterwards: those that ask the model, those that look at all seeds of a prompt, and
-those whose judge would want the GPU that makes images. A probe that cannot work is asked again afterwards, and then
-ends the run.
+Scoring overlaps only if it uses cores that would be idle: images are made on a GPU, on other machines, or by a closed
+system. Three kinds of probes always come afterwards: those that query the model, those that look at all seeds of a
+prompt, and those whose judge would use the GPU that makes images. A probe that fails while overlapping is tried again
+afterwards, and ends the run if it fails then.
 """
 
 from __future__ import annotations

@@ -1,19 +1,20 @@
-"""Where words act in an image: the model behind it for probes, and maps of its words for people.
+"""Where words act in an image: a traced model for probes, and word maps for people.
 
     image --Models.of--> Model --attend--> attention to phrases
-                               --without-> the image less a phrase, or less a part of the text states
+                               --without-> the image without a phrase, or without a part of the text states
     prompt, seed --word_maps--> WordMaps --heat, sheet--> images to look at
     recipe of the store --retrace--> WordMaps, and whether its pixels are those in the store
 
-Attention is seen only while an image is made, so `retrace` makes it again with the same settings, seed and rows a
+Attention is visible only while an image is made, so `retrace` makes it again with the same settings, seed and rows a
 batch. On the same machine the bits are the same; `retrace` compares their hash.
 
-In a heat map each word's attention is light and the rest dark.
+A heat map shows each word's attention as light:
 
     light = (a - min a) / (p99 - min a), clipped to 0..1      a: a word's attention; p99: its 99th percentile
 
-Each map is stretched by itself, so brightness compares places, never words. Where a word does not look, the image is
-grey and dim; where it looks, the image keeps its colours under a warm tint. Ours; Pillow alone.
+Each map is stretched by itself, so brightness compares places, never words. Where a word does not act, the image is
+grey and dim; where it acts, the image keeps its colours under a warm tint. The drawing is our own and needs Pillow
+alone.
 
 One model is open at a time, and none before a probe needs it. `try_prompt` makes a few images and stores nothing.
 """

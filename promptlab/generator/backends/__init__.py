@@ -1,17 +1,22 @@
-"""What turns cells and seeds into pictures.
+"""Backends: what turns cells and seeds into images.
 
-A backend is a module of this folder, or one from outside (see README.md), with `load(model=..., **options) -> Backend`.
-Its file name is its name in YAML (`promptlab.plugins`). It is handed jobs and yields what became of each, in whatever
-order suits it, as it goes. It never raises for a picture that fails: that is a `Made` with a status and a reason. It
-raises PromptlabError where nothing can be made at all, before the first picture.
+A backend is a module of this folder, or a plugin from outside (see README.md), with `load(model=..., **options) ->
+Backend`. Its file name is its name in YAML (`promptlab.plugins`). It takes jobs and yields one `Made` for each, in any
+order, as it goes. An image that fails is a `Made` with a status and a reason, never an exception. If nothing can be
+made at all, the backend raises PromptlabError before the first image.
 
-A run hands `load` those of these options that it names: `batch_size`; `dtype`, auto if nobody chose one; `compile`;
-`pictures`, how many this process makes; `cache`, a folder for what is measured or compiled once a machine; and
-`planned`, which is what the module's `planned_rows(model, jobs)` says of all jobs of the study's plan.
+A run passes `load` those of these options that it accepts:
 
-A module may also have `split_jobs(backend, jobs) -> list[list[Job]]`: the batches that `backend.generate(jobs)` would
-make, each for a `generate` of its own, in whatever process, with the same pixels. Only such backends take several
-workers.
+    batch_size   images a call of the model
+    dtype        auto if nobody chose one
+    compile      auto, on or off
+    pictures     the number of images that this process makes
+    cache        a folder for what is measured or compiled once a machine
+    planned      what the module's `planned_rows(model, jobs)` returns for all jobs that the study plans
+
+A module may also have `split_jobs(backend, jobs) -> list[list[Job]]`. It returns the batches that
+`backend.generate(jobs)` would make. Each can go to a `generate` of its own, in any process, and gives the same pixels.
+Only such backends can run with several workers.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""Pictures by diffusers' own pipelines, in batches that mix prompts, seeds and guidance scales.
+"""Images by diffusers' own pipelines, in batches that mix prompts, seeds and guidance scales.
 
     texts --encoders, once each--> states -+
     seeds --CPU generator, one a row------ +--> stock pipeline --> latents z ----------VAE--------> x in about [-1, 1]
     w     --RowGuidance--------------------+
 
-One generator for all architectures; what differs between them stands in `promptlab.checkpoints.architectures`, in
-`conditioning` and `latents`. Pixels are round(255 clamp(x / 2 + 1/2)), as in the pipelines. They are decoded here,
-since the pipelines cut x off before anyone can see how much of it lies outside [-1, 1].
+One generator serves all architectures. `promptlab.checkpoints.architectures` and `promptlab.generator.models` hold what
+differs between them. Pixels are round(255 clamp(x / 2 + 1/2)), as in the pipelines. Decoding happens here, because the
+pipelines clamp x before anyone can see how much of it lies outside [-1, 1].
 
-Noise is drawn on the CPU, from the row's own seed: the same in any batch and on any device. All batches of a group
-have one size (the last is padded), so an image's bits do not depend on its company. The size follows from the rows that
-the whole study plans for the group, not from those that are missing, so a resumed run makes the same bits. At other
-batch sizes, or numbers of CPU threads, they may differ by rounding.
+The noise comes from the CPU and the row's own seed, so it is the same in any batch and on any device. All batches of a
+group have one size (the last is padded), so the bits of an image do not depend on the other rows. The size follows from
+the rows that the whole study plans for the group, not from those that are missing. A resumed run therefore makes the
+same bits. With another batch size or another number of CPU threads they may differ by rounding.
 
 References:
     Rombach et al. 2022, High-Resolution Image Synthesis with Latent Diffusion Models (arXiv 2112.10752).

@@ -1,9 +1,9 @@
-"""Pictures made elsewhere: nothing is generated, the file of each job is opened and looked over.
+"""Images made elsewhere: promptlab generates nothing, and opens and checks the file of each job.
 
-The study's list of pictures (`promptlab import` writes it) gives every job a file and the SHA-256 that the file had.
-A file that is gone, has changed since, or is no whole picture within the limits gets the status `invalid_image` with
-the reason. The others come as they are, upright, at their own size; of a contact sheet comes one tile. `model` says
-who made them and decides nothing.
+The study's list of images (written by `promptlab import`) gives every job a file and the SHA-256 of its content. A file
+that is missing, has changed, or is no whole image within the limits gets the status `invalid_image` with the reason.
+The others are taken upright and at their own size; a contact sheet gives one tile for each job. `model` records who
+made the images and has no effect.
 """
 
 from __future__ import annotations

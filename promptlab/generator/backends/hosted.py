@@ -1,36 +1,31 @@
-"""Pictures of closed systems: OpenAI's image models and Google's Gemini ones (extra `hosted`).
+"""Images of closed systems: OpenAI's image models and Google's Gemini models (extra `hosted`).
 
-A model is named `openai:NAME` or `gemini:NAME`. These systems take no seed: the study's seeds count repeats, and two
-pictures of one seed do not share noise. Each picture is one call. What may pass (429, 5xx, a timeout, a cut answer, an
-answer that is no picture) is tried again, after RETRY-AFTER if the system says so, else after a random time up to
-min(CEILING, 2^attempt) seconds. A refusal is final and gets the status `refused`.
+A model is named `openai:NAME` or `gemini:NAME`. These systems take no seed. The study's seeds count repeats, and two
+images of one seed share no noise. Each image is one call, and a system is a function from a job to the bytes of one
+image's file. A failed call is one of four kinds:
 
-The key is read from OPENAI_API_KEY or GEMINI_API_KEY, the address from OPENAI_BASE_URL or GOOGLE_GEMINI_BASE_URL. No
-text of a system reaches a record before the key is taken out of it. A key that is not accepted (401, 403), a model that
-is not there (404) and an empty account end the run at once.
+    Again     it may work later (429, 5xx, a timeout, a cut answer, an answer without an image): tried again
+    Refused   the system will not make this image: final, with the status `refused`
+    Failed    this image fails every time: final, with the status `error`
+    Shut      no image will work (401, 403, 404, an empty account): the run ends at once
 
-Every try takes its price from the budget first. It is spent where a picture came back, whole or broken, and where the
-line was cut while the system may have been drawing; an error, a refusal or an answer without a picture give it back.
-When the budget is spent no call is begun, and what was not asked for stays missing.
+The wait before another try is what RETRY-AFTER says, else a random time up to min(CEILING, 2^attempt) seconds. The key
+comes from OPENAI_API_KEY or GEMINI_API_KEY, the address from OPENAI_BASE_URL or GOOGLE_GEMINI_BASE_URL. Keys are
+removed from every text of a system before it reaches a record.
+
+Every try first reserves its price from the budget. The price is spent if an image came back, whole or broken, and if
+the connection broke while the system may have been drawing. An error, a refusal or an answer without an image frees it.
+Once the budget has no room, no new call begins, and the images that were not requested stay missing.
+
+Prices are US dollars an image at the date given with them. They change, so a study's `price_per_image` takes
+precedence. The tokens of a prompt cost extra (OpenAI: 5 dollars a million, less than 0.1 cent for 100 words) and are
+not counted, nor are taxes. promptlab does not set OpenAI's quality: the system chooses, and a plan counts the highest
+price.
 
 References:
     Brooker 2015, Exponential Backoff And Jitter (AWS Architecture Blog): full jitter.
-
-How OpenAI's image models and Google's Gemini ones are asked through their SDKs, and what their answers mean.
-
-A system is a function from a job to the bytes of one picture's file. What else may come is one of four: refused, may
-work another time, will not work for this picture, will not work for any.
-
-What a picture of a closed system costs by its list price, and the budget that a run pays from.
-
-Prices are US dollars a picture, as of the date beside them; they move, and a study's `price_per_image` goes before
-them. The words of a prompt are charged beside the picture (OpenAI: 5 dollars a million tokens, so less than 0.1 cent
-for 100 words) and are not counted, nor are taxes. promptlab asks OpenAI for no quality, and the system chooses; a plan
-counts the dearest that it may choose.
-
-References:
-    OpenAI, Pricing, GPT Image 1, per picture by quality and size (platform.openai.com/docs/pricing), list of May 2025.
-    Google 2025, Introducing Gemini 2.5 Flash Image (developers.googleblog.com, 26 August): 1290 tokens a picture at 30
+    OpenAI, Pricing, GPT Image 1, per image by quality and size (platform.openai.com/docs/pricing), list of May 2025.
+    Google 2025, Introducing Gemini 2.5 Flash Image (developers.googleblog.com, 26 August): 1290 tokens an image at 30
         dollars a million.
 """
 

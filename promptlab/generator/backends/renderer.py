@@ -1,10 +1,11 @@
-"""Tier T0: draws what the prompt claims, and errs at set rates. The truth is known; no model is involved.
+"""Tier T0: draws what the prompt claims and makes mistakes at set rates. The truth is known; no model is involved.
 
-The model's name says how often it errs: "miniature" never does, "swap=0.2,leak=0.1" does at these rates
-(`promptlab.miniature.drawing`). A seed settles places and texture for all prompts, as the noise does in a diffusion
-model; seed and prompt together settle what goes wrong. Settings other than the size have no effect.
+The model's name sets the rates: "miniature" makes no mistakes, "swap=0.2,leak=0.1" makes these two kinds at these rates
+(`promptlab.miniature.drawing`). The seed alone decides places and texture, for all prompts, as the noise does in a
+diffusion model. Seed and prompt together decide what goes wrong. Settings other than the size have no effect.
 
-It knows the nouns, colours, sizes and poses of the miniature's world. An object without a colour gets one by chance.
+The renderer knows the nouns, colours, sizes and poses of the miniature's world. An object without a colour gets a
+random one.
 """
 
 from __future__ import annotations

@@ -1,29 +1,30 @@
-"""Where the words of a prompt act in a picture: attention maps, and pictures made with words taken out.
+"""Where the words of a prompt act in an image: attention maps, and images made with words taken out.
 
     a[k, y, x] = mean over heads, layers and steps of softmax(q k^T / sqrt(d))    pixel (y, x), text token k
 
-A `TorchFunctionMode` sees every call of scaled-dot-product attention, lets it run unchanged, and computes the weights
-beside it, which no kernel hands out: the picture is the same to the last bit. Of a U-Net only its cross-attention
-counts, whose weights sum to 1 over the text. In joint attention (SD3, FLUX.1) pixels also look at each other: the
-weights are divided by their sum over the text, and that sum is kept (`Maps.text_share`). Layers of other resolutions
-are brought to one grid bilinearly, so sums stay 1. Of a batch in two passes only the conditional rows are read.
+No attention kernel returns its weights. A `TorchFunctionMode` therefore sees every call of scaled-dot-product
+attention, lets it run unchanged, and computes the weights a second time, so the image stays the same to the last bit.
+In a U-Net only cross-attention counts; its weights sum to 1 over the text. In joint attention (SD3, FLUX.1) pixels also
+attend to each other. There the weights are divided by their sum over the text, and that sum is kept
+(`Maps.text_share`). Layers of other resolutions are resized to one grid bilinearly, so the sums stay 1. In a batch with
+two passes only the conditional rows are read.
 
-Attention is no cause. The causal companion is ablation: the state of a token is replaced by the one that the empty
-prompt has at its place, at the same seed. Other tokens' states, which the encoder has mixed with it, and pooled
-vectors stay as they are, so ablation is what a token's own state does.
+Attention is not a cause. Ablation is the causal test: the state of a token is replaced by the one that the empty prompt
+has at its place, at the same seed. The states of other tokens, into which the encoder has mixed it, and pooled vectors
+stay as they are. Ablation therefore shows the effect of a token's own state.
 
-References:
-    Tang et al. 2023, What the DAAM: Interpreting Stable Diffusion Using Cross Attention (arXiv 2210.04885); here
-    bilinear in place of bicubic with a clamp, since a clamp breaks the sums, and all layers in place of some.
-
-Parts of a text's states: its words, the mark at its end, and the padding that fills the rest.
+The states of a text have parts: its words, the mark at its end, and the padding that fills the rest.
 
     start | words ............... | end | padding ..................... |     of each encoder in turn
     0       start to length - 1     ^     length to limit - 1
 
-Every slot but the first mark belongs to one part; `all` is the three together. A causal encoder lets the end mark and
-the padding hear every word, so that each of them may carry the whole prompt. Of a text that fills its encoder nothing
-is padding.
+Every slot except the start mark belongs to one part; `all` is the three together. In a causal encoder the end mark and
+the padding attend to every word, so each of them may carry the whole prompt. A text that fills its encoder has no
+padding.
+
+References:
+    Tang et al. 2023, What the DAAM: Interpreting Stable Diffusion Using Cross Attention (arXiv 2210.04885). Here
+    resizing is bilinear in place of bicubic with a clamp, since a clamp breaks the sums, and all layers count.
 """
 
 from __future__ import annotations

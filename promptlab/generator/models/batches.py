@@ -1,24 +1,25 @@
 """Jobs in batches, guidance row by row, and latents back to images.
 
-A `Row` is what decides an image inside a batch; what a whole batch shares is its `Shape`. Jobs with the same row and
-shape are one image: without guidance, all prompts look alike at a seed. A batch that does not fit is halved.
+A `Row` is what decides an image inside a batch, and a `Shape` is what a whole batch shares. Jobs with the same row and
+shape are one image: without guidance, all prompts give the same image at a seed. A batch that does not fit into memory
+is halved.
 
-Guidance differs by row, although the pipelines know one number:
+Guidance can differ by row, although the pipelines take one number:
 
     noise = u + w (c - u)        u unconditional (or negative) pass, c conditional pass, w the guidance scale
 
 w = 0 is unconditional, w = 1 purely conditional. diffusers' pipelines take one w for a batch, and drop guidance
-altogether where w <= 1, so that 0 and 0.5 silently become 1. `RowGuidance` is a `float` that multiplies row by row and
-always counts as guidance; every pipeline with two passes writes `guidance_scale * (c - u)`, so no loop is rewritten.
-Rows with w = 0 or w = 1 need one pass only, and get it (`single_pass`): at half the cost, and bit for bit the
-unconditional sample and the conditional pass, which u + 1 (c - u) in floating-point numbers is not.
+altogether if w <= 1, so that 0 and 0.5 silently become 1. `RowGuidance` is a `float` that multiplies row by row and
+always counts as guidance. Every pipeline with two passes writes `guidance_scale * (c - u)`, so no loop is rewritten.
+Rows with w = 0 or w = 1 need one pass only, and get it (`single_pass`). That costs half as much. It also gives the
+exact bits of the unconditional or conditional sample, which u + 1 (c - u) in floating-point numbers does not.
 
 What a pipeline returns becomes what its autoencoder decodes:
 
     packed --unpacked--> (n, channels, height, width) --denormalised--> z --vae.decode--> x in about [-1, 1]
 
 Transformer architectures return latents as sequences of 2x2 patches. Their pipelines' own functions undo this and are
-called here; the steps that pipelines write inline (scale, shift, mean, deviation) follow in the same order.
+called here. The steps that pipelines write inline (scale, shift, mean, deviation) follow in the same order.
 
 References:
     Ho and Salimans 2022, Classifier-Free Diffusion Guidance (arXiv 2207.12598); w as in Saharia et al. 2022,

@@ -1,6 +1,6 @@
 """What a model can do and roughly costs, read from the JSON of its folder: no weights, no torch.
 
-The pipeline's class settles most (`promptlab.checkpoints.architectures`); the checkpoint settles the rest:
+The pipeline's class decides most of it (`promptlab.checkpoints.architectures`). The checkpoint decides the rest:
 
     FLUX.1          transformer.guidance_embeds   embedded guidance (dev), or none (schnell)
     FLUX.2 klein    is_distilled                  none, or true guidance (base)
@@ -9,11 +9,11 @@ The pipeline's class settles most (`promptlab.checkpoints.architectures`); the c
     SDXL            force_zeros_for_empty_prompt  whether no negative prompt means zeros or the empty text
     Z-Image         scheduler.shift               none (Turbo, published with 3), or true guidance (base, with 6)
 
-Language models that serve as text encoders read a chat: template(messages) = before + prompt + after, in the words of
-the folder's own template (Jinja, in `chat_template.jinja` or `tokenizer_config.json`). The frame takes tokens, too. A
-template comes from a stranger, so it runs in Jinja's sandbox, as transformers runs it.
+Language models that serve as text encoders read a chat: template(messages) = before + prompt + after, as the folder's
+own template writes it (Jinja, in `chat_template.jinja` or `tokenizer_config.json`). This frame takes tokens, too.
+Templates come from strangers, so they run in Jinja's sandbox, as in transformers.
 
-`estimate` says what a run would take on a model that was never timed here, within a factor of two or three:
+`estimate` gives the time on a model that was never timed on this machine, within a factor of two or three:
 
     seconds                FLOP an image / speed: 400 TFLOP/s on an NVIDIA card (what good bfloat16 code reaches on an
                            H100), else 0.05 TFLOP/s a CPU core
@@ -21,7 +21,7 @@ template comes from a stranger, so it runs in Jinja's sandbox, as transformers r
                            U-Net:       0.2 P (pixels of the latents)
 
 Memory is that of the weights alone. The factors are fitted to counts of SD 1.5 (0.80 TFLOP at 512 px), SDXL (6.8 at
-1024), SD3.5-L (31), FLUX.1-dev (74) and FLUX.2-dev (283), which they meet within 1.6.
+1024), SD3.5-L (31), FLUX.1-dev (74) and FLUX.2-dev (283), and match them within a factor of 1.6.
 
 References:
     Kaplan et al. 2020, Scaling Laws for Neural Language Models (arXiv 2001.08361): 2 FLOP a parameter and token.

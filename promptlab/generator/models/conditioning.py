@@ -1,15 +1,15 @@
-"""What a pipeline is told of texts and guidance, as arguments of its call.
+"""Text states and guidance as arguments of a pipeline's call.
 
     texts --encode--> one state a text --arguments--> prompt_embeds, pooled..., mask    of a batch
     w of each row ----guided-------------------------> guidance_scale, true_cfg_scale, or an input of the denoiser
 
-`encode_prompt` is the pipeline's own. Where states are as long as their text, they are kept without padding, and rows
-of one padded length share a batch (`padded_length`), so that a row's numbers do not depend on its company.
+Each text goes through the text encoder once, by the pipeline's own `encode_prompt`, and `TextStates` keeps its states
+for the batches that need them. Texts are encoded in batches of one fixed size, the last one padded. Equal shapes give
+equal bits, so the states of a text do not depend on the other texts. The text None stands for no text: zeros in the
+shape of any state.
 
-Text states: each text goes through the text encoder once, then waits for the batches that need it.
-
-Texts are encoded in batches of fixed shape, the last one padded, so that the states of a text do not depend on its
-company: equal shapes give equal bits. The text None is no text: zeros in the shape of any state.
+Some states are as long as their text. These are kept without padding, and only rows of one padded length share a batch
+(`padded_length`), so a row's numbers do not depend on the other rows.
 """
 
 from __future__ import annotations

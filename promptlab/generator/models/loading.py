@@ -1,17 +1,15 @@
-"""Text encoders that leave the accelerator while the denoiser works.
+"""Opening a pipeline's folder: safetensors only, nothing from the network, every weight from a file.
 
-The encoder of FLUX.2-dev (24 B parameters) and its denoiser (32 B) do not fit one card together; apart they do. Where
-encoders take much of the card, they wait in main memory and come only to encode: once for some hundred pictures.
+Precision: all parts run in one dtype, with two exceptions. An autoencoder whose configuration says so (`force_upcast`)
+runs in float32 when the other parts are in float16, since its activations overflow there; bfloat16 has the range of
+float32. On a CPU only the denoiser may run in bfloat16 (`promptlab.generator.models.speed`).
 
-Opening a pipeline's folder: safetensors only, nothing from the network, every weight from a file.
+Memory: the encoder of FLUX.2-dev (24 B parameters) and its denoiser (32 B) do not fit on one card together. Text
+encoders that take much of the card therefore wait in main memory, and move to the card only to encode, once for some
+hundred images.
 
-Precision: all parts run in one dtype, with two exceptions. An autoencoder whose configuration asks for it
-(`force_upcast`) runs in float32 beside float16 parts, since its activations overflow there; bfloat16 has the range of
-float32. On a CPU the denoiser alone is in bfloat16 (`promptlab.generator.models.speed`).
-
-Schedulers (samplers) by diffusers' class name, on the model's own noise schedule.
-
-What a backend runs on: the device, the threads, the versions. None of it is part of a picture's id.
+Schedulers (samplers) are named by diffusers' class name and run on the model's own noise schedule. `equipment` records
+the device, the threads and the versions; none of these is part of an image's id.
 """
 
 from __future__ import annotations

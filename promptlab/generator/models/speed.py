@@ -1,21 +1,21 @@
-"""How a denoiser is run on the device that is there, decided once, before the first image.
+"""How a denoiser runs on this device, decided once, before the first image.
 
     Wish, device, model, number of images --decisions--> Speed --applied--> the pipeline, changed in place
 
     dtype           float32, or bfloat16: on a GPU, and on a CPU that a short measurement shows to be faster in it
     channels_last   convolutions of U-Nets and autoencoders read pixel by pixel, as a GPU's matrix units want it
     attention       the kernel of scaled-dot-product attention that is fastest at the model's own largest attention
-    compile         torch.compile of the denoiser: whole, or its repeated blocks; where so many images repay it
+    compile         torch.compile of the denoiser, whole or its repeated blocks, if the number of images repays it
 
-On a CPU bfloat16 is for the denoiser alone, where nearly all the time goes. Text encoders and the autoencoder stay in
-float32, and so do the noise, the scheduler's steps and guidance: the denoiser's inputs are rounded as it is called, and
-its answer is widened again. On a GPU all parts run in one dtype, as is usual there. The measurement takes about a tenth
-of a second. It is kept by CPU, torch version and number of threads, so that runs in one home agree.
+On a CPU only the denoiser uses bfloat16, since nearly all the time goes there. Text encoders, the autoencoder, the
+noise, the scheduler's steps and guidance stay in float32. The denoiser's inputs are rounded when it is called, and its
+output is widened again. On a GPU all parts run in one dtype, as is usual there. The measurement takes about a tenth of
+a second. It is kept by CPU, torch version and number of threads, so that runs in one home agree.
 
-On a CPU a U-Net is compiled, with its weights frozen into the code and its convolutions in channels_last order, where
-a C++ compiler is there and the images repay it; else nothing is changed. Compiled code is kept in the home, so a second
-run compiles little. None of these choices is part of an image's id: like the number of threads they are facts of the
-run, and change an image by rounding. A wish that names the facts of another run makes them alike.
+On a CPU a U-Net is compiled if a C++ compiler is present and the number of images repays it. Its weights are then
+frozen into the code, and its convolutions are in channels_last order. The home keeps compiled code, so a second run
+compiles little. None of these choices is part of an image's id. Like the number of threads they are facts of the run,
+and change an image by rounding. A wish that names the facts of another run gives the same choices.
 
 References:
     Chetlur et al. 2014, cuDNN (arXiv 1410.0759). Dao et al. 2022, FlashAttention (arXiv 2205.14135). Kalamkar et al.
