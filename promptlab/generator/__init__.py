@@ -23,20 +23,25 @@ from promptlab.records import Image
 __all__ = ["AHEAD", "generate"]
 
 AHEAD = 16
-"""Pictures that may wait for their files while the next batch is made."""
+"""Images whose files may still be unfinished while the backend makes the next batch."""
 
 Save = Callable[[NDArray[np.uint8], dict[str, Any]], tuple[str, str]]
-"""Keeps a picture with its recipe: the hashes of its file and of its pixels."""
+"""Saves an image with its recipe, and returns the hashes of its file and of its pixels."""
 Check = Callable[[NDArray[np.uint8]], str | None]
-"""Why a picture shows nothing at all, or None."""
+"""Returns why an image shows nothing at all, or None."""
 
 
 def generate(
     backend: Backend, jobs: Iterable[Job], save: Save, is_degenerate: Check | None = None, workers: int = 2
 ) -> Iterator[Image]:
-    """Make `jobs` and yield what became of each, once for each image id.
+    """Make `jobs` and yield one record for each image id.
 
-    Raises whatever the backend or `save` raise, after the pictures that were finished.
+    Args:
+        save: saves the pixels with the recipe.
+        is_degenerate: returns why an image shows nothing at all, or None.
+        workers: threads that encode and write files.
+
+    Raises whatever the backend or `save` raises, after yielding the finished images.
     """
     wanted = {job.image_id: job for job in jobs}
     waiting: deque[Future[Image]] = deque()
@@ -74,7 +79,7 @@ def generate(
 
 
 def _finish(job: Job, made: Made, save: Save, is_degenerate: Check | None) -> Image:
-    """The record of a picture, its file written if there is one."""
+    """Save an image, if there is one, and return its record."""
     clipped = made.clipped if made.clipped is not None and isfinite(made.clipped) else None
     image = Image(
         job.image_id,

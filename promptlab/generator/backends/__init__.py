@@ -33,14 +33,17 @@ from promptlab.records import Binding, Cell, Settings, Source, Status
 __all__ = ["ELSEWHERE", "Backend", "Job", "Made"]
 
 ELSEWHERE = "elsewhere"
-"""The device, in its provenance, of a backend that does not draw on this machine."""
+"""The device in the provenance of a backend that does not make its images on this machine."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to make. `recipe` is what its id hashes; `bindings` are what its prompt claims.
+    """One image to make.
 
-    `source` is the file of a picture that was made elsewhere.
+    Attributes:
+        recipe: what the image's id hashes.
+        bindings: what the prompt claims.
+        source: the file of an image that was made elsewhere.
     """
 
     image_id: str
@@ -53,7 +56,7 @@ class Job:
 
     @classmethod
     def of(cls, cell: Cell, seed: int) -> Job:
-        """The picture of `cell` at `seed`."""
+        """The job of `cell` at `seed`."""
         prompt, recipe = cell.prompt, cell.recipe(seed)
         source = cell.source(seed)
         return cls(cell.image_id(seed), recipe, prompt.text, cell.settings, seed, prompt.bindings, source)
@@ -61,12 +64,13 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """What became of a job. `pixels` is sRGB uint8 (height, width, 3), and None unless `status` is ok.
+    """The result of a job.
 
     Attributes:
-        reason: why the status is not ok; beside ok, what had to be done to get there.
-        seconds: wall time of the picture: that of its batch over the pictures in it.
-        clipped: share of the decoder's values outside [-1, 1] before they were cut off, 0..1.
+        pixels: sRGB uint8 (height, width, 3); None unless `status` is ok.
+        reason: why the status is not ok; with ok, what was needed to get there.
+        seconds: wall time of the batch, divided by its images.
+        clipped: share of the decoder's values outside [-1, 1] before clamping, 0..1.
         batch_size: rows that went through the model at once, padding included.
     """
 
@@ -80,18 +84,18 @@ class Made:
 
 
 class Backend(Protocol):
-    """Makes pictures. The same job gives the same pixels on the same machine at the same batch size."""
+    """Makes images. The same job gives the same pixels on the same machine at the same batch size."""
 
     name: str
 
     def provenance(self) -> dict[str, Any]:
-        """What else decides the pixels, as plain data: model, weights, precision, device, versions, schedulers."""
+        """Whatever decides the pixels besides the job, as plain data: weights, precision, device, versions."""
         ...
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[Made]:
-        """Make every job, in any order. Raises PromptlabError where no job can be made, before the first."""
+        """Make every job, in any order. Raises PromptlabError before the first image if nothing can be made."""
         ...
 
     def close(self) -> None:
-        """Give back memory. The backend is of no use afterwards."""
+        """Free memory. The backend cannot be used afterwards."""
         ...

@@ -21,12 +21,12 @@ __all__ = ["Folder", "load"]
 
 
 def load(model: str = "unknown", batch_size: int | None = None) -> Folder:
-    """The backend. Files are opened one by one, so `batch_size` changes nothing."""
+    """Create the backend. `batch_size` has no effect, since files are opened one by one."""
     return Folder(model)
 
 
 class Folder:
-    """Opens one file after the other."""
+    """Opens the file of each job, one after the other."""
 
     name = "folder"
 
@@ -34,7 +34,7 @@ class Folder:
         self.model = model
 
     def provenance(self) -> dict[str, Any]:
-        """Who made the pictures, as the study says, and what decoded them."""
+        """Who made the images, as the study says, and the version of what decodes them."""
         import PIL
 
         return {"backend": self.name, "model": self.model, "versions": {"pillow": PIL.__version__}}
@@ -50,7 +50,7 @@ class Folder:
         return map(_open, jobs)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: no memory is held."""
 
 
 def _open(job: Job) -> Made:

@@ -67,7 +67,7 @@ __all__ = [
 ]
 
 ATTEMPTS, CEILING, TIMEOUT, CALLS = 5, 60.0, 180.0, 4
-"""Tries a picture; longest wait before another and longest call, in seconds; calls at once."""
+"""Tries an image; longest wait before another try and longest call, in seconds; calls at once."""
 
 _VARIABLES = {"openai": "OPENAI_API_KEY", "gemini": "GEMINI_API_KEY"}
 _PACKAGES = {"openai": ("openai", "openai"), "gemini": ("google.genai", "google-genai")}
@@ -81,9 +81,16 @@ def load(
     budget: Budget | None = None,
     price: float | None = None,
 ) -> Hosted:
-    """The backend; `batch_size` is how many calls go on at once, `price` US dollars a picture in place of the list's.
+    """Create the backend.
 
-    Raises ModelError: no such system, no SDK, no key.
+    Args:
+        batch_size: calls at once.
+        timeout: seconds a call.
+        sleep: waits between two tries; None waits until the time is over or the run ends.
+        budget: what the run may spend; None sets no limit.
+        price: US dollars an image, in place of the list price.
+
+    Raises ModelError for an unknown system, or one without its SDK or its key.
     """
     system, _, name = model.partition(":")
     if system not in _VARIABLES or not name:
@@ -103,13 +110,13 @@ def load(
 
 
 def missing_key(model: str) -> str | None:
-    """The environment variable that a model needs a key in and that has none, or None."""
+    """The environment variable in which a model's key is missing, or None."""
     variable = _VARIABLES.get(model.partition(":")[0])
     return variable if variable and not os.environ.get(variable, "").strip() else None
 
 
 class Hosted:
-    """Asks for one picture a call, some calls at once."""
+    """Requests one image a call, with several calls at once."""
 
     name = "hosted"
 
@@ -129,7 +136,7 @@ class Hosted:
         self._sleep = sleep or self._halted.wait  # a wait that ends when the run does
 
     def provenance(self) -> dict[str, Any]:
-        """Model and version of its SDK; that seeds are repeats."""
+        """The model, the version of its SDK, and that seeds count repeats."""
         package = _PACKAGES[self.model.partition(":")[0]][1]
         return {
             "backend": self.name,
@@ -140,10 +147,10 @@ class Hosted:
         }
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[Made]:
-        """Ask for every job; they come as they are answered. When stopped, calls that have not begun are dropped.
+        """Request every job and yield the results as they arrive. Stopping drops calls that have not begun.
 
-        Raises, after what was answered, ModelError where the system lets nobody in, and IncompleteError where the
-        budget had no room for the rest.
+        Raises, after the results that arrived, ModelError if the system accepts no request at all, and IncompleteError
+        if the budget has no room for the rest.
         """
         pool = ThreadPoolExecutor(self._calls, thread_name_prefix="promptlab-hosted")
         shut: str | None = None
@@ -173,10 +180,10 @@ class Hosted:
             )
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: no memory is held."""
 
     def _make(self, job: Job) -> Made | None:
-        """What became of one picture; None where it was not asked for."""
+        """Request one image until it succeeds or fails for good. None if no request was made."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return self._try(job)
@@ -196,6 +203,7 @@ class Hosted:
         raise AssertionError("unreachable")
 
     def _try(self, job: Job) -> Made | None:
+        """Request one image once, and settle its price. None if the run has ended or the budget has no room."""
         from promptlab.store.pictures import decode
 
         price = self._price
@@ -222,6 +230,7 @@ class Hosted:
             self._budget.settle(price, charged)
 
     def _short(self, error: Exception) -> str:
+        """An error's text on one line, without keys, at most 200 characters."""
         text = " ".join(str(error).split()) or type(error).__name__
         return redact(text, (self._key, *secrets()))[:200]
 
@@ -231,11 +240,11 @@ _BLOCKED = ("SAFETY", "PROHIBITED_CONTENT", "BLOCKLIST", "RECITATION", "SPII")
 
 
 class Refused(Exception):
-    """The system will not make this picture."""
+    """The system refuses to make this image."""
 
 
 class Again(Exception):
-    """It may work another time, `after` so many seconds if the system says so; `charged`: this try may be paid for."""
+    """It may work later, after `after` seconds if the system says so. `charged`: this try may cost its price."""
 
     def __init__(self, why: str, after: float | None = None, status: Any = "error", charged: bool = False) -> None:
         super().__init__(why)
@@ -243,23 +252,23 @@ class Again(Exception):
 
 
 class Failed(Exception):
-    """It will not work another time."""
+    """This image fails every time."""
 
 
 class Shut(Exception):
-    """It will work for no picture."""
+    """No image will work: a wrong key, an unknown model or an empty account."""
 
 
 class System(Protocol):
-    """Asks one closed system for one picture."""
+    """Requests one image from one closed system."""
 
     def __call__(self, job: Job) -> bytes:
-        """The file of one picture. Raises Refused, Again, Failed or Shut."""
+        """The bytes of one image's file. Raises Refused, Again, Failed or Shut."""
         ...
 
 
 def _seconds(headers: Any) -> float | None:
-    """Retry-After in seconds; None where it is missing or a date."""
+    """Retry-After in seconds; None if it is missing or a date."""
     try:
         return max(0.0, float(headers.get("retry-after")))
     except (AttributeError, TypeError, ValueError):
@@ -267,7 +276,7 @@ def _seconds(headers: Any) -> float | None:
 
 
 def _raise(status: int, why: str, headers: Any) -> None:
-    """What an HTTP status means: 408, 409, 429 and 5xx may pass; 401, 403 and 404 would meet every picture."""
+    """Raise what an HTTP status means: 408, 409, 429 and 5xx may pass; 401, 403 and 404 would hit every image."""
     if status in (401, 403, 404):
         raise Shut(why)
     if status in (408, 409, 429) or status >= 500:
@@ -276,14 +285,14 @@ def _raise(status: int, why: str, headers: Any) -> None:
 
 
 def _drawing(error: BaseException) -> bool:
-    """Whether the system may have been drawing when the line failed: it was reached."""
+    """Whether the system may have been drawing when the connection broke, because it had been reached."""
     import httpx
 
     return not isinstance(error.__cause__ or error, httpx.ConnectError | httpx.ConnectTimeout)
 
 
 def openai(name: str, key: str, timeout: float) -> System:
-    """OpenAI's model `name`; `timeout` in seconds a call. The address is OPENAI_BASE_URL's."""
+    """OpenAI's model `name`, at the address in OPENAI_BASE_URL; `timeout` in seconds a call."""
     import openai as sdk
 
     client = sdk.OpenAI(api_key=key, timeout=timeout, max_retries=0)
@@ -313,7 +322,7 @@ def openai(name: str, key: str, timeout: float) -> System:
 
 
 def gemini(name: str, key: str, timeout: float) -> System:
-    """Google's model `name`; `timeout` in seconds a call. The address is GOOGLE_GEMINI_BASE_URL's."""
+    """Google's model `name`, at the address in GOOGLE_GEMINI_BASE_URL; `timeout` in seconds a call."""
     import httpx
     from google import genai
     from google.genai import errors, types
@@ -350,7 +359,7 @@ def gemini(name: str, key: str, timeout: float) -> System:
 
 @dataclass(frozen=True)
 class Price:
-    """US dollars for one picture. `size` is "WIDTHxHEIGHT"; None stands for every size, or for no choice of quality."""
+    """US dollars for one image. A `size` is "WIDTHxHEIGHT"; None means any size, or no choice of quality."""
 
     model: str
     quality: str | None
@@ -378,17 +387,17 @@ LIST: tuple[Price, ...] = (
 
 
 def list_price(model: str, width: int, height: int) -> Price | None:
-    """The dearest that one picture of `model` may cost, or None where no price is known."""
+    """The highest price of one image of `model`, or None if no price is known."""
     size = f"{width}x{height}"
     fitting = [price for price in LIST if price.model == model and price.size in (None, size)]
     return max(fitting, key=lambda price: price.usd, default=None)
 
 
 class Budget:
-    """What a run may still spend; shared by calls that go on at once. `cap` in US dollars; None sets no limit.
+    """What a run may still spend, shared by concurrent calls. `cap` in US dollars; None sets no limit.
 
-    A call takes its price before it asks and settles it when the answer is there. What is taken and what was charged
-    never come to more than the cap.
+    A call reserves its price before its request, and settles it once the answer is there. What is reserved and what is
+    spent never add up to more than the cap.
     """
 
     def __init__(self, cap: float | None = None) -> None:
@@ -397,9 +406,9 @@ class Budget:
         self._turn = Condition()
 
     def take(self, price: float | None) -> bool:
-        """Set `price` aside; False where it does not fit. Waits for calls under way that may yet cost nothing.
+        """Reserve `price`; False if it does not fit. Waits for running calls that may turn out to cost nothing.
 
-        A price that nobody knows (None) fits no cap.
+        An unknown price (None) fits no cap.
         """
         if self.cap is None:
             return True
@@ -414,7 +423,7 @@ class Budget:
             return True
 
     def settle(self, price: float | None, charged: bool) -> None:
-        """What was taken is spent, or free again."""
+        """Spend a reserved price if it was charged, else free it."""
         if self.cap is None or price is None:
             return
         with self._turn:

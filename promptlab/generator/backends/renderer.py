@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 __all__ = ["SHARE", "Renderer", "load", "split_jobs"]
 
 SHARE = 16
-"""Pictures that a worker is asked for at once."""
+"""Images of one batch for a worker."""
 
 
 def load(model: str = "miniature", **rates: float) -> Renderer:
-    """A renderer with the fault rates that `model` names, and `rates` on top, each 0..1.
+    """Create a renderer with the fault rates in `model`, overridden by `rates`, each 0..1.
 
-    A study gives rates by `model`, since that enters the ids of its pictures; `rates` do not.
-    Raises PromptlabError for a fault that there is not, or rates that cannot be.
+    A study sets rates by `model`, because the model is part of its images' ids; `rates` are not.
+    Raises PromptlabError for an unknown fault or a rate that is not allowed.
     """
     from promptlab.miniature.drawing import FAULTS, FaultRates
 
@@ -57,11 +57,12 @@ def load(model: str = "miniature", **rates: float) -> Renderer:
 
 
 def split_jobs(backend: Renderer, jobs: Sequence[Job]) -> list[list[Job]]:
-    """Handfuls of `jobs`; a picture does not depend on its company."""
+    """Split `jobs` into batches of SHARE. An image does not depend on the others in its batch."""
     return [list(jobs[at : at + SHARE]) for at in range(0, len(jobs), SHARE)]
 
 
 def _named(model: str) -> dict[str, str | float]:
+    """The fault rates that a model's name sets. Raises PromptlabError for a name of another form."""
     if model == "miniature":
         return {}
     pairs = [part.partition("=") for part in model.split(",")]
@@ -71,7 +72,7 @@ def _named(model: str) -> dict[str, str | float]:
 
 
 class Renderer:
-    """Draws one job after the other."""
+    """Draws jobs one after the other."""
 
     name = "renderer"
 
@@ -80,7 +81,7 @@ class Renderer:
         self.model = model
 
     def provenance(self) -> dict[str, Any]:
-        """Model, rates and versions."""
+        """The model, its fault rates and the versions."""
         import numpy
 
         import promptlab
@@ -93,7 +94,7 @@ class Renderer:
         return map(self._draw, jobs)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: no memory is held."""
 
     def _draw(self, job: Job) -> Made:
         import numpy as np
@@ -120,7 +121,7 @@ class Renderer:
 
 
 def _things(bindings: tuple[Binding, ...], rng: np.random.Generator) -> tuple[Thing, ...]:
-    """What the bindings ask for, one thing an object, in order of mention. Raises ValueError for what is unknown."""
+    """The things that the bindings name, one an object, in order of mention. Raises ValueError for unknown words."""
     from promptlab.miniature.world import COLOURS, NOUNS, POSES, SIZES, Thing
 
     known = {"colour": tuple(COLOURS), "size": tuple(SIZES), "pose": POSES}
