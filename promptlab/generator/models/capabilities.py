@@ -68,13 +68,14 @@ class Capability:
 
     Attributes:
         guidance: the argument of the call that carries the guidance.
-        guidance_kind: see `checkpoints.architectures`; only "true" makes `guidance_scale` and `negative_prompt`
-        work. mixes: whether rows of different guidance can share a batch.
+        guidance_kind: see `checkpoints.architectures`; `guidance_scale` and `negative_prompt` work only if "true".
+        mixes: whether rows of different guidance can share a batch.
         zeros: whether no negative prompt means zeros in place of the states of the empty text.
-        readers: text encoders that are there, each with its limit.
-        settings: the model's own defaults.
-        multiple: what height and width must be multiples of, in pixels.
-        channels, factor: of the autoencoder's latents; pixels a latent, each way.
+        readers: the text encoders that the folder contains, each with its limit.
+        settings: the model's defaults.
+        multiple: height and width must be multiples of this number of pixels.
+        channels: of the autoencoder's latents.
+        factor: pixels a latent, in each direction.
     """
 
     architecture: Architecture
@@ -95,7 +96,7 @@ class Capability:
 
 
 def capability(folder: Path) -> Capability:
-    """Read a pipeline's folder. Raises ModelError for one that is not known, partial or damaged."""
+    """Read a pipeline's folder. Raises ModelError for one that is unknown, partial or damaged."""
     architecture = architecture_of(pipeline_class(folder))
     index = read_json(folder / "model_index.json")
     denoiser = read_json(folder / architecture.denoiser / "config.json")
@@ -142,7 +143,7 @@ def capability(folder: Path) -> Capability:
 def _guidance(
     architecture: Architecture, folder: Path, index: dict[str, Any], denoiser: dict[str, Any]
 ) -> tuple[GuidanceKind, str, bool]:
-    """Kind, argument, and whether rows can differ in it."""
+    """The kind of guidance, its argument, and whether rows of a batch can differ in it."""
     embeds = denoiser.get("guidance_embeds")
     match architecture.pipeline:
         case "StableDiffusionPipeline" | "StableDiffusionXLPipeline":
@@ -183,26 +184,26 @@ def _side(size: Any) -> int:
 
 
 def _tokenizer_limit(tokenizer: Path) -> int:
-    """`model_max_length`, which tokenizers without a limit write as 1e30."""
+    """`model_max_length` of a tokenizer, else 77. Tokenizers without a limit write 1e30, which does not count."""
     config = tokenizer / "tokenizer_config.json"
     limit = read_json(config).get("model_max_length") if config.is_file() else None
     return int(limit) if isinstance(limit, int | float) and 0 < limit < 1e6 else 77
 
 
 def open_reader(folder: Path, reader: Reader) -> tuple[Tokens, int]:
-    """The tokenizer of a reader, framed as its pipeline frames prompts, and how many tokens of that are read."""
+    """A reader's tokenizer, with its pipeline's frame around prompts, and how many tokens the reader takes."""
     path = folder / reader.tokenizer
     before, after = reader.frame if reader.chat is None else chat_frame(path, reader.chat, reader.system)
     return open_tokens(path, before, after), (reader.limit or 77) + reader.dropped
 
 
 def defaults_of(model: str) -> Settings:
-    """A model's own settings by its name; promptlab's own for the miniatures. Raises ModelError."""
+    """A model's default settings; for the miniatures, promptlab's. Raises ModelError."""
     return Settings() if model in MINIATURES else capability(resolve(model)[0]).settings
 
 
 _PROMPT = "\u2402prompt\u2403"
-"""Stands for the prompt while the template is rendered; no template holds it."""
+"""Stands for the prompt while the template is rendered; no template contains it."""
 
 
 def chat_frame(folder: Path, options: Iterable[tuple[str, bool]] = (), system: str | None = None) -> tuple[str, str]:
@@ -212,7 +213,7 @@ def chat_frame(folder: Path, options: Iterable[tuple[str, bool]] = (), system: s
         options: variables of the template, such as ("add_generation_prompt", True).
         system: a system message. With one, messages hold lists of parts, as processors of several modes write them.
 
-    Raises ModelError where there is no template, or none that shows the prompt once.
+    Raises ModelError if there is no template, or it does not show the prompt exactly once.
     """
     from jinja2 import TemplateError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -243,7 +244,7 @@ def _refuse(message: str) -> None:
 
 
 def _template(folder: Path) -> tuple[str | None, dict[str, str]]:
-    """The template, and the special tokens that it may name."""
+    """The chat template of a folder, if it has one, and the special tokens that it may name."""
     try:
         config = folder / "tokenizer_config.json"
         settings = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
@@ -266,12 +267,12 @@ def _template(folder: Path) -> tuple[str | None, dict[str, str]]:
 GPU_SPEED, CORE_SPEED = 400e12, 0.05e12
 BYTES_GPU, BYTES_CPU = 2, 4
 CARD = 80e9
-"""Bytes of memory of the card that is meant."""
+"""Memory in bytes of the card that estimates assume."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds for all pictures, bytes of weights at once in the memory of the device, and the device in words."""
+    """Seconds for all images, bytes of weights in the device's memory at once, and the device in words."""
 
     seconds: float
     memory: float
@@ -279,7 +280,7 @@ class Estimate:
 
 
 def estimate(model: str, pictures: Iterable[Settings]) -> Estimate:
-    """A rough estimate for pictures of these settings, one each. Raises ModelError where weights are missing."""
+    """Estimate roughly what one image of each of these settings takes. Raises ModelError if weights are missing."""
     folder = resolve(model)[0]
     able = capability(folder)
     denoiser = parameters(folder / able.architecture.denoiser)
@@ -287,7 +288,7 @@ def estimate(model: str, pictures: Iterable[Settings]) -> Estimate:
     encoders = sum(parameters(folder / reader.encoder) for reader in able.readers)
     body = denoiser + parameters(folder / "vae")
     if _gpu():
-        # Text encoders that would take much room wait elsewhere (`promptlab.generator.models.loading`).
+        # Text encoders that would take much of the card wait in main memory (`promptlab.generator.models.loading`).
         apart = BYTES_GPU * encoders > ENCODER_SHARE * CARD
         weights = max(body, encoders) if apart else body + encoders
         return Estimate(work / GPU_SPEED, BYTES_GPU * weights, "one NVIDIA card like an H100")
@@ -300,11 +301,11 @@ def _gpu() -> bool:
 
 
 RAGGED_TOKENS = 64
-"""Text tokens of a usual prompt, where the model reads no more than it is given."""
+"""Text tokens of a usual prompt, for a model that reads no padding."""
 
 
 def denoising_flop(able: Capability, size: int, settings: Settings) -> float:
-    """FLOP of one picture's denoising by a model of `size` parameters."""
+    """FLOP to denoise one image with a denoiser of `size` parameters."""
     area = settings.height * settings.width / able.factor**2
     if able.architecture.denoiser == "unet":
         step = 0.2 * size * area

@@ -75,31 +75,38 @@ __all__ = [
 Compiled = Literal["off", "whole", "blocks"]
 
 KERNELS = ("flash", "cudnn", "efficient", "math")
-"""Kernels of attention; of those that are about as fast, the first is taken."""
+"""Kernels of attention; of those that are about equally fast, the first is used."""
 COMPILE = ("auto", "on", "off")
 AS_FAST = 1.1
-"""Times of a short measurement within so much of each other are equal: else two runs would often choose differently."""
+"""Times within this factor count as equal; otherwise two runs would often choose differently."""
 ROWS = 2
-"""Rows of the attention that is measured."""
+"""Rows of the measured attention."""
 GAIN: dict[str, tuple[float, float, float]] = {"whole": (200e12, 0.20, 100.0), "blocks": (312e12, 0.33, 10.0)}
-"""FLOP a second of an uncompiled denoiser on an H100, share of its time that compiling saves, seconds to compile."""
+"""FLOP/s of an uncompiled denoiser on an H100, share of its time that compiling saves, seconds to compile."""
 SHAPES = 2
 """Shapes of batches that a run compiles for: in two passes and in one."""
 CPU_SHARE = {"float32": 0.32, "bfloat16": 0.16}
-"""Share of the measured speed of a CPU that an uncompiled U-Net reaches, in the FLOP of `denoising_flop`."""
+"""Share of a CPU's measured speed that an uncompiled U-Net reaches, in the FLOP of `denoising_flop`."""
 CPU_SAVED = 0.28
 """Share of an uncompiled U-Net's time that compiling saves on a CPU, in float32 and bfloat16 alike."""
 CPU_SECONDS, CPU_SECONDS_AGAIN = 60.0, 10.0
-"""Seconds to compile for one shape on two cores: the first time, and where the home keeps what was compiled."""
+"""Seconds to compile for one shape on two cores: the first time, and again from the home's compiled code."""
 RECOMPILE_LIMIT = 64
-"""Shapes before torch would silently go on uncompiled."""
+"""Shapes that torch compiles before it would silently run uncompiled."""
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What was asked for. `pictures` are how many are to be made, None if unknown; `cache` keeps what is compiled.
+    """What the caller requests.
 
-    Raises PromptlabError for words that are not known.
+    Attributes:
+        compile: one of COMPILE.
+        attention: auto, default (torch's own order), or one of KERNELS.
+        channels_last: None lets the device decide.
+        pictures: the number of images to make; None if unknown.
+        cache: the folder that keeps compiled code.
+
+    Raises PromptlabError for an unknown value.
     """
 
     compile: str = "auto"
@@ -119,7 +126,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Speed:
-    """What was chosen. `attention` "default" is torch's own order of kernels."""
+    """What was decided. `attention` "default" is torch's own order of kernels."""
 
     channels_last: bool = False
     attention: str = "default"
@@ -134,12 +141,12 @@ class Speed:
 
 
 def in_channels_last(requested: bool | None, device: str, compiles: bool = False) -> bool:
-    """Whether convolutions get their weights in channels-last order: on a GPU, and where a CPU `compiles` them."""
+    """Whether weights of convolutions are in channels-last order: as `requested`, else on a GPU or if compiled."""
     return device == "cuda" or compiles if requested is None else requested
 
 
 def fastest(seconds: Mapping[str, float]) -> str:
-    """The kernel to take: of those as fast as the best, the first of KERNELS; "default" where none was measured."""
+    """The first of KERNELS that is about as fast as the best; "default" if none was measured."""
     if not seconds:
         return "default"
     best = min(seconds.values())
@@ -147,13 +154,13 @@ def fastest(seconds: Mapping[str, float]) -> str:
 
 
 def repays(pictures: int, flop: float, kind: str) -> bool:
-    """Whether compiling saves more time over `pictures` of so many FLOP each than it takes."""
+    """Whether compiling saves more time than it takes, over `pictures` images of `flop` FLOP each."""
     speed, saved, cost = GAIN[kind]
     return pictures * flop / speed * saved > SHAPES * cost
 
 
 def repays_on_cpu(pictures: int, flop: float, flops: float, dtype: str, again: bool) -> bool:
-    """The same on a CPU of `flops` measured FLOP a second; `again`: what was compiled is kept from a run before."""
+    """As `repays`, on a CPU of `flops` measured FLOP/s. `again`: the home has the code of an earlier run."""
     seconds = pictures * flop / (CPU_SHARE[dtype] * flops)
     return seconds * CPU_SAVED > SHAPES * (CPU_SECONDS_AGAIN if again else CPU_SECONDS)
 
@@ -161,16 +168,17 @@ def repays_on_cpu(pictures: int, flop: float, flops: float, dtype: str, again: b
 def compiled(
     requested: str, device: str, pictures: int | None, flop: float, blocks: bool, able: bool, cpu: bool = False
 ) -> Compiled:
-    """How to compile the denoiser.
+    """Decide how to compile the denoiser.
 
     Args:
-        asked: one of COMPILE.
-        flop: of one picture.
+        requested: one of COMPILE.
+        pictures: the number of images to make; None if unknown.
+        flop: FLOP of one image.
         blocks: whether the denoiser names repeated blocks, which compile in a tenth of the time.
-        able: whether a compiler for the device is here.
-        cpu: whether it repays on a CPU (`repays_on_cpu`).
+        able: whether a compiler for the device is present.
+        cpu: whether compiling pays off on a CPU (`repays_on_cpu`).
 
-    Raises PromptlabError where compiling is asked for and there is no compiler.
+    Raises PromptlabError if compiling is requested and there is no compiler.
     """
     kind: Compiled = "blocks" if blocks else "whole"
     if requested == "on":
@@ -186,7 +194,7 @@ def compiled(
 
 
 def kernel_order(name: str) -> tuple[str, ...]:
-    """`name` first, the others where it cannot; "math" can everything, so it stays alone."""
+    """`name` first, then the others for what it cannot do; "math" can do everything, so it needs no other."""
     return ("math",) if name == "math" else (name, *(other for other in KERNELS if other != name))
 
 
@@ -209,14 +217,14 @@ def attention_shape(denoiser: Any, height: int, width: int, text: int) -> tuple[
 
 
 def kernel_seconds(shape: tuple[int, int, int], device: Any, dtype: Any, repeats: int = 5) -> dict[str, float]:
-    """Seconds of one attention of `shape` (heads, tokens, width of a head) by each kernel that runs here."""
+    """Seconds of one attention of `shape` (heads, tokens, width of a head), by each kernel that runs here."""
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
     heads, tokens, head = shape
     found: dict[str, float] = {}
     q, k, v = (torch.randn(ROWS, heads, tokens, head, device=device, dtype=dtype) for _ in range(3))
-    # Beside the others, math is slow and takes memory that grows with the square of the tokens.
+    # Compared with the others, math is slow and takes memory that grows with the square of the tokens.
     names = KERNELS[:-1] if device.type == "cuda" else KERNELS
     for name in names:
         try:
@@ -237,7 +245,7 @@ def kernel_seconds(shape: tuple[int, int, int], device: Any, dtype: Any, repeats
 
 @contextmanager
 def kernels(names: tuple[str, ...]) -> Iterator[None]:
-    """Inside, attention runs by these kernels, the first that can."""
+    """Inside the block, attention runs on the first of these kernels that can."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     known = {
@@ -254,9 +262,9 @@ def kernels(names: tuple[str, ...]) -> Iterator[None]:
 
 
 def equip(pipe: Any, able: Capability, wish: Wish, backend: str = "inductor") -> Speed:
-    """Decide, and change the pipeline, which is on its device already. `backend` is torch.compile's.
+    """Decide how the pipeline runs on the device where it is, and change it in place. `backend` is torch.compile's.
 
-    Raises PromptlabError where compiling is asked for and cannot be.
+    Raises PromptlabError if compiling is requested and not possible.
     """
     import torch
 
@@ -283,7 +291,7 @@ def equip(pipe: Any, able: Capability, wish: Wish, backend: str = "inductor") ->
     chosen = Speed(in_channels_last(wish.channels_last, device.type, on_cpu), attention, how)
     if chosen.channels_last:
         for part in (pipe.vae, *([denoiser] if unet else [])):
-            if all(p.dim() < 5 for p in part.parameters()):  # Qwen's autoencoder knows time, which this order does not
+            if all(p.dim() < 5 for p in part.parameters()):  # 5 dimensions have no such order
                 part.to(memory_format=torch.channels_last)
     if chosen.compile != "off":
         import torch._dynamo.config as dynamo
@@ -301,9 +309,9 @@ def equip(pipe: Any, able: Capability, wish: Wish, backend: str = "inductor") ->
 
 
 def compiler_here(cache: Path | None = None) -> bool:
-    """Whether torch.compile works on this CPU: a compiler is there, and it makes a small program that runs.
+    """Whether torch.compile works on this CPU: a compiler is present, and a small program compiles and runs.
 
-    `cache` is where all that is compiled from now on in this process is kept.
+    From now on, this process keeps all compiled code in `cache`.
     """
     names = (os.environ.get("CXX"), "g++", "clang++", "c++", "cl")
     if not any(name and shutil.which(name.split()[0]) for name in names):
@@ -326,7 +334,7 @@ def _small_program(x: Any) -> Any:
 
 
 def _pays_here(denoiser: Any, wish: Wish, flop: float) -> bool:
-    """Whether the images repay compiling on this CPU."""
+    """Whether compiling pays off on this CPU for the requested number of images."""
     dtype = str(denoiser.dtype).removeprefix("torch.")
     if wish.pictures is None or dtype not in CPU_SHARE:
         return False
@@ -336,7 +344,7 @@ def _pays_here(denoiser: Any, wish: Wish, flop: float) -> bool:
 
 
 def _mark(denoiser: Any, cache: Path) -> Path:
-    """The file that says that a denoiser like this one has been compiled here."""
+    """The file whose presence says that a denoiser like this one has been compiled on this machine."""
     import torch
 
     description = (
@@ -346,7 +354,7 @@ def _mark(denoiser: Any, cache: Path) -> Path:
 
 
 def remember_compiled(denoiser: Any, speed: Speed, cache: Path | None) -> None:
-    """Note in the cache that a denoiser was compiled, so that a later run counts on it."""
+    """Note in the cache that a denoiser was compiled, so that later runs expect compiling to be short."""
     if cache is None or speed.compile != "whole" or not (cache / "compiled").is_dir():
         return
     with suppress(OSError):
@@ -355,9 +363,9 @@ def remember_compiled(denoiser: Any, speed: Speed, cache: Path | None) -> None:
 
 @contextmanager
 def at_work(speed: Speed, watched: bool = False) -> Iterator[None]:
-    """Inside, the pipeline runs as chosen; uncompiled where its attention is `watched`.
+    """Inside the block, the pipeline runs as `speed` says, but uncompiled if its attention is `watched`.
 
-    Raises PromptlabError where the compiler fails, so that no picture is called an error for it.
+    Raises PromptlabError if the compiler fails, so that no image gets the status `error` for it.
     """
     with ExitStack() as stack:
         if speed.attention != "default":
@@ -379,7 +387,7 @@ def at_work(speed: Speed, watched: bool = False) -> Iterator[None]:
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 FASTER = 1.25
-"""How much faster bfloat16 must be than float32: less is not worth its rounding, and may be chance."""
+"""How many times faster bfloat16 must be than float32; less is not worth its rounding, and may be chance."""
 FILE = "cpu_speed.json"
 REPEATS = 5
 LOCK_SECONDS = 30.0
@@ -389,7 +397,7 @@ Speeds = Mapping[str, float]
 
 
 def chosen_dtype(requested: str | None, device: str, cache: Path | None = None) -> str:
-    """The dtype of a denoiser on a device of this type ("cpu", "cuda").
+    """Choose the dtype of a denoiser on a device of this type ("cpu", "cuda").
 
     Args:
         requested: one of DTYPES; None is bfloat16 on a GPU and float32 on a CPU.
@@ -412,7 +420,7 @@ def chosen_dtype(requested: str | None, device: str, cache: Path | None = None) 
 
 
 def cpu_speeds(cache: Path | None = None) -> Speeds:
-    """FLOP a second of this CPU in float32 and bfloat16, at a U-Net's convolutions and products of matrices."""
+    """FLOP/s of this CPU in float32 and bfloat16, for a U-Net's convolutions and matrix products."""
     key = _key()
     if cache is None:
         return _measured_once(key)
@@ -443,7 +451,7 @@ def _key() -> str:
 
 
 def _cpu() -> str:
-    """The CPU's name, with what tells its generation where the name does not."""
+    """The CPU's name, with the numbers that tell its generation."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -462,7 +470,7 @@ def _measured_once(key: str) -> Speeds:
 
 
 def _measured() -> Speeds:
-    """The best of a few repeats, taken in turns so that whatever else the machine does hits both."""
+    """Measure FLOP/s by dtype: the best of a few repeats, in turns so that other load on the machine hits both."""
     import torch
 
     flop = 2.0 * 8 * 128 * 128 * 9 * 16 * 16 + 2.0 * 2048 * 512 * 512
@@ -492,7 +500,7 @@ def _work(picture: Tensor, weight: Tensor, a: Tensor, b: Tensor) -> None:
 
 
 def matmul_speed(dtype: Any, side: int = 2048, repeats: int = 5) -> float:
-    """FLOP a second of a large product of matrices on this CPU: what nothing here can exceed by much."""
+    """FLOP/s of a large matrix product on this CPU, which no other work exceeds by much."""
     import torch
 
     a, b = (torch.randn(side, side).to(dtype) for _ in range(2))
@@ -505,10 +513,10 @@ def matmul_speed(dtype: Any, side: int = 2048, repeats: int = 5) -> float:
 
 
 def run_in(denoiser: Any, dtype: Any) -> None:
-    """Make a denoiser of `dtype` take and give float32.
+    """Make a denoiser of `dtype` accept and return float32.
 
-    What has a row for each image and more than one dimension is rounded. Times, guidance (one number a row) and
-    places (`img_ids`, `txt_ids`) are not: the denoiser rounds them itself, after it has computed with them.
+    Inputs with more than one dimension are rounded to `dtype`. Times, guidance (one number a row) and places
+    (`img_ids`, `txt_ids`) are not: the denoiser rounds them itself, after it has computed with them.
     """
     import torch
 
@@ -532,7 +540,7 @@ def run_in(denoiser: Any, dtype: Any) -> None:
 
 
 def _each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """`value` with every tensor in it changed: tensors, lists and tuples of them, and outputs of diffusers."""
+    """Change every tensor in `value`: a tensor, a list or tuple of them, or an output of diffusers."""
     import torch
 
     if isinstance(value, torch.Tensor):
