@@ -34,12 +34,12 @@ __all__ = ["Generation", "ModelJobs"]
 log = logging.getLogger("promptlab")
 
 Begin = Callable[[Mapping[str, Any]], None]
-"""Called with the backend's description of itself when it is ready; with workers, once for each."""
+"""Called with the backend's provenance when it is ready; with workers, once for each."""
 
 
 @dataclass(frozen=True)
 class ModelJobs:
-    """What one model makes: `jobs` of `backend`, loaded with `options`."""
+    """The jobs of one model, the backend that makes them, and the options of its `load`."""
 
     backend: str
     options: dict[str, Any]
@@ -47,11 +47,11 @@ class ModelJobs:
 
 
 class Generation:
-    """Makes the missing images of one run; `publish` is called now and then.
+    """Makes the missing images of one run, and calls `publish` after each.
 
     Attributes:
         made: images of this run, by status.
-        stopped: why images were left unmade, as where a budget had no room for them.
+        stopped: why images were not made, such as a budget without room for them; else None.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Generation:
         self.stopped: str | None = None
 
     def finish(self, overlapped: OverlappedScoring) -> None:
-        """Make whatever is missing, and hand each image to `overlapped`. Raises PromptlabError."""
+        """Make what is missing, and pass each image to `overlapped`. Raises PromptlabError."""
         if not self._plan.missing:
             return
         cost = self._plan.cost
@@ -116,7 +116,7 @@ class Generation:
     def _backend_options(
         self, backend: str, model: str, count: int, crew: Workforce | None, budget: Budget | None
     ) -> dict[str, Any]:
-        """Options of the backend's `load`. Raises PromptlabError for a `compile` or `dtype` that it does not take."""
+        """Options of the backend's `load`. Raises PromptlabError for a `compile` or `dtype` that it does not accept."""
         accepted = plugins.parameters("backend", backend)
         options: dict[str, Any] = {"model": model}
         if self._options.batch_size:
@@ -142,7 +142,7 @@ class Generation:
         return options
 
     def _in_process(self, work: ModelJobs, begin: Begin) -> Generator[Image, None, None]:
-        """Make `order` in this process."""
+        """Make `work` in this process."""
         backend: Backend = plugins.load("backend", work.backend, **work.options)
         try:
             provenance = backend.provenance()
@@ -153,7 +153,7 @@ class Generation:
             backend.close()
 
     def _with_workers(self, crew: Workforce, work: ModelJobs, begin: Begin) -> Generator[Image, None, None]:
-        """Make `order` with workers. How a worker differs from the first one is a fact of the run too."""
+        """Make `work` with workers. How a later worker differs from the first one is a fact of the run."""
         first: dict[str, Any] = {}
         self._run.fact({"workers": crew.facts()})
 

@@ -44,16 +44,19 @@ if TYPE_CHECKING:
 __all__ = ["Models", "WordMaps", "cell_of", "content_words", "heat", "retrace", "sheet", "try_prompt", "word_maps"]
 
 ROWS = 4
-"""Images that are made together when words are taken out."""
+"""Images that are made in one batch when words are taken out."""
 _SMALL = "a an the of and or with in on at to by as is are its it this that from for photo picture image"
 SMALL_WORDS = frozenset(re.findall(r"\w+", _SMALL))
 
 
 @dataclass(frozen=True, eq=False)
 class WordMaps:
-    """An image, uint8 (height, width, 3), its words, and attention to each: float32 (4, words, h, w).
+    """An image, its words, and the attention to each word.
 
-    The first axis is all steps, then their early, middle and late third (NaN for one that too few steps leave empty).
+    Attributes:
+        picture: uint8 (height, width, 3).
+        maps: float32 (4, words, h, w). The first axis is all steps, then the early, middle and late third (NaN for a
+            third without steps).
     """
 
     picture: NDArray[np.uint8]
@@ -62,7 +65,7 @@ class WordMaps:
 
 
 class Models:
-    """Opens the model of an image when a probe asks for it, and keeps the last one open."""
+    """Opens the model of an image when a probe needs it, and keeps the last one open."""
 
     def __init__(self, rows: int = ROWS) -> None:
         self._rows = rows
@@ -70,18 +73,18 @@ class Models:
         self._backend: Any = None
 
     def of(self, planned: PlannedImage) -> Model | None:
-        """The model that made an image, or None where no diffusion model here made it."""
+        """The model that made an image, or None if no diffusion model of promptlab made it."""
         return _Drawn(self, planned) if planned.cell.backend == "diffusion" else None
 
     def backend(self, name: str) -> Any:
-        """The loaded model. Raises ModelError."""
+        """Load a model, unless it is the one that is open. Raises ModelError."""
         if self._name != name:
             self.close()
             self._backend, self._name = plugins.load("backend", "diffusion", model=name, batch_size=self._rows), name
         return self._backend
 
     def close(self) -> None:
-        """Give back memory."""
+        """Close the open model and free its memory."""
         if self._backend is not None:
             self._backend.close()
         self._backend = self._name = None
@@ -116,7 +119,7 @@ class _Drawn:
 
 
 def content_words(text: str) -> tuple[Phrase, ...]:
-    """The words of a text that name or describe: all but articles, prepositions and "photo"."""
+    """The words of a text that name or describe: all except articles, prepositions and words such as "photo"."""
     words = re.finditer(r"[^\W_]+(?:['-][^\W_]+)*", text)
     return tuple(Phrase(m[0], m[0], m.start(), m.end()) for m in words if m[0].lower() not in SMALL_WORDS)
 
@@ -131,12 +134,12 @@ def word_maps(
 ) -> WordMaps:
     """Make an image of a prompt, in a batch of `rows`, and map where each of its content words acts.
 
-    Words that every encoder cuts off are left out with `kept_only`, else they are an error.
+    With `kept_only`, words that every encoder cuts off are left out; otherwise they are an error.
 
     Raises:
-        UntraceableError: a model or a setting that cannot be traced, or a word (all, with `kept_only`) that is cut off.
-        PromptlabError: a prompt without such a word.
-        ModelError: a model that is not on this disk.
+        UntraceableError: the model or a setting cannot be traced, or a word (with `kept_only`, every word) is cut off.
+        PromptlabError: the prompt has no content word.
+        ModelError: the model is not on this disk.
     """
     words = content_words(prompt)
     if not words:
@@ -174,7 +177,7 @@ ROW_LABELS = ("all steps", "early", "middle", "late")
 
 
 def heat(picture: NDArray[np.uint8], attention: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """A picture (height, width, 3) with a map (h, w) laid over it, of the picture's size."""
+    """Lay a map (h, w) over an image (height, width, 3). The result has the image's size."""
     from PIL import Image
 
     low, high = float(attention.min()), float(np.quantile(attention, 0.99))
@@ -190,12 +193,12 @@ def heat(picture: NDArray[np.uint8], attention: NDArray[np.float32]) -> NDArray[
 def sheet(
     picture: NDArray[np.uint8], words: Sequence[str], maps: NDArray[np.float32], title: str = "", thirds: bool = False
 ) -> Image.Image:
-    """The picture, and beside it every word's map over it.
+    """Draw an image, and next to it the image under the map of each word.
 
     Args:
         picture: uint8 (height, width, 3).
-        maps: (4, words, h, w), all steps and their thirds; NaN where there is none.
-        thirds: a row for early, middle and late steps each as well.
+        maps: (4, words, h, w), all steps and their thirds; NaN for a third without steps.
+        thirds: whether to add a row each for early, middle and late steps.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -225,7 +228,7 @@ def sheet(
 
 
 def cell_of(recipe: Mapping[str, Any]) -> tuple[Cell, int]:
-    """The cell and the seed of a recipe. Raises UntraceableError for an image that was not made by a model here."""
+    """The cell and the seed of a recipe. Raises UntraceableError for an image that no diffusion model made."""
     if recipe.get("backend") != "diffusion":
         origins = {"renderer": "was drawn by the renderer, which reads no words", "folder": "was made elsewhere"}
         backend = recipe.get("backend")
@@ -237,10 +240,10 @@ def cell_of(recipe: Mapping[str, Any]) -> tuple[Cell, int]:
 
 
 def retrace(recipe: Mapping[str, Any], pixels: str | None, rows: int | None = None) -> tuple[WordMaps, bool]:
-    """An image made again with each word's attention, and whether its pixels have the hash `pixels`.
+    """Make an image again and map its words. Returns the maps, and whether its pixels have the hash `pixels`.
 
-    `rows` is the size of the batch that it was made in. Words that every encoder cuts off have no map. Raises
-    UntraceableError, ModelError and PromptlabError with a sentence where it cannot be made.
+    `rows` is the size of the batch in which it was made. Words that every encoder cuts off have no map. Raises
+    UntraceableError, ModelError or PromptlabError if it cannot be made.
     """
     cell, seed = cell_of(recipe)
     size = {"rows": rows} if rows else {}
@@ -251,9 +254,9 @@ def retrace(recipe: Mapping[str, Any], pixels: str | None, rows: int | None = No
 def try_prompt(
     backend: Backend, prompt: str, guidance_scale: float, seeds: int = 4
 ) -> Iterator[tuple[Image.Image, str]]:
-    """Images of `prompt` at seeds 0 to seeds - 1 in 25 steps, each with the parser's words, "red cup, blue chair".
+    """Make images of `prompt` at seeds 0 to seeds - 1 in 25 steps.
 
-    Raises ModelError where an image could not be made.
+    Yields each with what the parser sees in it, such as "red cup, blue chair". Raises ModelError if an image fails.
     """
     from PIL import Image
 
