@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 
 from promptlab.errors import PromptlabError, nearest
 from promptlab.generator.backends import Job
-from promptlab.generator.workers import Order, ProcessSeat, Seat, usable_cores
+from promptlab.generator.workers import ProcessWorker, WorkerHandle, WorkerSpec, usable_cores
 from promptlab.records import Cell, Image, Prompt, Settings, content_id
 from promptlab.store import Store
 
@@ -152,30 +152,30 @@ def worker_rates(jobs: Sequence[Job], batch_size: int, repeats: int) -> list[tup
     cores = usable_cores()
     with TemporaryDirectory() as folder:
         home = Path(folder)
-        order = Order("diffusion", {"model": "miniature", "batch_size": batch_size}, home, home, cores)
-        halves = replace(order, threads=max(1, cores // 2), neighbours=2)
-        seats: list[Seat] = [ProcessSeat(order, 0), ProcessSeat(halves, 0), ProcessSeat(halves, 1)]
+        spec = WorkerSpec("diffusion", {"model": "miniature", "batch_size": batch_size}, home, home, cores)
+        halves = replace(spec, threads=max(1, cores // 2), neighbours=2)
+        workers: list[WorkerHandle] = [ProcessWorker(spec, 0), ProcessWorker(halves, 0), ProcessWorker(halves, 1)]
         try:
-            for started in [seat.ask("start") for seat in seats]:
+            for started in [worker.call("start") for worker in workers]:
                 started.result()
-            batches = seats[0].ask("split_jobs", list(jobs)).result()
-            for warm in [seat.ask("make", batches[0]) for seat in seats]:
+            batches = workers[0].call("split_jobs", list(jobs)).result()
+            for warm in [worker.call("make", batches[0]) for worker in workers]:
                 warm.result()
-            return [(_rate(seats[1:], batches), _rate(seats[:1], batches)) for _ in range(repeats)]
+            return [(_rate(workers[1:], batches), _rate(workers[:1], batches)) for _ in range(repeats)]
         finally:
-            for seat in seats:
-                seat.close()
+            for worker in workers:
+                worker.close()
 
 
-def _rate(seats: Sequence[Seat], batches: Sequence[list[Job]]) -> float:
+def _rate(workers: Sequence[WorkerHandle], batches: Sequence[list[Job]]) -> float:
     """Pictures a second; whoever is free takes the next batch."""
     began, made, queue = time.perf_counter(), 0, list(reversed(batches))
-    pending: dict[Future[Any], Seat] = {}
-    free = list(seats)
+    pending: dict[Future[Any], WorkerHandle] = {}
+    free = list(workers)
     while queue or pending:
         while queue and free:
-            seat = free.pop()
-            pending[seat.ask("make", queue.pop())] = seat
+            worker = free.pop()
+            pending[worker.call("make", queue.pop())] = worker
         for future in wait(pending, return_when=FIRST_COMPLETED).done:
             free.append(pending.pop(future))
             made += len(future.result().images)

@@ -1,8 +1,8 @@
-"""The loop over missing pictures: jobs go to a backend, pictures to disk, records to the caller, as they come.
+"""The loop over missing images: jobs go to a backend, images to disk, and records to the caller as they come.
 
-Files are encoded in threads beside the backend, at most AHEAD of them unfinished, so what a crash can lose is small.
-Every job gets one Image, whatever happens to it; when the loop is stopped (Ctrl-C, a full disk), what is finished is
-handed over first.
+Threads encode the files while the backend makes the next images. At most AHEAD files are unfinished, so a crash loses
+little. Every job gets exactly one record, whatever happens to it. When something stops the loop (Ctrl-C, a full disk),
+the caller first gets the images that are finished.
 """
 
 from __future__ import annotations
@@ -23,20 +23,25 @@ from promptlab.records import Image
 __all__ = ["AHEAD", "generate"]
 
 AHEAD = 16
-"""Pictures that may wait for their files while the next batch is made."""
+"""Images whose files may still be unfinished while the backend makes the next batch."""
 
 Save = Callable[[NDArray[np.uint8], dict[str, Any]], tuple[str, str]]
-"""Keeps a picture with its recipe: the hashes of its file and of its pixels."""
+"""Saves an image with its recipe, and returns the hashes of its file and of its pixels."""
 Check = Callable[[NDArray[np.uint8]], str | None]
-"""Why a picture shows nothing at all, or None."""
+"""Returns why an image shows nothing at all, or None."""
 
 
 def generate(
     backend: Backend, jobs: Iterable[Job], save: Save, is_degenerate: Check | None = None, workers: int = 2
 ) -> Iterator[Image]:
-    """Make `jobs` and yield what became of each, once for each image id.
+    """Make `jobs` and yield one record for each image id.
 
-    Raises whatever the backend or `save` raise, after the pictures that were finished.
+    Args:
+        save: saves the pixels with the recipe.
+        is_degenerate: returns why an image shows nothing at all, or None.
+        workers: threads that encode and write files.
+
+    Raises whatever the backend or `save` raises, after yielding the finished images.
     """
     wanted = {job.image_id: job for job in jobs}
     waiting: deque[Future[Image]] = deque()
@@ -74,7 +79,7 @@ def generate(
 
 
 def _finish(job: Job, made: Made, save: Save, is_degenerate: Check | None) -> Image:
-    """The record of a picture, its file written if there is one."""
+    """Save an image, if there is one, and return its record."""
     clipped = made.clipped if made.clipped is not None and isfinite(made.clipped) else None
     image = Image(
         job.image_id,
@@ -89,8 +94,8 @@ def _finish(job: Job, made: Made, save: Save, is_degenerate: Check | None) -> Im
         return image
     pixels = made.pixels
     if pixels is None or pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-        given = "nothing" if pixels is None else f"{pixels.dtype} {pixels.shape}"
-        return replace(image, status="invalid_image", reason=f"a picture is uint8 (height, width, 3); given {given}")
+        received = "nothing" if pixels is None else f"{pixels.dtype} {pixels.shape}"
+        return replace(image, status="invalid_image", reason=f"a picture is uint8 (height, width, 3); given {received}")
     why = is_degenerate(pixels) if is_degenerate else None
     file, digest = save(pixels, job.recipe)
     height, width = pixels.shape[:2]

@@ -1,24 +1,17 @@
-"""Several workers on one study: each loads the backend, makes batches, and returns rows; the driver alone journals.
+"""Several workers on one study: processes of this machine, or actors of a Ray cluster.
 
-    driver --split_jobs--> batches --ask--> Worker 0: backend, files by hash --> Images --> driver --> journal
-                             --ask--> Worker 1: ...
+    driver --split_jobs--> batches --make--> Worker 0: backend, files by hash --> Images --> driver --> journal
+                                   --make--> Worker 1: ...
 
-The backend splits the jobs into batches as it would by itself, so their shapes, and with equal numbers of threads
-their bits, are those of a run in one process. They are handed out one at a time to whoever is free. A worker that dies
-costs its batch, which goes to another, and is replaced. Workers die with their driver.
+Each worker loads the backend, makes batches and returns records. The driver alone writes the journal. The first worker
+that is ready splits all jobs into batches once, as the backend would in one process. The shapes are therefore those of
+a run in one process, and with equal numbers of threads so are the bits. The driver keeps the batches and hands them,
+one at a time, to whichever worker is free. Images come in the order in which batches end.
 
-A seat is where a worker sits: a process of this machine here, an actor of a cluster in `promptlab.generator.workers`.
-`promptlab.generator.workers` hands out the batches.
+A worker that dies is replaced, and its batch goes to another, up to MAX_DEATHS times. Workers end with their driver.
 
-Batches handed out, one at a time, to whichever worker is free; a batch whose worker dies goes to another.
-
-All jobs are split into batches once, by the first worker that is ready, and stay with the driver. Pictures come in
-the order in which batches end. Workers that die are replaced, with PATIENCE; whatever ends the loop ends them all.
-
-Workers on many machines, by Ray: a worker is an actor, and Ray says where it lives and which GPU is its own.
-
-The machines share the home, and have promptlab and the model, all under the same paths. Starting, watching and ending
-processes is Ray's; who makes which batch is `promptlab.generator.workers`'s, as on one machine.
+With Ray a worker is an actor, and Ray decides which machine and which GPU it gets. The machines share the home,
+and have promptlab and the model under the same paths.
 
 References:
     Moritz et al. 2018, Ray: A Distributed Framework for Emerging AI Applications (OSDI 2018).
@@ -50,15 +43,15 @@ from promptlab.store import pictures
 from promptlab.store.home import Home
 
 __all__ = [
-    "PATIENCE",
+    "MAX_DEATHS",
     "Batch",
     "Cluster",
-    "Order",
-    "ProcessSeat",
-    "RaySeat",
-    "Seat",
+    "ProcessWorker",
+    "RayWorker",
     "Worker",
+    "WorkerHandle",
     "WorkerLost",
+    "WorkerSpec",
     "Workforce",
     "cluster",
     "distribute",
@@ -70,25 +63,25 @@ __all__ = [
 
 
 class WorkerLost(Exception):
-    """A worker died; its message says what is known of it."""
+    """A worker died. The message says which one and, where it is known, why."""
 
 
 @dataclass(frozen=True)
-class Order:
-    """What every worker of a run is told.
+class WorkerSpec:
+    """What a worker needs to start; all workers of a run get the same.
 
     Attributes:
-        options: of the backend's `load`.
-        mark: a file of this run; a worker that does not see it does not share the home.
+        options: arguments of the backend's `load`.
+        run_file: a file of this run; a worker that does not see it does not share the home.
         threads: torch threads of a worker on a CPU.
-        plugins: modules that the driver was told of on its command line.
         neighbours: workers that share the devices of a machine; 1 where a cluster gives each its own.
+        plugins: plugin modules named on the driver's command line.
     """
 
     backend: str
     options: dict[str, Any]
     home: Path
-    mark: Path
+    run_file: Path
     threads: int
     neighbours: int = 1
     plugins: tuple[str, ...] = ()
@@ -96,59 +89,59 @@ class Order:
 
 @dataclass
 class Batch:
-    """What became of a batch: a record for each picture that was finished, and what stopped the rest, if anything."""
+    """The result of a batch: a record for each finished image, and the error that stopped the rest, if any."""
 
     images: list[Image] = field(default_factory=list)
     error: Exception | None = None
 
 
 class Worker:
-    """Makes batches of one backend. Nothing is loaded before `start`."""
+    """Makes batches with one backend, in a process of its own. Loads nothing before `start`."""
 
-    def __init__(self, order: Order, index: int) -> None:
-        self.order = order
+    def __init__(self, spec: WorkerSpec, index: int) -> None:
+        self.spec = spec
         self.index = index
-        self.home = Home(order.home)
+        self.home = Home(spec.home)
 
     def start(self) -> dict[str, Any]:
-        """Load the backend: its provenance, and where it is at work.
+        """Load the backend. Returns its provenance, with the host and the process id.
 
-        Raises StoreError where this machine does not share the home, and what the backend's `load` raises.
+        Raises StoreError if this machine does not share the home, and whatever the backend's `load` raises.
         """
-        if not self.order.mark.exists():
+        if not self.spec.run_file.exists():
             raise StoreError(
-                f"{socket.gethostname()} does not see this run at {self.order.home}: workers on other machines need "
+                f"{socket.gethostname()} does not see this run at {self.spec.home}: workers on other machines need "
                 "--home on a disk that all of them share, under one path"
             )
-        os.environ["OMP_NUM_THREADS"] = str(self.order.threads)  # torch, which is not imported yet, reads it once
-        plugins.name_modules(self.order.plugins)
-        options = dict(self.order.options)
-        if "device" in plugins.parameters("backend", self.order.backend):
+        os.environ["OMP_NUM_THREADS"] = str(self.spec.threads)  # torch, which is not imported yet, reads it once
+        plugins.name_modules(self.spec.plugins)
+        options = dict(self.spec.options)
+        if "device" in plugins.parameters("backend", self.spec.backend):
             options |= self._device()
-        self.backend = plugins.load("backend", self.order.backend, **options)
+        self.backend = plugins.load("backend", self.spec.backend, **options)
         return {**self.backend.provenance(), "host": socket.gethostname(), "pid": os.getpid()}
 
     def _device(self) -> dict[str, str]:
-        """A CUDA device of its own, where there are any."""
+        """The CUDA device of this worker; nothing on a machine without one."""
         import torch
 
         if not torch.cuda.is_available():
             return {}
-        there = torch.cuda.device_count()
-        if self.order.neighbours > there:
-            given = self.order.neighbours
-            raise PromptlabError(f"{given} workers for {there} CUDA devices: ask for --workers {there} or fewer")
-        device = self.index % there
+        devices = torch.cuda.device_count()
+        if self.spec.neighbours > devices:
+            sharing = self.spec.neighbours
+            raise PromptlabError(f"{sharing} workers for {devices} CUDA devices: ask for --workers {devices} or fewer")
+        device = self.index % devices
         torch.cuda.set_device(device)
         return {"device": f"cuda:{device}"}
 
     def split_jobs(self, jobs: Sequence[Job]) -> list[list[Job]]:
-        """The batches of all jobs."""
-        batches: list[list[Job]] = plugins.module("backend", self.order.backend).split_jobs(self.backend, jobs)
+        """Split all jobs into batches, as the backend would in one process."""
+        batches: list[list[Job]] = plugins.module("backend", self.spec.backend).split_jobs(self.backend, jobs)
         return batches
 
     def make(self, jobs: Sequence[Job]) -> Batch:
-        """Make one batch: files into the home, records to the caller. Errors are handed over with what is finished."""
+        """Make one batch. Files go into the home; records, and the error that ended the batch, go to the caller."""
         batch = Batch()
         try:
             for image in generate(self.backend, jobs, self._save, pictures.is_degenerate):
@@ -163,49 +156,49 @@ class Worker:
 
 
 def portable(error: Exception) -> Exception:
-    """An error that arrives whole in another process: ours as it is, of others the type and the traceback in words."""
+    """An error that can be sent to another process: ours unchanged, any other as a RuntimeError with its traceback."""
     if isinstance(error, PromptlabError) or type(error) in (OSError, MemoryError, RuntimeError):
         return error
     return RuntimeError("".join(traceback.format_exception(error)))
 
 
-class Seat:
-    """Where a worker sits. `ask` calls a method of it and returns at once; a dead worker's answer is WorkerLost."""
+class WorkerHandle:
+    """The driver's side of one worker. If the worker dies, the futures of `call` raise WorkerLost."""
 
     def __init__(self, index: int) -> None:
         self.index = index
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"promptlab-worker-{index}")
 
-    def ask(self, method: str, *arguments: Any) -> Future[Any]:
-        """The answer of `Worker.method(*arguments)`, later."""
-        return self._thread.submit(self._ask, method, *arguments)
+    def call(self, method: str, *arguments: Any) -> Future[Any]:
+        """Start `Worker.method(*arguments)` and return its future at once."""
+        return self._thread.submit(self._call, method, *arguments)
 
     def close(self) -> None:
-        """End the worker, whatever it does."""
+        """End the worker at once, whatever it is doing."""
         self._kill()
         self._thread.shutdown(cancel_futures=True)
 
-    def _ask(self, method: str, *arguments: Any) -> Any:
+    def _call(self, method: str, *arguments: Any) -> Any:
         raise NotImplementedError
 
     def _kill(self) -> None:
         raise NotImplementedError
 
 
-class ProcessSeat(Seat):
+class ProcessWorker(WorkerHandle):
     """A worker in a process of this machine."""
 
-    def __init__(self, order: Order, index: int) -> None:
+    def __init__(self, spec: WorkerSpec, index: int) -> None:
         super().__init__(index)
         # A fresh interpreter: CUDA and threads do not survive a fork.
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, order, index), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, spec, index), daemon=True)
         with _ctrl_c_waits():
             self._process.start()
         theirs.close()  # else the pipe would not break with the worker
 
-    def _ask(self, method: str, *arguments: Any) -> Any:
+    def _call(self, method: str, *arguments: Any) -> Any:
         try:
             self._pipe.send((method, arguments))
             good, answer = self._pipe.recv()
@@ -222,7 +215,7 @@ class ProcessSeat(Seat):
         self._process.kill()
 
     def close(self) -> None:
-        """End the worker, whatever it does."""
+        """End the worker at once, and wait until its process has ended."""
         super().close()
         self._process.join()
         self._pipe.close()
@@ -230,7 +223,7 @@ class ProcessSeat(Seat):
 
 @contextmanager
 def _ctrl_c_waits() -> Iterator[None]:
-    """Ctrl-C reaches this process after the block, and never one that is born in it."""
+    """Hold Ctrl-C back until the end of the block. Processes started inside never receive it."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -241,11 +234,11 @@ def _ctrl_c_waits() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(pipe: Any, order: Order, index: int) -> None:
-    """The life of a worker's process."""
+def _serve(pipe: Any, spec: WorkerSpec, index: int) -> None:
+    """Run a worker's process: call each method that the driver names, and send the answer back."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    worker = Worker(order, index)
+    worker = Worker(spec, index)
     while True:
         try:
             method, arguments = pipe.recv()
@@ -266,36 +259,43 @@ def _die_with_parent() -> None:
 
 
 def usable_cores() -> int:
-    """Cores that this process may use."""
+    """The number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def threads_each(cores: int, workers: int) -> int:
-    """Torch threads of each of so many workers: what OMP_NUM_THREADS says, else an equal share of the cores."""
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, int(given) if given.isdigit() else cores // workers)
+    """Torch threads of each worker: the value of OMP_NUM_THREADS, else an equal share of the cores."""
+    setting = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, int(setting) if setting.isdigit() else cores // workers)
 
 
-PATIENCE = 3
-"""So many workers may die at one batch, or one after the other while they start."""
+MAX_DEATHS = 3
+"""Deaths at one batch, or of one worker while it starts, after which the run ends."""
 START_SECONDS = 900.0
-"""How long a run waits while no worker is at work and none gets ready."""
+"""How long a run waits while all workers are still starting."""
 DECISIVE = ("weights", "commit", "dtype", "vae_dtype")
-"""What all workers must have in common, of what a backend says about itself."""
+"""Keys of the provenance that must be equal for all workers."""
 
 
 @dataclass(frozen=True)
 class Workforce:
-    """So many workers, of so many torch threads each where they have no GPU; `hire(order, i)` seats worker i."""
+    """The workers of a run, before they start.
+
+    Attributes:
+        where: "processes", or "ray" and the address of the cluster.
+        threads: torch threads of each worker on a CPU.
+        neighbours: see `WorkerSpec`.
+        open_worker: starts worker i, as `open_worker(spec, i)`.
+    """
 
     where: str
     count: int
     threads: int
     neighbours: int
-    hire: Callable[[Order, int], Seat]
+    open_worker: Callable[[WorkerSpec, int], WorkerHandle]
 
     def facts(self) -> dict[str, Any]:
-        """What decides bits and speed of what they make."""
+        """What decides the bits and the speed of the images, as a fact of the run."""
         return {"where": self.where, "count": self.count, "threads": self.threads}
 
     def make(
@@ -304,57 +304,60 @@ class Workforce:
         backend: str,
         options: dict[str, Any],
         home: Home,
-        mark: Path,
-        ready: Callable[[int, dict[str, Any]], None],
-        lost: Callable[[str], None],
+        run_file: Path,
+        on_ready: Callable[[int, dict[str, Any]], None],
+        on_lost: Callable[[str], None],
     ) -> Iterator[Image]:
-        """Make `jobs` with `backend`, loaded with `options`; `mark` is a file of this run in the home."""
-        order = Order(backend, options, home.path, mark, self.threads, self.neighbours, plugins.named_modules())
-        return distribute(jobs, partial(self.hire, order), self.count, ready, lost)
+        """Make `jobs` with `backend`, loaded with `options`. `run_file` is a file of this run in the home."""
+        spec = WorkerSpec(backend, options, home.path, run_file, self.threads, self.neighbours, plugins.named_modules())
+        return distribute(jobs, partial(self.open_worker, spec), self.count, on_ready, on_lost)
 
 
 @contextmanager
 def workforce(workers: int | None, ray: str | None) -> Iterator[Workforce | None]:
-    """`workers` processes of this machine, or actors of the Ray cluster at `ray`, as many as it says if None.
+    """The workers that a run asks for, or None for a run in one process.
 
-    None for one worker or none without Ray: that is a run in one process.
+    Args:
+        workers: their number. With Ray, None means one a GPU, or one a node without GPUs; otherwise 1 and None both
+            mean a run in one process.
+        ray: address of a Ray cluster; None starts processes on this machine.
     """
     if ray is not None:
-        with cluster(ray) as there:
-            count = workers or there.workers
-            threads = 1 if there.gpus else threads_each(there.cpus, count)
-            seat = partial(RaySeat, cpus=there.reserved(threads), gpu=bool(there.gpus))
-            yield Workforce(f"ray {ray}", count, threads, 1, seat)
+        with cluster(ray) as ray_cluster:
+            count = workers or ray_cluster.workers
+            threads = 1 if ray_cluster.gpus else threads_each(ray_cluster.cpus, count)
+            open_worker = partial(RayWorker, cpus=ray_cluster.reserved(threads), gpu=bool(ray_cluster.gpus))
+            yield Workforce(f"ray {ray}", count, threads, 1, open_worker)
     elif workers is None or workers == 1:
         yield None
     else:
-        yield Workforce("processes", workers, threads_each(usable_cores(), workers), workers, ProcessSeat)
+        yield Workforce("processes", workers, threads_each(usable_cores(), workers), workers, ProcessWorker)
 
 
 def distribute(
     jobs: Sequence[Job],
-    hire: Callable[[int], Seat],
+    open_worker: Callable[[int], WorkerHandle],
     count: int,
-    ready: Callable[[int, dict[str, Any]], None] = lambda index, provenance: None,
-    lost: Callable[[str], None] = lambda message: None,
+    on_ready: Callable[[int, dict[str, Any]], None] = lambda index, provenance: None,
+    on_lost: Callable[[str], None] = lambda message: None,
 ) -> Iterator[Image]:
-    """Make `jobs` with `count` workers and yield what became of each, once for each image id.
+    """Make `jobs` with `count` workers and yield one record for each image id.
 
     Args:
-        hire: gives the seat of worker i.
-        ready: told when a worker has loaded, with its provenance.
-        lost: told when a worker has died and its batch goes to another.
+        open_worker: starts worker i.
+        on_ready: called with a worker's index and provenance once it has loaded the backend.
+        on_lost: called with a message when a worker has died and its batch goes to another.
 
-    Raises PromptlabError when PATIENCE is at an end, or where workers have different models, and whatever a worker
-    raises, after the pictures that were finished.
+    Raises PromptlabError after MAX_DEATHS deaths, ModelError if the workers have different models, and whatever a
+    worker raises. The images that were finished come first.
     """
     wanted = {job.image_id: job for job in jobs}
-    hall = _Hall(list(wanted.values()), hire, ready, lost)
+    pool = _WorkerPool(list(wanted.values()), open_worker, on_ready, on_lost)
     try:
         for index in range(min(count, len(wanted))):
-            hall.begin(index)
-        while wanted and hall.busy:
-            for batch in hall.ended():
+            pool.begin(index)
+        while wanted and pool.has_work:
+            for batch in pool.wait_for_batches():
                 for image in batch.images:
                     if wanted.pop(image.id, None):
                         yield image
@@ -365,76 +368,76 @@ def distribute(
     except GeneratorExit:
         raise
     except BaseException:  # Ctrl-C too: first comes what is finished
-        yield from (image for batch in hall.leftovers() for image in batch.images if wanted.pop(image.id, None))
+        yield from (image for batch in pool.leftovers() for image in batch.images if wanted.pop(image.id, None))
         raise
     finally:
-        hall.close()
+        pool.close()
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A question that a worker was asked."""
+class _Call:
+    """A call to a worker that has not been answered yet. `batch` is empty unless the method is `make`."""
 
     index: int
     method: str
     batch: list[Job]
 
 
-class _Hall:
-    """The seats, what each was asked, and the batches that wait."""
+class _WorkerPool:
+    """The workers, their unanswered calls, and the batches that nobody has taken yet."""
 
     def __init__(
         self,
         jobs: list[Job],
-        hire: Callable[[int], Seat],
-        ready: Callable[[int, dict[str, Any]], None],
-        lost: Callable[[str], None],
+        open_worker: Callable[[int], WorkerHandle],
+        on_ready: Callable[[int, dict[str, Any]], None],
+        on_lost: Callable[[str], None],
     ) -> None:
-        self.jobs, self.hire, self.ready, self.lost = jobs, hire, ready, lost
-        self.seats: dict[int, Seat] = {}
-        self.asked: dict[Future[Any], _Asked] = {}
+        self.jobs, self.open_worker, self.on_ready, self.on_lost = jobs, open_worker, on_ready, on_lost
+        self.workers: dict[int, WorkerHandle] = {}
+        self.calls: dict[Future[Any], _Call] = {}
         self.batches: deque[list[Job]] | None = None
         self.free: deque[int] = deque()
         self.deaths: Counter[str] = Counter()
-        self.first: dict[str, Any] | None = None
+        self.first_provenance: dict[str, Any] | None = None
 
     @property
-    def busy(self) -> bool:
-        """Whether anything is still to come; a worker that only starts brings nothing when all is handed out."""
+    def has_work(self) -> bool:
+        """Whether batches are waiting or being made. A worker that is only starting brings none once all are taken."""
         return self.batches is None or bool(self.batches) or not self._starting
 
     @property
     def _starting(self) -> bool:
-        return all(asked.method == "start" for asked in self.asked.values())
+        return all(call.method == "start" for call in self.calls.values())
 
     def begin(self, index: int) -> None:
-        """Put a worker into seat `index`."""
-        self.seats[index] = self.hire(index)
-        self._ask(index, "start")
+        """Start worker `index`."""
+        self.workers[index] = self.open_worker(index)
+        self._call(index, "start")
 
-    def _ask(self, index: int, method: str, batch: list[Job] | None = None) -> None:
+    def _call(self, index: int, method: str, batch: list[Job] | None = None) -> None:
         arguments = () if batch is None else (batch,)
-        self.asked[self.seats[index].ask(method, *arguments)] = _Asked(index, method, batch or [])
+        self.calls[self.workers[index].call(method, *arguments)] = _Call(index, method, batch or [])
 
-    def ended(self) -> Iterator[Batch]:
-        """Wait for the next answers: the batches among them. Hands out work to who is free."""
-        done, _ = wait(self.asked, START_SECONDS if self._starting else None, FIRST_COMPLETED)
+    def wait_for_batches(self) -> Iterator[Batch]:
+        """Wait for the next answers, hand out work to free workers, and yield the finished batches."""
+        done, _ = wait(self.calls, START_SECONDS if self._starting else None, FIRST_COMPLETED)
         if not done:
             raise PromptlabError(
                 f"no worker got ready within {START_SECONDS:.0f} s: ask for fewer with --workers, or look whether the "
                 "cluster has room for them (ray status)"
             )
         for future in done:
-            asked = self.asked.pop(future)
+            call = self.calls.pop(future)
             try:
                 answer = future.result()
             except WorkerLost as death:
-                self._replace(asked, death)
+                self._replace(call, death)
                 continue
-            self.free.append(asked.index)
-            if asked.method == "start":
-                self._greet(asked.index, answer)
-            elif asked.method == "split_jobs":
+            self.free.append(call.index)
+            if call.method == "start":
+                self._accept(call.index, answer)
+            elif call.method == "split_jobs":
                 self.batches = deque(answer)
             else:
                 self._hand_out()
@@ -442,55 +445,62 @@ class _Hall:
         self._hand_out()
 
     def _hand_out(self) -> None:
-        splitting = any(asked.method == "split_jobs" for asked in self.asked.values())
+        splitting = any(call.method == "split_jobs" for call in self.calls.values())
         if self.batches is None and self.free and not splitting:
-            self._ask(self.free.popleft(), "split_jobs", self.jobs)
+            self._call(self.free.popleft(), "split_jobs", self.jobs)
         while self.batches and self.free:
-            self._ask(self.free.popleft(), "make", self.batches.popleft())
+            self._call(self.free.popleft(), "make", self.batches.popleft())
 
-    def _greet(self, index: int, provenance: dict[str, Any]) -> None:
+    def _accept(self, index: int, provenance: dict[str, Any]) -> None:
+        """Take on a worker that has loaded. Raises ModelError if its model differs from the first worker's."""
         del self.deaths[f"worker {index}"]  # a Counter forgets what it never knew
-        self.first = self.first or provenance
+        first = self.first_provenance = self.first_provenance or provenance
         for name in DECISIVE:
-            if self.first.get(name) != provenance.get(name):
+            if first.get(name) != provenance.get(name):
                 raise ModelError(
-                    f"the models of the workers differ in {name}: {self.first.get(name)!r} on {self.first['host']}, "
+                    f"the models of the workers differ in {name}: {first.get(name)!r} on {first['host']}, "
                     f"{provenance.get(name)!r} on {provenance['host']}; give all machines the same model"
                 )
-        self.ready(index, provenance)
+        self.on_ready(index, provenance)
 
-    def _replace(self, asked: _Asked, death: WorkerLost) -> None:
-        making = asked.method == "make"
-        key = asked.batch[0].image_id if making else f"worker {asked.index}"
+    def _replace(self, call: _Call, death: WorkerLost) -> None:
+        """Start a worker in place of a dead one, and put its batch back. Raises PromptlabError after MAX_DEATHS."""
+        making = call.method == "make"
+        key = call.batch[0].image_id if making else f"worker {call.index}"
         self.deaths[key] += 1
-        if self.deaths[key] >= PATIENCE:
+        if self.deaths[key] >= MAX_DEATHS:
             where = "at the same batch" if making else "before they were ready"
             raise PromptlabError(
-                f"{PATIENCE} workers died {where}, the last: {death}. What is finished is kept; "
+                f"{MAX_DEATHS} workers died {where}, the last: {death}. What is finished is kept; "
                 "try a smaller --batch-size, or fewer --workers"
             ) from death
-        self.lost(str(death))
+        self.on_lost(str(death))
         if making and self.batches is not None:
-            self.batches.appendleft(asked.batch)
-        self.seats.pop(asked.index).close()
-        self.begin(asked.index)
+            self.batches.appendleft(call.batch)
+        self.workers.pop(call.index).close()
+        self.begin(call.index)
 
     def leftovers(self) -> Iterator[Batch]:
-        """Batches that ended and were not fetched."""
-        for future, asked in self.asked.items():
-            if asked.method == "make" and future.done() and not future.exception():
+        """Finished batches that nobody has collected."""
+        for future, call in self.calls.items():
+            if call.method == "make" and future.done() and not future.exception():
                 yield future.result()
 
     def close(self) -> None:
         """End all workers."""
-        for seat in self.seats.values():
-            seat.close()
+        for worker in self.workers.values():
+            worker.close()
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster that this process is connected to: its living nodes, the CPUs and GPUs of all of them, and the CPUs of
-    the node that has most."""
+    """A Ray cluster that this process is connected to.
+
+    Attributes:
+        nodes: number of nodes that are alive.
+        cpus, gpus: of all nodes together.
+        widest: CPUs of the node that has the most.
+    """
 
     address: str
     nodes: int
@@ -500,21 +510,21 @@ class Cluster:
 
     @property
     def workers(self) -> int:
-        """One a GPU; without any, one a node."""
+        """The usual number of workers: one a GPU, or one a node without GPUs."""
         return self.gpus or max(1, self.nodes)
 
     def reserved(self, threads: int) -> int:
-        """CPUs to reserve for a worker of so many threads: never more than a node has, or it would wait for ever."""
+        """CPUs to reserve for a worker of `threads` threads: at most those of the widest node, else it never starts."""
         return min(threads, self.widest)
 
 
 @contextmanager
 def cluster(address: str) -> Iterator[Cluster]:
-    """Connect to the Ray cluster at `address` ("auto", HOST:PORT or ray://HOST:PORT) for the length of the block.
+    """Connect to the Ray cluster at `address` ("auto", HOST:PORT or ray://HOST:PORT) until the end of the block.
 
-    Raises PromptlabError where Ray is not installed, or no cluster answers.
+    Raises PromptlabError if Ray is not installed or no cluster answers.
     """
-    # Else Ray sends the folder from which `uv run` was called to every machine, pictures and all.
+    # Else Ray sends the folder from which `uv run` was called to every machine, images and all.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     try:
         import ray
@@ -529,22 +539,22 @@ def cluster(address: str) -> Iterator[Cluster]:
             "ray start --address=HOST:6379 on the other machines"
         ) from error
     try:
-        there = ray.cluster_resources()
+        resources = ray.cluster_resources()
         alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         widest = max((int(node.get("CPU", 0)) for node in alive), default=1)
-        yield Cluster(address, len(alive), int(there.get("CPU", 1)), int(there.get("GPU", 0)), widest)
+        yield Cluster(address, len(alive), int(resources.get("CPU", 1)), int(resources.get("GPU", 0)), widest)
     finally:
         ray.shutdown()
 
 
-class RaySeat(Seat):
-    """A worker in an actor of the cluster that this process is connected to; `cpus` are reserved for it."""
+class RayWorker(WorkerHandle):
+    """A worker in an actor of the connected Ray cluster, which reserves `cpus` CPUs, and a GPU if `gpu`, for it."""
 
-    def __init__(self, order: Order, index: int, cpus: int, gpu: bool) -> None:
+    def __init__(self, spec: WorkerSpec, index: int, cpus: int, gpu: bool) -> None:
         import ray
 
         super().__init__(index)
-        self._deadly = (
+        self._fatal_errors = (
             ray.exceptions.RayActorError,
             ray.exceptions.WorkerCrashedError,
             ray.exceptions.NodeDiedError,
@@ -553,14 +563,14 @@ class RaySeat(Seat):
         )
         actor: Any = ray.remote(Worker)
         needs = {"num_cpus": cpus, "num_gpus": int(gpu)}
-        self._actor = actor.options(**needs, scheduling_strategy="SPREAD", max_restarts=0).remote(order, index)
+        self._actor = actor.options(**needs, scheduling_strategy="SPREAD", max_restarts=0).remote(spec, index)
 
-    def _ask(self, method: str, *arguments: Any) -> Any:
+    def _call(self, method: str, *arguments: Any) -> Any:
         import ray
 
         try:
             return ray.get(getattr(self._actor, method).remote(*arguments))
-        except self._deadly as error:
+        except self._fatal_errors as error:
             why = str(error).strip().partition("\n")[0]
             raise WorkerLost(f"worker {self.index} died ({why})") from error
         except ray.exceptions.RayTaskError as error:

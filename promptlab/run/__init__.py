@@ -1,13 +1,14 @@
-"""One run of a study: plan, make what is missing, score what is unscored, compare, publish.
+"""One run of a study: plan, make missing images, score, compare, publish.
 
     Study --plan--> missing jobs --generator(backend)--> Images --analyzer(probes)--> Scores --contrasts--> effects
 
-Where making images leaves the processor idle, they are scored as they come (`promptlab.run.score`).
+If making images leaves the processor idle, promptlab scores them as they come (`promptlab.run.score`).
 
-The store is the only memory, so running again fills in what is missing: after a crash, after an edit of the study,
-after a new probe. This package joins all others; it knows no model and no probe by name.
+The store is the only memory. Running a study again makes only what is missing: after a crash, after an edit of the
+study, after a new probe. This package joins all others; it knows no model and no probe by name.
 
-Beside the journal of a run lies its log: what happened when, warnings of libraries included, without keys.
+Each run has a log next to its journal. The log says what happened when, includes warnings of libraries, and holds no
+keys.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from promptlab.study.study import Study
 __all__ = ["Progress", "RunOptions", "Silent", "Summary", "run_study"]
 
 PUBLISH_SECONDS = 15.0
-"""While a run goes on, the database is renewed this often, so that a dashboard can follow."""
+"""A run renews the database this often, so that a dashboard can follow it."""
 
 _VERSIONS = ("torch", "diffusers", "transformers", "open_clip_torch", "duckdb", "numpy", "pillow")
 
@@ -48,10 +49,15 @@ log = logging.getLogger("promptlab")
 
 @dataclass
 class Summary:
-    """What a run did: images made by status, scores, effects and what they measure, seconds by stage.
+    """What a run did.
 
-    `overlapped` of the scores were found while images were made; they cost the stage of scoring nothing. `stopped`
-    says why images were left unmade, as where a budget had no room for them.
+    Attributes:
+        made: images of this run, by status.
+        scores: number of scores of this run.
+        overlapped: how many of the scores were found while images were made.
+        measures: what the effects measure, by name.
+        seconds: by stage.
+        stopped: why images were not made, such as a budget without room for them; else None.
     """
 
     plan: Plan
@@ -79,12 +85,12 @@ def run_study(
     """Run `study` into `store` until nothing is missing.
 
     Args:
-        plan: that of this study and this store, where the caller has one: the grid is not expanded again, and what
-            another run has made since is not made twice.
+        plan: a plan of this study and this store, if the caller has one. The grid is then not expanded again, and
+            images that another run has made since are not made twice.
 
     Raises:
         StudyError, LockedError, DiskError, ModelError: before anything is lost; what is finished stays.
-        PromptlabError: a plan of something else.
+        PromptlabError: the plan is of another study, store or kind of run.
     """
     from promptlab.results.contrasts import contrast_effects
 
@@ -168,12 +174,12 @@ def logging_to(path: Path) -> Iterator[None]:
 
 class _Redacted(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """One line or more, without keys."""
+        """Format a record as one line or more, without keys."""
         return redact(super().format(record))
 
 
 class _Publisher:
-    """Renews the database now and then."""
+    """Renews the database when PUBLISH_SECONDS have passed, or at once with `now`."""
 
     def __init__(self, store: Store) -> None:
         self._publish: Callable[[], Any] = store.publish
@@ -186,6 +192,7 @@ class _Publisher:
 
 
 def _passports(store: Store, run: Run, progress: Progress, probes: list[Probe], n: int) -> None:
+    """Measure each probe that has no passport yet on `n` rendered images a cell."""
     from promptlab.analyzer.passports import passports
 
     known = {probe_id for probe_id, _ in store.passports()}

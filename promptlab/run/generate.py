@@ -1,8 +1,8 @@
-"""Images that a run still lacks, made one model after another.
+"""Making the images that a run lacks, one model after another.
 
-    plan.missing --by model--> jobs --backend, here or in workers--> Images --> journal, overlapped scoring
+    plan.missing --by model--> jobs --backend, in this process or in workers--> Images --> journal, overlapped scoring
 
-A journalled image is never made again. Where a budget ends, what was made stays and the rest stays missing.
+An image in the journal is never made again. When a budget runs out, finished images stay and the rest stay missing.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from promptlab.run.plan import Plan, PlannedJob
 from promptlab.run.score import OverlappedScoring
 from promptlab.store import Run, Store, pictures
 
-__all__ = ["Generation", "Order"]
+__all__ = ["Generation", "ModelJobs"]
 
 log = logging.getLogger("promptlab")
 
 Begin = Callable[[Mapping[str, Any]], None]
-"""Called with the backend's description of itself when it is ready; with workers, once for each."""
+"""Called with the backend's provenance when it is ready; with workers, once for each."""
 
 
 @dataclass(frozen=True)
-class Order:
-    """What one model makes: `jobs` of `backend`, loaded with `options`."""
+class ModelJobs:
+    """The jobs of one model, the backend that makes them, and the options of its `load`."""
 
     backend: str
     options: dict[str, Any]
@@ -47,11 +47,11 @@ class Order:
 
 
 class Generation:
-    """Makes the missing images of one run; `publish` is called now and then.
+    """Makes the missing images of one run, and calls `publish` after each.
 
     Attributes:
         made: images of this run, by status.
-        stopped: why images were left unmade, as where a budget had no room for them.
+        stopped: why images were not made, such as a budget without room for them; else None.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Generation:
         self.stopped: str | None = None
 
     def finish(self, overlapped: OverlappedScoring) -> None:
-        """Make whatever is missing, and hand each image to `overlapped`. Raises PromptlabError."""
+        """Make what is missing, and pass each image to `overlapped`. Raises PromptlabError."""
         if not self._plan.missing:
             return
         cost = self._plan.cost
@@ -101,9 +101,9 @@ class Generation:
         if crew and not hasattr(plugins.module("backend", backend), "split_jobs"):
             self._progress.say(f"the backend {backend} works in one process")
             crew = None
-        order = Order(backend, self._backend_options(backend, model, len(jobs), crew, budget), jobs)
+        work = ModelJobs(backend, self._backend_options(backend, model, len(jobs), crew, budget), jobs)
         make = partial(self._with_workers, crew) if crew else self._in_process
-        with closing(make(order, overlapped.begin)) as images:
+        with closing(make(work, overlapped.begin)) as images:
             for image in images:
                 self._run.add(image)
                 self.made[image.status] += 1
@@ -116,7 +116,7 @@ class Generation:
     def _backend_options(
         self, backend: str, model: str, count: int, crew: Workforce | None, budget: Budget | None
     ) -> dict[str, Any]:
-        """Options of the backend's `load`. Raises PromptlabError for a `compile` or `dtype` that it does not take."""
+        """Options of the backend's `load`. Raises PromptlabError for a `compile` or `dtype` that it does not accept."""
         accepted = plugins.parameters("backend", backend)
         options: dict[str, Any] = {"model": model}
         if self._options.batch_size:
@@ -141,36 +141,36 @@ class Generation:
             options |= {"budget": budget, "price": self._plan.study.price_per_image}
         return options
 
-    def _in_process(self, order: Order, begin: Begin) -> Generator[Image, None, None]:
-        """Make `order` in this process."""
-        backend: Backend = plugins.load("backend", order.backend, **order.options)
+    def _in_process(self, work: ModelJobs, begin: Begin) -> Generator[Image, None, None]:
+        """Make `work` in this process."""
+        backend: Backend = plugins.load("backend", work.backend, **work.options)
         try:
             provenance = backend.provenance()
-            self._run.fact({order.backend: provenance})
+            self._run.fact({work.backend: provenance})
             begin(provenance)
-            yield from generate(backend, order.jobs, self._save, pictures.is_degenerate)
+            yield from generate(backend, work.jobs, self._save, pictures.is_degenerate)
         finally:
             backend.close()
 
-    def _with_workers(self, crew: Workforce, order: Order, begin: Begin) -> Generator[Image, None, None]:
-        """Make `order` with workers. How a worker differs from the first one is a fact of the run too."""
+    def _with_workers(self, crew: Workforce, work: ModelJobs, begin: Begin) -> Generator[Image, None, None]:
+        """Make `work` with workers. How a later worker differs from the first one is a fact of the run."""
         first: dict[str, Any] = {}
         self._run.fact({"workers": crew.facts()})
 
-        def ready(index: int, provenance: dict[str, Any]) -> None:
+        def on_ready(index: int, provenance: dict[str, Any]) -> None:
             if first:
                 differs = {key: value for key, value in provenance.items() if first.get(key) != value}
-                self._run.fact({f"{order.backend}.worker{index}": differs})
+                self._run.fact({f"{work.backend}.worker{index}": differs})
             else:
-                self._run.fact({order.backend: provenance})
+                self._run.fact({work.backend: provenance})
                 first.update(provenance)
             begin(provenance)
 
-        def lost(message: str) -> None:
+        def on_lost(message: str) -> None:
             log.warning(message)
             self._progress.say(f"{message}; its batch goes to another")
 
-        yield from crew.make(order.jobs, order.backend, order.options, self._store.home, self._run.path, ready, lost)
+        yield from crew.make(work.jobs, work.backend, work.options, self._store.home, self._run.path, on_ready, on_lost)
 
     def _save(self, pixels: Any, recipe: dict[str, Any]) -> tuple[str, str]:
         self._store.home.check_space()

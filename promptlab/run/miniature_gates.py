@@ -1,10 +1,10 @@
 """Whether the shipped miniature is good enough to study: its gates, and the parts of its model card that show them.
 
-Every gate is a rate over images or things of known truth, with its number and Wilson's 95 % interval. Prompts are fresh
-captions of scenes that no training drew. The stock pipeline makes the images at guidance 5 in 25 steps. The numbers
-speak of the miniature alone, never of SDXL or FLUX.
+Every gate is a rate over images or things whose truth is known, with its count and Wilson's 95 % interval. Prompts are
+new captions of scenes that no training used. The stock pipeline makes the images at guidance 5 in 25 steps. The numbers
+describe the miniature alone, never SDXL or FLUX.
 
-The card shows a contact sheet of fresh prompts and the table of gates.
+The card shows a contact sheet of new prompts and the table of gates.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 
 GUIDANCE, STEPS, BATCH = 5.0, 25, 16
 FEW = 30
-"""With fewer images, nothing is called equal to chance."""
+"""With fewer images than this, no rate is called equal to chance."""
 _SEED = 77_000_000
 """Far from every training seed."""
 
@@ -50,7 +50,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Gate:
-    """One measured rate: `k` of `n`, interval `low` to `high`, what is asked of it, and whether it is met."""
+    """One measured rate: `k` of `n`, its interval `low` to `high`, the wanted value, and whether it is met."""
 
     name: str
     k: int
@@ -71,7 +71,7 @@ def _gate(name: str, hits: Iterable[bool], wanted: str = "", least: float | None
 
 
 def sample(pipeline: Any, prompts: list[str], seeds: list[int], report: Report, what: str) -> np.ndarray:
-    """Pictures of `prompts`, uint8 (n, 128, 128, 3), one CPU generator a row, BATCH rows a call."""
+    """Make images of `prompts`, uint8 (n, 128, 128, 3), with one CPU generator a row and BATCH rows a call."""
     import torch
 
     out = []
@@ -95,7 +95,7 @@ def sample(pipeline: Any, prompts: list[str], seeds: list[int], report: Report, 
 
 @dataclass(frozen=True)
 class _Captioned:
-    """A scene, the caption that asks for it, the caption with two colours exchanged, and what the caption claims."""
+    """A scene, its caption, the caption with two colours swapped, and what the caption claims."""
 
     scene: Scene
     text: str
@@ -104,7 +104,7 @@ class _Captioned:
 
 
 def captioned_scenes(n: int, count: int, pairs: Literal["train", "held_out", "all"], start: int) -> list[_Captioned]:
-    """`n` fresh scenes of `count` things in different colours, with captions that name every colour."""
+    """Sample `n` new scenes of `count` things in different colours, with captions that name every colour."""
     out: list[_Captioned] = []
     i = start
     while len(out) < n:
@@ -162,10 +162,10 @@ def _twin_claims(claims: tuple[Binding, ...]) -> tuple[Binding, ...]:
 
 
 def _two_objects(pipeline: Any, parser: Any, n: int, report: Report, *, bag: bool = False) -> list[Gate]:
-    """With `bag`, half of the prompts are the other half's swapped twins, at the same seeds.
+    """The gates of two objects. With `bag`, half of the prompts are the other half's swapped twins, at the same seeds.
 
-    A bag of words gives both one picture, right for the one and swapped for the other: chance is a half. Of prompts
-    as they come it is more, since of two pairings the one that training showed more often is the likelier one.
+    A bag of words gives both prompts one image, right for one and swapped for the other, so chance is a half. For
+    prompts without their twins chance is higher: of two pairings, the one that training showed more often is likelier.
     """
     what = "two objects, bag of words" if bag else "two objects"
     captioned = captioned_scenes(n // 2 if bag else n, 2, "train", 30_000_000)
@@ -201,7 +201,7 @@ def _two_objects(pipeline: Any, parser: Any, n: int, report: Report, *, bag: boo
 
 
 def _scorer(name: str, n: int) -> Gate:
-    """Share of rendered two-object pictures whose true caption scores above the colour-swapped one."""
+    """Share of rendered two-object images whose true caption scores above the colour-swapped one."""
     from promptlab.analyzer.judges.clip import load_clip
 
     clip = load_clip(name)
@@ -215,7 +215,7 @@ def _scorer(name: str, n: int) -> Gate:
 
 
 def _zero_shot(name: str, n: int) -> list[Gate]:
-    """Share of rendered single things whose noun, of 14, and colour, of 10, a CLIP names."""
+    """Share of rendered single things whose noun, of 14, and colour, of 10, a CLIP model names."""
     from promptlab.analyzer.judges.clip import load_clip
 
     clip = load_clip(name)
@@ -234,7 +234,7 @@ def _zero_shot(name: str, n: int) -> list[Gate]:
 
 
 def load_pipeline(folder: Path, *, bag: bool = False) -> Any:
-    """The shipped pipeline in float32 by the stock class; with `bag`, under the bag-of-words encoder."""
+    """Load the shipped pipeline in float32 with the stock class; with `bag`, with the bag-of-words encoder."""
     import torch
     from diffusers import StableDiffusionPipeline
 
@@ -250,9 +250,9 @@ def load_pipeline(folder: Path, *, bag: bool = False) -> Any:
 
 
 def evaluate(folder: Path, n: int, report: Report, out: Path | None = None) -> tuple[list[Gate], dict[str, float]]:
-    """Measure every gate on the miniature in `folder` with `n` pictures each; also seconds an image and peak memory.
+    """Measure every gate of the miniature in `folder` with `n` images each, seconds an image, and peak memory.
 
-    Writes `out` (JSON) when given. Raises ModelError when a part of the miniature is missing.
+    Writes the result to `out` (JSON) unless it is None. Raises ModelError if a part of the miniature is missing.
     """
     import resource
 
@@ -261,12 +261,12 @@ def evaluate(folder: Path, n: int, report: Report, out: Path | None = None) -> t
     parser = load_parser(folder / "parser")
     pipeline = load_pipeline(folder)
     scenes = [sample_scene(np.random.default_rng([_SEED, i]), pairs="all") for i in range(n)]
-    truth = np.stack([render(s).image for s in scenes])
-    gates = [_gate("rendered truth: things parsed right", _things_right(scenes, truth, parser))]
+    rendered = np.stack([render(s).image for s in scenes])
+    gates = [_gate("rendered truth: things parsed right", _things_right(scenes, rendered, parser))]
     with torch.no_grad():
         trips = []
         for start in range(0, n, 32):
-            x = torch.tensor(truth[start : start + 32]).permute(0, 3, 1, 2).float() / 127.5 - 1
+            x = torch.tensor(rendered[start : start + 32]).permute(0, 3, 1, 2).float() / 127.5 - 1
             y = pipeline.vae.decode(pipeline.vae.encode(x).latent_dist.mean).sample
             trips.append(((y.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())
     gates.append(
@@ -300,7 +300,7 @@ BEGIN, END = "<!-- gates: written by `promptlab miniature card` -->", "<!-- end 
 
 
 def contact_sheet(folder: Path, out: Path, report: Report, rows: int = 8) -> None:
-    """Draw `rows` x 8 pictures with their prompts below, a third of them of one thing, the rest of two, as a PNG."""
+    """Draw `rows` x 8 images with their prompts as a PNG: a third of one thing, the rest of two."""
     from PIL import Image, ImageDraw, ImageFont
 
     n = rows * 8
@@ -319,7 +319,7 @@ def contact_sheet(folder: Path, out: Path, report: Report, rows: int = 8) -> Non
 
 
 def gates_table(measured: Path) -> str:
-    """The gates in `measured` (JSON of `promptlab miniature evaluate --out`) as a Markdown table."""
+    """Format the gates in `measured` (JSON of `promptlab miniature evaluate --out`) as a Markdown table."""
     data = json.loads(measured.read_text())
     lines = ["| gate | measured | 95 % interval | n | wanted | met |", "|---|---|---|---|---|---|"]
     for g in data["gates"]:
@@ -333,7 +333,7 @@ def gates_table(measured: Path) -> str:
 
 
 def write_card(folder: Path) -> None:
-    """Put the table of `folder/gates.json` between the marks of `folder/README.md`."""
+    """Write the table of `folder/gates.json` between the marks in `folder/README.md`."""
     path = folder / "README.md"
     text = path.read_text(encoding="utf-8")
     head, rest = text.split(BEGIN)

@@ -1,4 +1,4 @@
-"""How a study is run: what the command line's options and a caller's arguments have in common."""
+"""How to run a study: the options that the command line and a Python caller share."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ __all__ = ["DEFAULTS", "RunOptions"]
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Choices of one run. `batch_size`, `workers`, `compile` and `dtype` may round pixels; no other changes a score.
+    """Options of one run. `batch_size`, `workers`, `compile` and `dtype` may round pixels; no other changes a score.
 
     Attributes:
-        batch_size: images a call of the model, to which every call is padded; the backend's own choice if None.
-        max_cells: larger grids are refused.
-        wait: seconds to wait for another run of the same study to end.
-        retry: make again whatever did not end ok, refusals and NaN included.
-        passports_n: rendered images a cell for probes that have no passport yet; 0 leaves them without.
-        make: whether missing images are made; False only scores those present.
-        workers: processes that make images, one a GPU; with `ray`, actors. One, or None, is this process itself.
+        batch_size: images to which every call of the model is padded; None leaves the choice to the backend.
+        max_cells: a study with a larger grid is refused.
+        wait: seconds to wait until another run of the same study ends.
+        retry: whether to make again every image that is not ok, refusals and NaN included.
+        passports_n: rendered images a cell, for probes that have no passport yet; 0 measures none.
+        make: whether to make missing images; False only scores those that exist.
+        workers: processes that make images, one a GPU, or actors with `ray`. 1 and None mean this process.
         ray: address of a Ray cluster whose machines share the store's home; without `workers`, one actor a GPU.
-        compile: auto, on or off: whether a backend that can compiles its model; its own default if None.
-        dtype: auto, float32, bfloat16 or float16: the precision in which a backend that can choose computes.
-        overlap: whether images are scored while others are made; if None, where that does not slow the making down.
+        compile: auto, on or off, for backends that can compile their model; None means their default.
+        dtype: auto, float32, bfloat16 or float16, for backends that can choose their precision.
+        overlap: whether to score images while others are made; None means if that does not slow generation.
     """
 
     batch_size: int | None = None

@@ -2,25 +2,25 @@
 
     Study --expand--> cells at seeds --check--> Plan --count, against the store--> missing images, time, disk, cost
 
-A plan is refused with a StudyError at its place in the file, before an image is made, where
+A plan is refused before an image is made, with a StudyError at the place in the file, for one of three reasons:
 
     settings    the model cannot follow one: a guidance that it does not compute, a negative prompt that it never reads,
                 a size that its pipeline would round. Such an axis would end in a comparison of equal images
     power       a contrast says `detect: 0.10`, and its design does not find a difference of ten points with 80 % power
     cost        the missing images of a closed system cost more than the budget
 
-Power comes from `promptlab.stats.power`: the prompt families that the contrast pairs (both levels present, `where`
-met), the seeds of the study, and level 0.05, divided by the number of confirmatory contrasts for one of them (Holm's
-first step). Pairs at other levels of the other axes do not count as more seeds, which errs on the safe side.
+Power comes from `promptlab.stats.power`. It counts the prompt families that the contrast pairs (both levels present,
+`where` met) and the seeds of the study. The level is 0.05, for a confirmatory contrast divided by the number of them
+(Holm's first step). Pairs at other levels of the other axes do not count as more seeds, which errs on the safe side.
 
-A run of `backend: hosted` needs a budget in US dollars, `budget_usd` of the study or `--budget`. A run without one is
-refused; one that would pass it ends (`promptlab.generator.backends.hosted.Budget`).
+A run of `backend: hosted` needs a budget in US dollars: `budget_usd` of the study, or `--budget`. A run without one is
+refused, and a run that would exceed it ends (`promptlab.generator.backends.hosted.Budget`).
 
-Tokens are counted by the model's own tokenizers, inside the frame that its pipeline puts around a prompt. A pipeline
-may have several encoders with limits of their own: of a long prompt FLUX.1's CLIP reads 77 tokens and its T5 512.
+The model's own tokenizers count tokens, inside the frame that its pipeline puts around a prompt. A pipeline may have
+several encoders with different limits: of a long prompt FLUX.1's CLIP reads 77 tokens and its T5 512.
 
 Seconds an image come from images of the same model and size that the store timed, else from `RATE`, else from
-arithmetic (`promptlab.generator.models.capabilities`); the plan says which. Nothing here imports torch.
+arithmetic (`promptlab.generator.models.capabilities`). The plan says which. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -71,13 +71,13 @@ __all__ = [
 ]
 
 RATE = {"miniature": 0.35}
-"""Seconds an image where none was timed yet: two CPU cores."""
+"""Seconds an image on two CPU cores, used until the store has timed one."""
 
 MODEL_DEFAULTS = frozenset({"guidance_scale", "num_inference_steps", "height", "width"})
-"""Settings whose defaults differ from model to model."""
+"""Settings whose defaults depend on the model."""
 
 RETRIED = frozenset({"error", "oom", "invalid_image"})
-"""Statuses that a later run tries again; a refusal or a NaN would only come again."""
+"""Statuses that a later run tries again; a refusal or a NaN would only repeat."""
 
 PlannedJob = tuple[Cell, int]
 """A cell and a seed."""
@@ -85,20 +85,21 @@ PlannedJob = tuple[Cell, int]
 
 @dataclass(frozen=True)
 class Plan:
-    """A study expanded, and what a run of it would make.
+    """An expanded study, and what a run of it would make.
 
     Attributes:
         jobs: cell and seed of each distinct image, by image id.
         groups: number of prompt families.
         truncations: what each text encoder cuts off.
-        unknown: words that the miniature never learned.
-        home: path of the store that the plan was counted against; None without one.
-        make: whether the plan is of a run that makes images, not of one that scores those present.
+        unknown: words of the prompts that the miniature never learned.
+        home: path of the store that the plan was counted against; None without a store.
+        make: whether the run makes images; False only scores those that exist.
         missing: jobs that have no image yet.
-        seconds: time to make them, None where it is unknown; `basis` says what the estimate rests on.
-        megabytes: disk that they take.
-        memory: bytes of the largest model's weights, None where no model is loaded.
-        cost: None where images cost nothing.
+        seconds: time to make them; None if unknown.
+        basis: what the estimate of `seconds` rests on.
+        megabytes: disk space that they take.
+        memory: bytes of the largest model's weights; None if no model is loaded.
+        cost: None if images cost nothing.
     """
 
     study: Study
@@ -118,29 +119,29 @@ class Plan:
 
     @property
     def planned(self) -> int:
-        """Images that the cells ask for, counted again where two cells share one."""
+        """The number of images of all cells; an image that two cells share counts twice."""
         return sum(len(cell.seeds(self.study.seeds)) for cell in self.cells)
 
     @property
     def images(self) -> int:
-        """Distinct images."""
+        """The number of distinct images."""
         return len(self.jobs)
 
     @property
     def made(self) -> int:
-        """Distinct images that need not be made."""
+        """The number of distinct images that need not be made."""
         return len(self.jobs) - len(self.missing)
 
     @property
     def detectable(self) -> float | None:
-        """Smallest difference of rates that a contrast over all prompt families finds with 80 % power, or None."""
+        """The smallest difference of rates that a contrast over all prompt families finds with 80 % power, or None."""
         if self.groups < 2:
             return None
         return smallest_detectable(self.groups, len(self.study.seeds))
 
     @property
     def power(self) -> tuple[Power, ...]:
-        """What this design and larger ones find; empty without contrasts or with one prompt family."""
+        """What this design and larger ones can find; empty without contrasts or with one prompt family."""
         return power_table(self.groups, len(self.study.seeds)) if self.groups > 1 and self.study.contrasts else ()
 
 
@@ -169,7 +170,7 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
 
 
 def tier_of(cell: Cell) -> str:
-    """T0 drawn truth, T1 the miniature under either of its text encoders, T2 everything else."""
+    """The tier of a cell: T0 for the renderer, T1 for the miniature with either text encoder, T2 for all else."""
     if cell.backend == "renderer":
         return "T0"
     return "T1" if cell.model in ("miniature", "miniature-bag") else "T2"
@@ -182,8 +183,8 @@ def plan_study(
 
     Args:
         retry: whether images that failed for good (a refusal, a NaN) count as missing.
-        make: whether the plan is of a run that makes images. Without, models need not be on this disk, as long as the
-            study leaves none of their default settings open.
+        make: whether the run makes images. If not, models need not be on this disk, provided that the study leaves
+            none of their default settings open.
 
     Raises StudyError (too many cells, impossible prompts, settings without effect) and ModelError.
     """
@@ -207,14 +208,14 @@ def plan_study(
 
 
 def recount(plan: Plan, store: Store, *, retry: bool = False) -> Plan:
-    """The same plan, counted against what `store` has now: another run may have made some of it since."""
+    """Count a plan again, against what `store` has now: another run may have made some of it since."""
     return _count(plan, store.images(), retry)
 
 
 def _cells(
     study: Study, known: Collection[Image], max_cells: int, make: bool
 ) -> tuple[tuple[Cell, ...], frozenset[str]]:
-    """The cells of a study, and the models among theirs that are not on this disk."""
+    """The cells of a study, and which of their models are not on this disk."""
     left_open = MODEL_DEFAULTS - study.settings.model_fields_set - columns_of(study.axes).keys()
     absent: set[str] = set()
 
@@ -238,7 +239,7 @@ def _cells(
 
 
 def _count(plan: Plan, known: Mapping[str, Image], retry: bool) -> Plan:
-    """`plan` with what is missing of it beside the images `known`."""
+    """Fill in what `plan` lacks, given the images `known`, and what making it takes."""
     again = frozenset(STATUSES) - {"ok"} if retry else RETRIED
     missing = tuple(job for key, job in plan.jobs.items() if key not in known or known[key].status in again)
     settings = plan.cells[0].settings
@@ -257,7 +258,7 @@ def _count(plan: Plan, known: Mapping[str, Image], retry: bool) -> Plan:
 
 
 def _bytes(job: PlannedJob) -> float:
-    """What an image made elsewhere will take as PNG; 0 for one that is made here."""
+    """Estimated bytes as PNG of an image made elsewhere; 0 for one that promptlab makes."""
     source = job[0].source(job[1])
     if source is None:
         return 0.0
@@ -267,7 +268,7 @@ def _bytes(job: PlannedJob) -> float:
 
 
 def _made_by(model: str, known: Collection[Image]) -> str:
-    """The name with its commit under which images of an absent model were made, if there is only one."""
+    """The NAME@COMMIT under which images of an absent model were made, if there is only one, else its name."""
     made = {str(image.recipe.get("model")) for image in known}
     found = {name for name in made if name.startswith(f"{model}@")}
     return found.pop() if len(found) == 1 else model
@@ -282,7 +283,7 @@ def _is_alike(image: Image, cell: Cell) -> bool:
 def _time(
     cells: Sequence[Cell], known: Collection[Image], missing: Sequence[PlannedJob]
 ) -> tuple[float | None, str, float | None]:
-    """Seconds for what is missing, what they rest on, and bytes of weights; a model's first cell stands for all."""
+    """Seconds for the missing images, their basis, and bytes of weights. A model's first cell stands for all."""
     total, bases, memory = 0.0, dict[str, None](), 0.0
     for model, first in _by_model(cells).items():
         todo = [cell for cell, _ in missing if cell.model == model]
@@ -339,7 +340,7 @@ def check_model_settings(study: Study, cells: Sequence[Cell]) -> None:
 
 
 def _check_hosted(study: Study, cells: Sequence[Cell]) -> None:
-    """Closed systems read the words, and OpenAI's a size; nothing else of the settings reaches them."""
+    """Raise StudyError for a setting that a closed system ignores: all but the words, and the size for OpenAI."""
     for model in {cell.model: None for cell in cells}:
         sized = model.startswith("openai:")
         for column in Settings.__dataclass_fields__:
@@ -359,7 +360,7 @@ def _check_hosted(study: Study, cells: Sequence[Cell]) -> None:
 
 
 def _route(study: Study, column: str) -> Route:
-    """Where a setting was given: its axis, the settings, or else the model, whose default it is."""
+    """Where the study sets a column: its axis, the settings, or the model if it is the model's default."""
     if name := columns_of(study.axes).get(column):
         return ("axes", name)
     return ("settings", column) if column in study.settings.model_fields_set else ("model",)
@@ -374,10 +375,10 @@ def _guidance(able: Capability, settings: dict[Settings, None]) -> str | None:
         return None
     what = "w in u + w (c - u) (classifier-free guidance, CFG) is not computed by this"
     if able.guidance_kind == "embedded":
-        own = able.settings.distilled_guidance_scale
+        default = able.settings.distilled_guidance_scale
         return (
             f"{what} {_title(able)}, whose guidance was distilled into an input; vary distilled_guidance_scale instead "
-            f"(its own is {own:g}), which is no CFG: it has no unconditional 0, and 1 is not the conditional pass"
+            f"(its own is {default:g}), which is no CFG: it has no unconditional 0, and 1 is not the conditional pass"
         )
     return (
         f"{what} {_title(able)}, which was distilled to a few steps and takes no guidance; vary num_inference_steps, "
@@ -409,12 +410,12 @@ def _side(able: Capability, sides: set[int]) -> str | None:
 
 
 MOST = 1_000
-"""Families, or seeds, beyond which advice is of no use."""
+"""The most families, or seeds, that advice suggests."""
 
 
 @dataclass(frozen=True)
 class Power:
-    """A design, and the smallest difference of rates that it finds with 80 % power; None where it finds none."""
+    """A design, and the smallest difference of rates that it finds with 80 % power; None if it finds none."""
 
     families: int
     seeds: int
@@ -422,7 +423,7 @@ class Power:
 
 
 def power_table(families: int, seeds: int, alpha: float = 0.05) -> tuple[Power, ...]:
-    """This design, and those with twice and four times the families, each with these seeds and twice as many."""
+    """The power of this design and of twice and four times the families, each with once and twice the seeds."""
     return tuple(
         Power(n, m, smallest_detectable(n, m, alpha=alpha))
         for n in (families, 2 * families, 4 * families)
@@ -432,7 +433,7 @@ def power_table(families: int, seeds: int, alpha: float = 0.05) -> tuple[Power, 
 
 
 def families_of(contrast: Contrast, cells: Sequence[Cell]) -> int:
-    """Prompt families with a cell at each of the two levels, whose other levels agree and meet `where`."""
+    """Count the prompt families that have both levels of a contrast, with equal other levels that meet `where`."""
     arms: list[set[tuple[str, object]]] = [set(), set()]
     wanted = [settle(contrast.axis, level) for level in contrast.levels]
     where = {axis: settle(axis, level) for axis, level in contrast.where.items()}
@@ -445,7 +446,7 @@ def families_of(contrast: Contrast, cells: Sequence[Cell]) -> int:
 
 
 def check_power(study: Study, cells: Sequence[Cell]) -> None:
-    """Raise StudyError for the first contrast whose design cannot find what it must, with designs that can."""
+    """Raise StudyError for the first contrast whose design cannot find its `detect`; suggest designs that can."""
     confirmatory = sum(contrast.family == "confirmatory" for contrast in study.contrasts)
     for i, contrast in enumerate(study.contrasts):
         if contrast.detect is None:
@@ -492,7 +493,14 @@ def _finds(detect: float, families: int, seeds: int, alpha: float) -> bool:
 
 @dataclass(frozen=True)
 class Cost:
-    """US dollars for the pictures that are missing, what they rest on, the budget, and what variable lacks a key."""
+    """What the missing images cost.
+
+    Attributes:
+        usd: US dollars for all of them.
+        basis: what prices the estimate rests on.
+        budget: of the study, in US dollars; None without one.
+        keyless: the environment variable in which a key is missing, or None.
+    """
 
     usd: float
     basis: str
@@ -501,9 +509,9 @@ class Cost:
 
 
 def cost_of(study: Study, missing: Sequence[PlannedJob]) -> Cost | None:
-    """The cost of `missing`; None where pictures cost nothing.
+    """The cost of `missing`; None if images cost nothing.
 
-    Raises StudyError where no price is known, or the budget is less than the estimate.
+    Raises StudyError if no price is known, or the estimate is above the budget.
     """
     if study.backend != "hosted":
         return None
@@ -531,7 +539,7 @@ def cost_of(study: Study, missing: Sequence[PlannedJob]) -> Cost | None:
 
 
 def check_paid(cost: Cost | None) -> None:
-    """Raise ModelError without a key, StudyError without a budget, if pictures have to be paid for."""
+    """For images that cost money, raise ModelError without a key, and StudyError without a budget."""
     if cost is None or not cost.usd:
         return
     if cost.keyless:
@@ -544,16 +552,19 @@ def check_paid(cost: Cost | None) -> None:
 
 
 def _up(usd: float) -> float:
-    """Whole cents, rounded up."""
+    """Dollars rounded up to whole cents."""
     return -(-round(usd * 1e6) // 10_000) / 100
 
 
 @dataclass(frozen=True)
 class Truncation:
-    """How one encoder reads the prompts: up to `limit` tokens, of `longest` in the longest prompt.
+    """How much of the prompts one text encoder reads. Tokens include the marks and the frame that the encoder gets.
 
-    Tokens count marks and frame as the encoder gets them. `truncated` prompts are longer than the limit; `lost` is the
-    text that the encoder does not see of the longest.
+    Attributes:
+        limit: tokens that the encoder reads.
+        longest: tokens of the longest prompt.
+        truncated: number of prompts that are longer than the limit.
+        lost: the text of the longest prompt that the encoder does not see.
     """
 
     model: str
@@ -565,7 +576,7 @@ class Truncation:
 
 
 def truncations(cells: Iterable[Cell]) -> tuple[Truncation, ...]:
-    """One for each text encoder of each model that makes images from text. Raises ModelError."""
+    """One `Truncation` for each text encoder of each diffusion model of `cells`. Raises ModelError."""
     prompts: dict[str, dict[str, Prompt]] = {}
     for cell in cells:
         if cell.backend == "diffusion":
@@ -584,7 +595,7 @@ def truncations(cells: Iterable[Cell]) -> tuple[Truncation, ...]:
 
 
 def token_limits(model: str) -> dict[str, int]:
-    """Tokens that each text encoder of a model reads, by the encoder's name. Raises ModelError."""
+    """The number of tokens that each text encoder of a model reads, by its name. Raises ModelError."""
     folder = resolve(model)[0]
     return {reader.name: open_reader(folder, reader)[1] - reader.dropped for reader in capability(folder).readers}
 

@@ -1,19 +1,19 @@
-"""Scores that a run still lacks: some while later images are still being made, the rest afterwards.
+"""Scoring what a run lacks: partly while later images are still being made, the rest afterwards.
 
     driver --Image--> OverlappedScoring --ready keys--> thread: probe by probe --Scores--> driver --> journal
     driver --> Scoring.finish: probe by probe, what is left
 
-Both judge the same with the same probes, so scores are equal to the last bit; what was settled while images were made
-is not judged again afterwards.
+Both paths use the same probes in the same way, so their scores are equal to the last bit. What was scored while images
+were made is not scored again afterwards.
 
-A key is ready for a probe when the fate of all its images, the twin's included, is known. Ready keys go to the one
-thread in small batches. The driver alone takes scores from it and keeps them, so a crash costs no more than these
-batches, and the next run finds them again. No probe's answer depends on what else is in its batch.
+A key is ready for a probe once the status of all its images, the twin's included, is known. Ready keys go to the one
+thread in small batches. Only the driver collects scores and writes them, so a crash costs at most these batches, and
+the next run finds them again. No probe's answer depends on what else is in its batch.
 
-Scoring overlaps only where its cores would lie idle: images are made on a GPU, on other machines, or by a closed
-system. Three kinds of probes come afterwards: those that ask the model, those that look at all seeds of a prompt, and
-those whose judge would want the GPU that makes images. A probe that cannot work is asked again afterwards, and then
-ends the run.
+Scoring overlaps only if it uses cores that would be idle: images are made on a GPU, on other machines, or by a closed
+system. Three kinds of probes always come afterwards: those that query the model, those that look at all seeds of a
+prompt, and those whose judge would use the GPU that makes images. A probe that fails while overlapping is tried again
+afterwards, and ends the run if it fails then.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ __all__ = ["OverlappedScoring", "Scoring", "can_overlap"]
 log = logging.getLogger("promptlab")
 
 KEPT = 32
-"""Images whose scores go to the journal together: a line each, one fsync for all."""
+"""Images whose scores go to the journal together: one line each, one fsync for all."""
 
 
 class Scoring:
-    """The scores of one run by `probes`; `publish` is called now and then.
+    """Scores the images of one run with `probes`, and calls `publish` as it goes.
 
     Attributes:
-        found: scores of this run.
-        found_overlapped: those of them that were found while images were made.
+        found: number of scores of this run.
+        found_overlapped: how many of them were found while images were made.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Scoring:
         self.found = self.found_overlapped = 0
 
     def overlap(self, wanted: bool | None = None) -> OverlappedScoring:
-        """What scores while images are made: always, never, or where `can_overlap` says so if `wanted` is None."""
+        """Create what scores while images are made: always, never, or, for None, where `can_overlap` allows it."""
 
         def load(image: Image) -> Any:
             return pictures.load(self._store.home, image.file or "")
@@ -97,7 +97,7 @@ class Scoring:
         return self._overlapped
 
     def finish(self) -> None:
-        """Score whatever is left. Raises PromptlabError where a probe cannot work at all."""
+        """Score what is left. Raises PromptlabError if a probe cannot work at all."""
         images = self._store.images()
         readable = {key for key, image in images.items() if image.status == "ok" and image.file}
 
@@ -117,7 +117,7 @@ class Scoring:
                 if not todo:
                     continue
                 self._progress.stage(f"probe {probe.name}", len(todo))
-                # what is traced costs as much as making it, so it is kept one by one
+                # tracing an image costs as much as making it, so scores are kept one by one
                 scored = partial(analyze, probe, planned_images, load, done=done, settled=settled, model=models.of)
                 for scores in _batched(scored(batch=1 if traced else BATCH), 1 if traced else KEPT):
                     self._keep(scores)
@@ -128,7 +128,7 @@ class Scoring:
         return {(image, prompt) for _, image, prompt in self._store.scores(probe.id)}
 
     def _keep(self, scores: Sequence[list[Score]]) -> None:
-        # one journal line a batch of images would be lost whole; one an image, with one fsync for many, is not
+        # one line a batch of images could be lost whole; one an image, with one fsync for many, is not
         self._run.add(*(score for one in scores for score in one))
         self.found += sum(map(len, scores))
 
@@ -145,14 +145,14 @@ def _batched(items: Iterable[Any], size: int) -> Iterable[list[Any]]:
 
 
 SIZE = 16
-"""Keys of a batch: a run that is stopped waits for the end of one."""
+"""Keys of a batch. A run that is stopped waits for the end of one batch."""
 
 Keep = Callable[[Probe, Sequence[list[Score]]], None]
-"""Puts the scores of a batch, a list for each key, into the journal."""
+"""Writes the scores of a batch, a list for each key, into the journal."""
 
 
 class _Batch(NamedTuple):
-    """Keys that the thread judges, or will."""
+    """Keys that the thread scores or will score."""
 
     probe: Probe
     keys: list[Key]
@@ -160,7 +160,7 @@ class _Batch(NamedTuple):
 
 
 def can_overlap(probe: Probe, provenance: Mapping[str, Any]) -> bool:
-    """Whether a probe can score while the backend of this `provenance` makes images, and take nothing from it."""
+    """Whether a probe can score while the backend of this `provenance` makes images, without slowing it down."""
     here = socket.gethostname()
     device = provenance.get("device")
     if device == ELSEWHERE or provenance.get("host", here) != here:
@@ -174,17 +174,17 @@ class OverlappedScoring:
     Call `begin` when a backend is ready, `add` with each image, and `pause` before anything else loads.
 
     Args:
-        probes: those of the study.
-        planned: all its images.
+        probes: of the study.
+        planned: all images of the study.
         to_make: ids of the images that this run makes.
-        images: what is known of all others.
-        done: what a probe has scored; called once a probe.
-        load: pixels of a record, uint8 (height, width, 3).
+        images: records of all other images, by id.
+        done: returns what a probe has scored; called once for each probe.
+        load: returns the pixels of a record, uint8 (height, width, 3).
         keep: see `Keep`.
-        always: whether to overlap whatever makes the images.
+        always: whether to overlap with any backend, even where `can_overlap` says no.
 
     Attributes:
-        settled: by probe id, what was judged in this run, with all its relatives.
+        settled: keys scored in this run with all their relatives, by probe id.
     """
 
     def __init__(
@@ -215,7 +215,7 @@ class OverlappedScoring:
 
     @cached_property
     def _waiting(self) -> dict[str, list[Key]]:
-        """Keys by the images to be made that they wait for, their own or their twin's."""
+        """Keys, by the missing images that they wait for: the key's image or its twin's."""
         waiting = defaultdict(list)
         for key in self._relatives.planned_images:
             for image in {key[0], *(twin[0] for twin in self._relatives.twin(key))} & self._to_make:
@@ -223,14 +223,14 @@ class OverlappedScoring:
         return waiting
 
     def begin(self, provenance: Mapping[str, Any]) -> None:
-        """Overlap with the backend of this `provenance`, as far as probes can. Several may be at work at once."""
+        """Overlap with the backend of this `provenance`, as far as probes can. Several backends may run at once."""
         for probe in self._usable:
             if probe not in self._active and (self._always or can_overlap(probe, provenance)):
                 self._done.setdefault(probe.id, self._read_done(probe))
                 self._active.append(probe)
 
     def add(self, image: Image) -> None:
-        """Take note of an image of this run, and keep the scores found since the last one."""
+        """Add an image of this run, and keep the scores that were found since the last one."""
         waiting = self._waiting.pop(image.id, []) if self._active else []
         self._images[image.id] = image
         self._to_make.discard(image.id)
@@ -246,7 +246,7 @@ class OverlappedScoring:
                     self._pending.append(_Batch(probe, keys, self._pool.submit(self._judge, probe, keys)))
 
     def _is_ready(self, probe: Probe, key: Key, latest: str) -> bool:
-        """Whether `latest` was the last image that a key waited for, and there is something new to judge."""
+        """Whether `latest` was the last image that a key waited for, and there is something new to score."""
         relatives = [key, *(self._relatives.twin(key) if "twin" in probe.needs else ())]
         if any(one[0] in self._to_make for one in relatives) or latest not in (one[0] for one in relatives):
             return False
@@ -277,7 +277,7 @@ class OverlappedScoring:
             self.settled[probe.id].update(keys)
 
     def pause(self) -> None:
-        """Finish the batch at work and take back the others: they come afterwards, or with the next image."""
+        """Finish the running batch and take back the others, which come afterwards or with the next image."""
         for probe, keys, scores in reversed(self._pending):
             if scores.cancel():
                 self._ready[probe.id].extendleft(reversed(keys))
@@ -288,7 +288,7 @@ class OverlappedScoring:
         self._active = []
 
     def close(self) -> None:
-        """`pause`, for good."""
+        """Pause for good."""
         try:
             self.pause()
         finally:

@@ -1,19 +1,20 @@
-"""Where words act in an image: the model behind it for probes, and maps of its words for people.
+"""Where words act in an image: a traced model for probes, and word maps for people.
 
     image --Models.of--> Model --attend--> attention to phrases
-                               --without-> the image less a phrase, or less a part of the text states
+                               --without-> the image without a phrase, or without a part of the text states
     prompt, seed --word_maps--> WordMaps --heat, sheet--> images to look at
     recipe of the store --retrace--> WordMaps, and whether its pixels are those in the store
 
-Attention is seen only while an image is made, so `retrace` makes it again with the same settings, seed and rows a
+Attention is visible only while an image is made, so `retrace` makes it again with the same settings, seed and rows a
 batch. On the same machine the bits are the same; `retrace` compares their hash.
 
-In a heat map each word's attention is light and the rest dark.
+A heat map shows each word's attention as light:
 
     light = (a - min a) / (p99 - min a), clipped to 0..1      a: a word's attention; p99: its 99th percentile
 
-Each map is stretched by itself, so brightness compares places, never words. Where a word does not look, the image is
-grey and dim; where it looks, the image keeps its colours under a warm tint. Ours; Pillow alone.
+Each map is stretched by itself, so brightness compares places, never words. Where a word does not act, the image is
+grey and dim; where it acts, the image keeps its colours under a warm tint. The drawing is our own and needs Pillow
+alone.
 
 One model is open at a time, and none before a probe needs it. `try_prompt` makes a few images and stores nothing.
 """
@@ -43,16 +44,19 @@ if TYPE_CHECKING:
 __all__ = ["Models", "WordMaps", "cell_of", "content_words", "heat", "retrace", "sheet", "try_prompt", "word_maps"]
 
 ROWS = 4
-"""Images that are made together when words are taken out."""
+"""Images that are made in one batch when words are taken out."""
 _SMALL = "a an the of and or with in on at to by as is are its it this that from for photo picture image"
 SMALL_WORDS = frozenset(re.findall(r"\w+", _SMALL))
 
 
 @dataclass(frozen=True, eq=False)
 class WordMaps:
-    """An image, uint8 (height, width, 3), its words, and attention to each: float32 (4, words, h, w).
+    """An image, its words, and the attention to each word.
 
-    The first axis is all steps, then their early, middle and late third (NaN for one that too few steps leave empty).
+    Attributes:
+        picture: uint8 (height, width, 3).
+        maps: float32 (4, words, h, w). The first axis is all steps, then the early, middle and late third (NaN for a
+            third without steps).
     """
 
     picture: NDArray[np.uint8]
@@ -61,7 +65,7 @@ class WordMaps:
 
 
 class Models:
-    """Opens the model of an image when a probe asks for it, and keeps the last one open."""
+    """Opens the model of an image when a probe needs it, and keeps the last one open."""
 
     def __init__(self, rows: int = ROWS, dtype: str | None = None) -> None:
         self._options = {"batch_size": rows, "dtype": dtype}
@@ -69,18 +73,18 @@ class Models:
         self._backend: Any = None
 
     def of(self, planned: PlannedImage) -> Model | None:
-        """The model that made an image, or None where no diffusion model here made it."""
+        """The model that made an image, or None if no diffusion model of promptlab made it."""
         return _Drawn(self, planned) if planned.cell.backend == "diffusion" else None
 
     def backend(self, name: str) -> Any:
-        """The loaded model. Raises ModelError."""
+        """Load a model, unless it is the one that is open. Raises ModelError."""
         if self._name != name:
             self.close()
             self._backend, self._name = plugins.load("backend", "diffusion", model=name, **self._options), name
         return self._backend
 
     def close(self) -> None:
-        """Give back memory."""
+        """Close the open model and free its memory."""
         if self._backend is not None:
             self._backend.close()
         self._backend = self._name = None
@@ -115,7 +119,7 @@ class _Drawn:
 
 
 def content_words(text: str) -> tuple[Phrase, ...]:
-    """The words of a text that name or describe: all but articles, prepositions and "photo"."""
+    """The words of a text that name or describe: all except articles, prepositions and words such as "photo"."""
     words = re.finditer(r"[^\W_]+(?:['-][^\W_]+)*", text)
     return tuple(Phrase(m[0], m[0], m.start(), m.end()) for m in words if m[0].lower() not in SMALL_WORDS)
 
@@ -131,12 +135,12 @@ def word_maps(
 ) -> WordMaps:
     """Make an image of a prompt, in a batch of `rows` and in `dtype`, and map where each of its content words acts.
 
-    Words that every encoder cuts off are left out with `kept_only`, else they are an error.
+    With `kept_only`, words that every encoder cuts off are left out; otherwise they are an error.
 
     Raises:
-        UntraceableError: a model or a setting that cannot be traced, or a word (all, with `kept_only`) that is cut off.
-        PromptlabError: a prompt without such a word.
-        ModelError: a model that is not on this disk.
+        UntraceableError: the model or a setting cannot be traced, or a word (with `kept_only`, every word) is cut off.
+        PromptlabError: the prompt has no content word.
+        ModelError: the model is not on this disk.
     """
     words = content_words(prompt)
     if not words:
@@ -174,7 +178,7 @@ ROW_LABELS = ("all steps", "early", "middle", "late")
 
 
 def heat(picture: NDArray[np.uint8], attention: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """A picture (height, width, 3) with a map (h, w) laid over it, of the picture's size."""
+    """Lay a map (h, w) over an image (height, width, 3). The result has the image's size."""
     from PIL import Image
 
     low, high = float(attention.min()), float(np.quantile(attention, 0.99))
@@ -190,12 +194,12 @@ def heat(picture: NDArray[np.uint8], attention: NDArray[np.float32]) -> NDArray[
 def sheet(
     picture: NDArray[np.uint8], words: Sequence[str], maps: NDArray[np.float32], title: str = "", thirds: bool = False
 ) -> Image.Image:
-    """The picture, and beside it every word's map over it.
+    """Draw an image, and next to it the image under the map of each word.
 
     Args:
         picture: uint8 (height, width, 3).
-        maps: (4, words, h, w), all steps and their thirds; NaN where there is none.
-        thirds: a row for early, middle and late steps each as well.
+        maps: (4, words, h, w), all steps and their thirds; NaN for a third without steps.
+        thirds: whether to add a row each for early, middle and late steps.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -225,7 +229,7 @@ def sheet(
 
 
 def cell_of(recipe: Mapping[str, Any]) -> tuple[Cell, int]:
-    """The cell and the seed of a recipe. Raises UntraceableError for an image that was not made by a model here."""
+    """The cell and the seed of a recipe. Raises UntraceableError for an image that no diffusion model made."""
     if recipe.get("backend") != "diffusion":
         origins = {"renderer": "was drawn by the renderer, which reads no words", "folder": "was made elsewhere"}
         backend = recipe.get("backend")
@@ -239,12 +243,12 @@ def cell_of(recipe: Mapping[str, Any]) -> tuple[Cell, int]:
 def retrace(
     recipe: Mapping[str, Any], pixels: str | None, rows: int | None = None, dtype: str | None = None
 ) -> tuple[WordMaps, bool]:
-    """An image made again with each word's attention, and whether its pixels have the hash `pixels`.
+    """Make an image again and map its words. Returns the maps, and whether its pixels have the hash `pixels`.
 
-    `rows` is the size of the batch that it was made in, and `dtype` the precision of the denoiser. The image of a
+    `rows` is the size of the batch in which it was made, and `dtype` the precision of the denoiser. The image of a
     compiled model is made again uncompiled, which rounds otherwise. Words that every encoder cuts off have no map.
 
-    Raises UntraceableError, ModelError and PromptlabError with a sentence where it cannot be made.
+    Raises UntraceableError, ModelError or PromptlabError if it cannot be made.
     """
     cell, seed = cell_of(recipe)
     size = {"rows": rows} if rows else {}
@@ -255,9 +259,9 @@ def retrace(
 def try_prompt(
     backend: Backend, prompt: str, guidance_scale: float, seeds: int = 4
 ) -> Iterator[tuple[Image.Image, str]]:
-    """Images of `prompt` at seeds 0 to seeds - 1 in 25 steps, each with the parser's words, "red cup, blue chair".
+    """Make images of `prompt` at seeds 0 to seeds - 1 in 25 steps.
 
-    Raises ModelError where an image could not be made.
+    Yields each with what the parser sees in it, such as "red cup, blue chair". Raises ModelError if an image fails.
     """
     from PIL import Image
 

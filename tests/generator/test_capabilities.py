@@ -100,16 +100,18 @@ def test_tokens_are_those_that_the_encoders_are_given(kind: str, family_folder: 
     backend = load(str(folder))
     for reader in backend.able.readers:
         tokens, limit = open_reader(folder, reader)
-        given: list[list[int]] = []
+        received: list[list[int]] = []
         handle = getattr(backend.pipe, reader.encoder).register_forward_pre_hook(
-            lambda module, args, kwargs, given=given: given.extend((args[0] if args else kwargs["input_ids"]).tolist()),
+            lambda module, args, kwargs, received=received: received.extend(
+                (args[0] if args else kwargs["input_ids"]).tolist()
+            ),
             with_kwargs=True,
         )
         for text in ("", "a red cup", "A very old dog, 3 blue chairs!", "müde  zebra 🏆", LONG):
-            given.clear()
+            received.clear()
             with quiet():
                 backend._encode([text])
-            (theirs,) = given[:1]
+            (theirs,) = received[:1]
             before, after = tokens._frame
             ours = tokens._tokenizer.encode(before + text + after, add_special_tokens=tokens._marked).ids
             spans = tokens.spans(Prompt(text), limit)

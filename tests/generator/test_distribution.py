@@ -9,33 +9,33 @@ from typing import Any
 
 import pytest
 
-from plays.scripted import MODULE, jobs, order
+from plays.scripted import MODULE, jobs, worker_spec
 from promptlab import plugins
 from promptlab.errors import ModelError, PromptlabError, StoreError
 from promptlab.generator import generate, workers
 from promptlab.generator.backends import Job, Made
 from promptlab.generator.models.batches import Batches, batches_of, group
-from promptlab.generator.workers import PATIENCE, Order, Seat, Worker, WorkerLost, distribute
+from promptlab.generator.workers import MAX_DEATHS, Worker, WorkerHandle, WorkerLost, WorkerSpec, distribute
 from promptlab.records import Cell, Image, Prompt, Settings
 from promptlab.store.home import Home
 from promptlab.store.pictures import save
 
 
 @pytest.fixture(autouse=True)
-def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def worker_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a worker sets for its process, which is ours here."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv(plugins.VARIABLE, MODULE)
 
 
-class ThreadSeat(Seat):
+class ThreadWorker(WorkerHandle):
     """A worker in a thread of this process; `dies(index, method, jobs)` says when it does."""
 
-    def __init__(self, order: Order, index: int, dies: Callable[[int, str, Any], bool] = lambda *_: False) -> None:
+    def __init__(self, spec: WorkerSpec, index: int, dies: Callable[[int, str, Any], bool] = lambda *_: False) -> None:
         super().__init__(index)
-        self.worker, self.dies = Worker(order, index), dies
+        self.worker, self.dies = Worker(spec, index), dies
 
-    def _ask(self, method: str, *arguments: Any) -> Any:
+    def _call(self, method: str, *arguments: Any) -> Any:
         if self.dies(self.index, method, arguments):
             raise WorkerLost(f"worker {self.index} died")
         return getattr(self.worker, method)(*arguments)
@@ -45,7 +45,7 @@ class ThreadSeat(Seat):
 
 def alone(home: Path, wanted: list[Job]) -> dict[str, Image]:
     """What one process makes."""
-    worker = Worker(order(home, "plain"), 0)
+    worker = Worker(worker_spec(home, "plain"), 0)
     worker.start()
     made = generate(worker.backend, wanted, lambda pixels, recipe: save(pixels, Home(home), recipe))
     return {image.id: image for image in made}
@@ -53,75 +53,78 @@ def alone(home: Path, wanted: list[Job]) -> dict[str, Image]:
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_every_job_is_made_once(workers: int, tmp_path: Path) -> None:
-    wanted, told = jobs(23), []
+    wanted, reported = jobs(23), []
     one = alone(tmp_path / "one", wanted)
     many = list(
         distribute(
             [*wanted, wanted[3]],
-            lambda index: ThreadSeat(order(tmp_path / "many", "plain"), index),
+            lambda index: ThreadWorker(worker_spec(tmp_path / "many", "plain"), index),
             workers,
-            lambda index, provenance: told.append((index, provenance["weights"])),
+            lambda index, provenance: reported.append((index, provenance["weights"])),
         )
     )
     assert len(many) == 23 and {image.id: (image.file, image.pixels) for image in many} == {
         key: (image.file, image.pixels) for key, image in one.items()
     }
-    assert set(told) <= {(index, "none") for index in range(workers)} and told
+    assert set(reported) <= {(index, "none") for index in range(workers)} and reported
 
 
 @pytest.mark.parametrize("method", ["start", "split_jobs", "make"])
 def test_who_dies_is_replaced(method: str, tmp_path: Path) -> None:
-    deaths, told = iter([True, True]), []
+    deaths, messages = iter([True, True]), []
 
-    def dies(index: int, asked: str, arguments: Any) -> bool:
-        return index == 0 and asked == method and next(deaths, False)
+    def dies(index: int, called: str, arguments: Any) -> bool:
+        return index == 0 and called == method and next(deaths, False)
 
     made = distribute(
-        jobs(9), lambda index: ThreadSeat(order(tmp_path / "h", "plain"), index, dies), 1, lost=told.append
+        jobs(9),
+        lambda index: ThreadWorker(worker_spec(tmp_path / "h", "plain"), index, dies),
+        1,
+        on_lost=messages.append,
     )
     assert [image.status for image in made] == ["ok"] * 9
-    assert told == ["worker 0 died"] * 2
+    assert messages == ["worker 0 died"] * 2
 
 
 @pytest.mark.parametrize(("method", "where"), [("start", "before they were ready"), ("make", "at the same batch")])
 def test_patience_has_an_end(method: str, where: str, tmp_path: Path) -> None:
     deaths: list[int] = []
 
-    def dies(index: int, asked: str, arguments: Any) -> bool:
-        poisoned = asked == method and (asked == "start" or arguments[0][0].seed == 4)
+    def dies(index: int, called: str, arguments: Any) -> bool:
+        poisoned = called == method and (called == "start" or arguments[0][0].seed == 4)
         deaths.extend([index] * poisoned)
         return poisoned
 
     made = []
     with pytest.raises(PromptlabError, match=where) as caught:
-        for image in distribute(jobs(12), lambda i: ThreadSeat(order(tmp_path / "h", "plain"), i, dies), 1):
+        for image in distribute(jobs(12), lambda i: ThreadWorker(worker_spec(tmp_path / "h", "plain"), i, dies), 1):
             made.append(image.recipe["seed"])
-    assert "\n" not in str(caught.value) and len(deaths) == PATIENCE
+    assert "\n" not in str(caught.value) and len(deaths) == MAX_DEATHS
     assert made == ([] if method == "start" else [0, 1, 2, 3])
 
 
 def test_an_error_comes_after_what_is_finished(tmp_path: Path) -> None:
     made = []
     with pytest.raises(PromptlabError, match="no more at seed 6"):
-        for image in distribute(jobs(12), lambda i: ThreadSeat(order(tmp_path / "h", "fail=6"), i), 1):
+        for image in distribute(jobs(12), lambda i: ThreadWorker(worker_spec(tmp_path / "h", "fail=6"), i), 1):
             made.append(image.recipe["seed"])
     assert made == [0, 1, 2, 3, 4, 5]
 
 
 def test_workers_must_be_of_one_kind_and_share_the_home(tmp_path: Path) -> None:
-    def hire(index: int) -> Seat:
-        return ThreadSeat(order(tmp_path / "h", "differ" if index else "slow=0.05"), index)
+    def open_worker(index: int) -> WorkerHandle:
+        return ThreadWorker(worker_spec(tmp_path / "h", "differ" if index else "slow=0.05"), index)
 
     with pytest.raises(ModelError, match=r"differ in weights: '(none|random)'"):
-        list(distribute(jobs(40), hire, 2))
-    lost = Order("scripted", {}, tmp_path, tmp_path / "no such run", 1)
+        list(distribute(jobs(40), open_worker, 2))
+    stray = WorkerSpec("scripted", {}, tmp_path, tmp_path / "no such run", 1)
     with pytest.raises(StoreError, match="does not see this run"):
-        list(distribute(jobs(4), lambda index: ThreadSeat(lost, index), 1))
+        list(distribute(jobs(4), lambda index: ThreadWorker(stray, index), 1))
 
 
 def test_nobody_waits_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Never(ThreadSeat):
-        def _ask(self, method: str, *arguments: Any) -> Any:
+    class Never(ThreadWorker):
+        def _call(self, method: str, *arguments: Any) -> Any:
             gone.wait(20)
 
         def _kill(self) -> None:
@@ -130,7 +133,7 @@ def test_nobody_waits_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     gone = threading.Event()
     monkeypatch.setattr(workers, "START_SECONDS", 0.05)
     with pytest.raises(PromptlabError, match=r"no worker got ready within .* --workers"):
-        list(distribute(jobs(4), lambda index: Never(order(tmp_path / "h", "plain"), index), 2))
+        list(distribute(jobs(4), lambda index: Never(worker_spec(tmp_path / "h", "plain"), index), 2))
 
 
 def test_batches_are_dealt_as_one_process_cuts_them() -> None:

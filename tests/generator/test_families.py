@@ -61,8 +61,8 @@ def apart(a: torch.Tensor, b: torch.Tensor) -> float:
 def stock(backend: Diffusion, prompts: tuple[str, ...], **kwargs: Any) -> Any:
     """The pipeline called as any user would call it, seeds 0, 1, ..."""
     pipe = backend.pipe
-    own = backend.schedulers["default"]
-    pipe.scheduler = type(own).from_config(own.config)
+    default = backend.schedulers["default"]
+    pipe.scheduler = type(default).from_config(default.config)
     with quiet():
         return pipe(
             prompt=list(prompts),
@@ -183,8 +183,8 @@ def test_provenance_says_what_ran(backend: Diffusion) -> None:
     facts = backend.provenance()
     assert facts["pipeline"] == type(backend.pipe).__name__ and len(facts["weights"]) == 32
     assert facts["guidance"] == {"argument": backend.able.guidance, "kind": backend.able.guidance_kind}
-    own = facts["schedulers"]["default"]
-    assert own["class"] == type(backend.schedulers["default"]).__name__ and "num_train_timesteps" in own["config"]
+    used = facts["schedulers"]["default"]
+    assert used["class"] == type(backend.schedulers["default"]).__name__ and "num_train_timesteps" in used["config"]
 
 
 def test_encoders_that_wait_elsewhere_change_nothing(backend: Diffusion) -> None:
@@ -242,9 +242,9 @@ def test_fixed_texts_are_those_of_the_pipelines(family_folder: Callable[[str], P
 def test_lengths_go_up_in_steps(family_folder: Callable[[str], Path]) -> None:
     from promptlab.generator.models.capabilities import capability
 
-    masked, listed = (capability(family_folder(name)) for name in ("qwen-image", "z-image"))
+    masked, unmasked = (capability(family_folder(name)) for name in ("qwen-image", "z-image"))
     assert [padded_length(masked, n) for n in (5, 31, 32, 33)] == [32, 32, 64, 64]
-    assert [padded_length(listed, n) for n in (5, 31, 32, 33)] == [32, 32, 32, 64]
+    assert [padded_length(unmasked, n) for n in (5, 31, 32, 33)] == [32, 32, 32, 64]
 
 
 def test_unpacked_latents_are_pictures(backend: Diffusion) -> None:

@@ -53,9 +53,9 @@ def small(path: Path, kind: str, side: int) -> Path:
 
 def cli(*arguments: str) -> str:
     """What a command prints."""
-    with console.capture() as said:
+    with console.capture() as output:
         app([*arguments], standalone_mode=False)
-    return said.get()
+    return output.get()
 
 
 @pytest.mark.parametrize("kind", BUILDERS)
@@ -66,16 +66,16 @@ def test_a_study_ends_with_scores(kind: str, family_folder: Callable[[str], Path
     home = ["--home", str(tmp_path / "home"), "--model", folder]
     if kind in (*EMBEDDED, *NONE):
         home += WITHOUT
-    said = cli("run", str(study), *home, "--batch-size", "2", "--passports", "0")
+    output = cli("run", str(study), *home, "--batch-size", "2", "--passports", "0")
     pictures = 2 if kind in NONE else 4
-    assert f"{pictures} pictures made" in said and f"model {folder}" in said
+    assert f"{pictures} pictures made" in output and f"model {folder}" in output
     store = Store(tmp_path / "home")
     images = store.query("SELECT status, width, batch_size, distilled_guidance_scale AS w FROM image")
     assert images["status"].tolist() == ["ok"] * pictures and set(images["width"]) == {side}
     assert set(images["w"].dropna()) == ({1.0, 4.0} if kind in EMBEDDED else set())
     scores = store.query("SELECT probe, value, label, reason FROM scored")
-    asked = {use["name"] for use in yaml.safe_load(study.read_text("utf-8"))["probes"]}
-    assert set(scores["probe"]) == asked
+    requested = {use["name"] for use in yaml.safe_load(study.read_text("utf-8"))["probes"]}
+    assert set(scores["probe"]) == requested
     empty = scores[scores["value"].isna() & scores["label"].isna()]
     assert empty["reason"].notna().all() and (empty["reason"] != "").all()
     assert scores.loc[scores["probe"] == "exposure", "value"].notna().all()
@@ -98,8 +98,8 @@ def test_a_cfg_axis_is_refused_with_advice(family_folder: Callable[[str], Path],
             first = str(caught.value).splitlines()[0]
             assert first.startswith(f"{STUDY}:45:19: guidance_scale with the model") and "CFG" in first
             assert first.endswith("; or leave the axis out: --without guidance_scale")
-        said = cli("plan", str(STUDY), "--model", str(family_folder(kind)), "--home", str(tmp_path), *WITHOUT)
-        assert "144 cells x 2 seeds" in said and f"--model {family_folder(kind)} --without guidance_scale" in said
+        output = cli("plan", str(STUDY), "--model", str(family_folder(kind)), "--home", str(tmp_path), *WITHOUT)
+        assert "144 cells x 2 seeds" in output and f"--model {family_folder(kind)} --without guidance_scale" in output
     assert not (tmp_path / "promptlab.duckdb").exists()
 
 
@@ -115,8 +115,8 @@ def test_pictures_are_measured_where_their_model_is_not(
     cli("run", *options, "--passports", "0")
     shutil.rmtree(folder)
     study.write_text(text)
-    said = cli("score", *options)
-    assert "0 pictures made" in said and ", 0 scores" not in said and "4 pictures were there" in said
+    output = cli("score", *options)
+    assert "0 pictures made" in output and ", 0 scores" not in output and "4 pictures were there" in output
     with pytest.raises(ModelError, match="no model"):
         cli("run", *options)
     study.write_text(text.replace("num_inference_steps: 2", "scheduler: null"))

@@ -61,9 +61,9 @@ def test_bad_files_are_told_and_the_rest_goes_on(tmp_path: Path) -> None:
     summary = run(done.study, tmp_path)
     assert summary.made == {"ok": 1, "invalid_image": 4, "degenerate": 1}
     failures = Store(tmp_path / "home").query("SELECT status, reason FROM failures")
-    told = " ".join(failures[failures["status"] == "invalid_image"]["reason"])
+    reasons = " ".join(failures[failures["status"] == "invalid_image"]["reason"])
     for why in ("no whole PNG", "megapixels", "cannot be read"):
-        assert why in told
+        assert why in reasons
     assert run(done.study, tmp_path).made == {"invalid_image": 4}  # asked again, and no score is invented
     assert len(Store(tmp_path / "home").query("SELECT DISTINCT image FROM score")) == 1
 

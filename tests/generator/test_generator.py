@@ -180,8 +180,8 @@ def test_a_swap_is_the_twin_prompt_at_the_same_seed() -> None:
     right, twin = claims(("cup", "red"), ("chair", "blue")), claims(("cup", "blue"), ("chair", "red"))
     for seed in range(3):
         (swapped,) = load("swap=1").generate([right(seed)])
-        (asked,) = load().generate([twin(seed)])
-        assert np.array_equal(swapped.pixels, asked.pixels)
+        (requested,) = load().generate([twin(seed)])
+        assert np.array_equal(swapped.pixels, requested.pixels)
 
 
 def test_errors_come_at_their_rates() -> None:

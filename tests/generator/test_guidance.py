@@ -67,8 +67,8 @@ def test_multiplies_row_by_row_as_torch_multiplies_by_a_number(dtype: torch.dtyp
     scales = (0.0, 0.5, 7.3)
     product = RowGuidance(scales) * tensor
     assert product.dtype == dtype
-    for row, scale, given in zip(product, scales, tensor, strict=True):
-        assert torch.equal(row, scale * given)
+    for row, scale, original in zip(product, scales, tensor, strict=True):
+        assert torch.equal(row, scale * original)
 
 
 def test_is_a_number_that_always_means_guidance() -> None:

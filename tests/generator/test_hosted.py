@@ -78,8 +78,8 @@ def test_forty_pictures_and_no_key_in_any_file(
     summary = run_study(study(), store, RunOptions(passports_n=0))
     assert sum(summary.made.values()) == 40
     assert summary.made == Counter(ok=37, refused=3)
-    asked = len(server.keys)
-    assert not run_study(study(), store, RunOptions(passports_n=0)).made and len(server.keys) == asked
+    calls = len(server.keys)
+    assert not run_study(study(), store, RunOptions(passports_n=0)).made and len(server.keys) == calls
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {".jsonl", ".log", ".duckdb", ".png"} <= {path.suffix for path in files}
     assert not [path for path in files if KEY.encode() in path.read_bytes()]

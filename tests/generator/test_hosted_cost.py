@@ -102,8 +102,8 @@ def test_a_plan_counts_dollars(server: Any) -> None:
     )
     assert plan_facts(plan)["cost_usd"] == pytest.approx(1.67) and plan_facts(plan)["budget_usd"] is None
     assert (cost := plan_study(study(GEMINI), None).cost) and cost.usd == pytest.approx(0.39)
-    own = plan_study(study(OPENAI, "price_per_image: 0.02"), None).cost
-    assert own and own.usd == pytest.approx(0.2) and "price_per_image" in own.basis
+    priced = plan_study(study(OPENAI, "price_per_image: 0.02"), None).cost
+    assert priced and priced.usd == pytest.approx(0.2) and "price_per_image" in priced.basis
     with pytest.raises(StudyError, match=r"no list price of 'openai:new'.*price_per_image"):
         plan_study(study("openai:new"), None)
     assert (cost := plan_study(study("openai:new", "price_per_image: 1.0"), None).cost) and cost.usd == 10.0
@@ -138,13 +138,13 @@ def test_a_run_stops_before_it_passes_the_budget(server: Any, tmp_path: Path) ->
     paid_for_nothing = {"a photo of a red cup": ["junk", "base64"], "a photo of a blue cup": ["429", "500", "refuse"]}
     server.script = {key: list(faults) for key, faults in paid_for_nothing.items()}
     store = Store(tmp_path)
-    asked = study(OPENAI, "budget_usd: 1.67")
-    summary = run_study(asked, store, RunOptions(passports_n=0, batch_size=1))
+    limited = study(OPENAI, "budget_usd: 1.67")
+    summary = run_study(limited, store, RunOptions(passports_n=0, batch_size=1))
     # ten pictures were affordable: two broken ones were paid for, a refusal and errors were not
     assert summary.made == {"ok": 8, "refused": 1} and summary.stopped
     assert "1 pictures stay missing" in summary.stopped and "$1.67" in summary.stopped
     assert summary.scores and len(store.images()) == 9
-    again = run_study(asked, store, RunOptions(passports_n=0))
+    again = run_study(limited, store, RunOptions(passports_n=0))
     assert again.made == {"ok": 1} and not again.stopped and len(again.plan.missing) == 1
 
 
@@ -163,9 +163,9 @@ def test_a_run_stops_before_it_passes_the_budget(server: Any, tmp_path: Path) ->
 def test_a_closed_door_ends_the_run_at_once(server: Any, tmp_path: Path, model: str, fault: str) -> None:
     server.all = fault
     store = Store(tmp_path)
-    with pytest.raises(ModelError, match=f"^{model} answers HTTP .*_API_KEY") as told:
+    with pytest.raises(ModelError, match=f"^{model} answers HTTP .*_API_KEY") as caught:
         run_study(study(model, "budget_usd: 9.0"), store, RunOptions(passports_n=0))
-    assert "\n" not in str(told.value) and KEY not in "".join(traceback.format_exception(told.value))
+    assert "\n" not in str(caught.value) and KEY not in "".join(traceback.format_exception(caught.value))
     assert 1 <= len(server.keys) <= hosted.CALLS and not store.images()
 
 
@@ -196,9 +196,9 @@ def test_two_studies_pay_once(server: Any, tmp_path: Path) -> None:
     store = Store(tmp_path)
     first = study(OPENAI, "budget_usd: 9.0")
     run_study(first, store, RunOptions(passports_n=0))
-    asked = len(server.keys)
+    calls = len(server.keys)
     second = run_study(parse_study(text().replace("name: paid", "name: thrifty")), store, RunOptions(passports_n=0))
-    assert (second.plan.made, len(second.plan.missing), len(server.keys)) == (10, 0, asked)
+    assert (second.plan.made, len(second.plan.missing), len(server.keys)) == (10, 0, calls)
 
 
 def test_no_sdk_one_line(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,33 +221,33 @@ def command(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, 
 def test_forty_cells_by_the_command(
     server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    told = partial(command, capfd, monkeypatch)
+    run_cli = partial(command, capfd, monkeypatch)
     file = tmp_path / "paid.yaml"
     file.write_text(text().replace("[cup]", "[cup, chair, ball, car]"))
     here = (str(file), "--home", str(tmp_path))
     monkeypatch.delenv("OPENAI_API_KEY")
-    code, out, _ = told("plan", *here)
+    code, out, _ = run_cli("plan", *here)
     assert code == 0 and "OPENAI_API_KEY is not set" in out and "cost: about $6.68" in out
-    code, _, err = told("run", *here, "--budget", "7")
+    code, _, err = run_cli("run", *here, "--budget", "7")
     assert code == 1 and "OPENAI_API_KEY" in err and len(err.splitlines()) == 1
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    code, _, err = told("run", *here)
+    code, _, err = run_cli("run", *here)
     assert code == 2 and "--budget 6.68" in err and len(err.splitlines()) == 1
-    code, _, err = told("plan", *here, "--budget", "6.67")
+    code, _, err = run_cli("plan", *here, "--budget", "6.67")
     assert code == 2 and "over the budget of $6.67" in err and len(err.splitlines()) == 1
     assert not server.keys
     server.all = "401"
-    code, _, err = told("run", *here, "--budget", "7")
+    code, _, err = run_cli("run", *here, "--budget", "7")
     assert code == 1 and "HTTP 401" in err and len(err.splitlines()) == 1
     server.all = "ok"
     faults = ("429", "500", "slow", "cut", "base64", "junk", "refuse")
     server.script = {f"a photo of a {colour} cup": [fault] for colour, fault in zip(COLOURS, faults, strict=False)}
     # slow, cut, base64 and junk may be paid for twice: $6.68 and four more
-    code, out, err = told("run", *here, "--budget", "7.4")
+    code, out, err = run_cli("run", *here, "--budget", "7.4")
     assert code == 3 and "1 refused" in err and "budget" not in err.split("again:")[0] and "spent of $7.40" in out
     store = Store(tmp_path)
     assert sorted(image.status for image in store.images().values()) == ["ok"] * 39 + ["refused"]
-    code, out, _ = told("run", *here)
+    code, out, _ = run_cli("run", *here)
     assert code == 0 and "0 are missing" in out
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {".jsonl", ".log", ".duckdb", ".png"} <= {path.suffix for path in files}
@@ -279,10 +279,10 @@ def test_a_published_study_is_reproduced_within_a_budget(
         monkeypatch.setattr(sys, "argv", command)
         with pytest.raises(SystemExit) as end:
             main()
-        said = capsys.readouterr()
-        return int(end.value.code or 0), said.out + said.err
+        output = capsys.readouterr()
+        return int(end.value.code or 0), output.out + output.err
 
-    code, said = reproduce()
-    assert code == 2 and "allow it by --budget 1.67" in said and not server.keys
-    code, said = reproduce("--budget", "1.67")
-    assert code == 0 and "bright: published 50" in said and "here: not measured" not in said
+    code, output = reproduce()
+    assert code == 2 and "allow it by --budget 1.67" in output and not server.keys
+    code, output = reproduce("--budget", "1.67")
+    assert code == 0 and "bright: published 50" in output and "here: not measured" not in output

@@ -16,7 +16,8 @@ import torch
 
 from promptlab.checkpoints.files import quiet
 from promptlab.generator.backends.diffusion import load
-from promptlab.generator.models.loading import SHARE, pays, vae_dtype, variant_of
+from promptlab.generator.models.capabilities import ENCODER_SHARE
+from promptlab.generator.models.loading import pays, vae_dtype, variant_of
 from tiny import job, pictures
 from tiny_families import BUILDERS
 
@@ -44,14 +45,14 @@ def test_half_precision_is_close(kind: str, family_folder: Folders) -> None:
 def test_an_autoencoder_that_asks_for_it_stays_precise(family_folder: Folders, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(family_folder("sdxl"), tmp_path / "model"))
     config = folder / "vae" / "config.json"
-    said = json.loads(config.read_text())
+    settings = json.loads(config.read_text())
     for asks, half, wanted in (
         (True, torch.float16, torch.float32),
         (False, torch.float16, torch.float16),
         (True, torch.bfloat16, torch.bfloat16),
         (True, torch.float32, torch.float32),
     ):
-        config.write_text(json.dumps(said | {"force_upcast": asks}))
+        config.write_text(json.dumps(settings | {"force_upcast": asks}))
         assert vae_dtype(folder, half) == wanted
 
 
@@ -108,7 +109,7 @@ def test_a_closed_backend_holds_no_weights(family_folder: Folders) -> None:
 
 def test_encoders_wait_where_they_would_take_much_of_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = torch.nn.Linear(10, 10, bias=False)
-    for total, wait in ((400 / SHARE - 1, True), (400 / SHARE + 1, False)):
+    for total, wait in ((400 / ENCODER_SHARE - 1, True), (400 / ENCODER_SHARE + 1, False)):
         card = SimpleNamespace(total_memory=total)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device, card=card: card)
         assert pays([encoder], torch.device("cuda")) is wait

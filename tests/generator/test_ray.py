@@ -70,7 +70,7 @@ def at_work_in(folder: Path) -> list[psutil.Process]:
 
 
 @contextmanager
-def own_ray(folder: Path) -> Iterator[dict[str, str]]:
+def private_ray(folder: Path) -> Iterator[dict[str, str]]:
     """An environment in which Ray keeps its files in a folder of its own; whatever it left running is ended after.
 
     The path of a socket is at most 107 bytes long, so the folder is a link from /tmp.
@@ -99,7 +99,7 @@ def test_a_node_killed_mid_run_loses_nothing(tmp_path: Path) -> None:
     study = tmp_path / "spread.yaml"
     study.write_text(STUDY)
     command = [sys.executable, "-c", DRIVER, study, tmp_path / "many"]
-    with own_ray(tmp_path / "ray") as env:
+    with private_ray(tmp_path / "ray") as env:
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=360, check=False)
         assert done.returncode == 0, done.stderr
         assert "killed a node" in done.stdout and "made {'ok': 96}" in done.stdout
@@ -126,6 +126,6 @@ def test_a_worker_a_gpu_or_else_a_node() -> None:
 
 def test_no_worker_asks_for_more_than_a_node_has() -> None:
     """Two nodes of one CPU and OMP_NUM_THREADS=2: a worker that reserves two is never placed, and the run waits."""
-    there = Cluster("x", nodes=2, cpus=2, gpus=0, widest=1)
-    assert there.reserved(2) == 1
+    narrow = Cluster("x", nodes=2, cpus=2, gpus=0, widest=1)
+    assert narrow.reserved(2) == 1
     assert Cluster("x", nodes=2, cpus=72, gpus=0, widest=64).reserved(4) == 4

@@ -28,7 +28,7 @@ from promptlab.generator.models.speed import (
     repays,
 )
 from promptlab.run import run_study
-from promptlab.run.generate import Generation, Order
+from promptlab.run.generate import Generation, ModelJobs
 from promptlab.run.options import RunOptions
 from promptlab.store import Store
 from promptlab.study.study import parse_study
@@ -40,12 +40,12 @@ SD15, SDXL, FLUX = 50.7e12, 416e12, 2094e12
 
 
 @pytest.mark.parametrize(
-    ("asked", "device", "wanted"),
+    ("requested", "device", "wanted"),
     [(None, "cuda", True), (None, "cpu", False), (True, "cpu", True), (False, "cuda", False)],
 )
-def test_channels_last(asked: bool | None, device: str, wanted: bool) -> None:
-    assert in_channels_last(asked, device) is wanted
-    assert in_channels_last(asked, device, compiles=True) is (asked is not False)
+def test_channels_last(requested: bool | None, device: str, wanted: bool) -> None:
+    assert in_channels_last(requested, device) is wanted
+    assert in_channels_last(requested, device, compiles=True) is (requested is not False)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_what_repays_compiling(pictures: int, flop: float, kind: str, wanted: bo
 
 
 @pytest.mark.parametrize(
-    ("asked", "device", "pictures", "blocks", "able", "wanted"),
+    ("requested", "device", "pictures", "blocks", "able", "wanted"),
     [
         ("auto", "cuda", 10_000, False, True, "whole"),
         ("auto", "cuda", 10_000, True, True, "blocks"),
@@ -92,8 +92,8 @@ def test_what_repays_compiling(pictures: int, flop: float, kind: str, wanted: bo
         ("off", "cuda", 10_000, True, True, "off"),
     ],
 )
-def test_compiling(asked: str, device: str, pictures: int | None, blocks: bool, able: bool, wanted: str) -> None:
-    assert compiled(asked, device, pictures, SDXL, blocks, able) == wanted
+def test_compiling(requested: str, device: str, pictures: int | None, blocks: bool, able: bool, wanted: str) -> None:
+    assert compiled(requested, device, pictures, SDXL, blocks, able) == wanted
 
 
 def test_wishes_that_cannot_be() -> None:
@@ -176,9 +176,7 @@ def test_a_compiled_denoiser_draws_the_same(
     kind: str, how: str, family_folder: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual, _ = shown(family_folder(kind))
-    monkeypatch.setattr(
-        "promptlab.generator.backends.diffusion.equip", lambda *given: equip(*given, backend="aot_eager")
-    )
+    monkeypatch.setattr("promptlab.generator.backends.diffusion.equip", lambda *args: equip(*args, backend="aot_eager"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's compiler warns of its own parts
         other, facts = shown(family_folder(kind), compile="on")
@@ -192,13 +190,13 @@ def test_a_compiler_that_fails_says_so_and_no_picture_is_blamed(
     def broken(*_: Any) -> Any:
         raise RuntimeError("no such target")
 
-    monkeypatch.setattr("promptlab.generator.backends.diffusion.equip", lambda *given: equip(*given, backend=broken))
+    monkeypatch.setattr("promptlab.generator.backends.diffusion.equip", lambda *args: equip(*args, backend=broken))
     backend = load(str(family_folder("sd")), batch_size=1, compile="on")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with pytest.raises(PromptlabError, match=r"cannot be compiled here .*--compile off") as told:
+        with pytest.raises(PromptlabError, match=r"cannot be compiled here .*--compile off") as caught:
             list(backend.generate([job()]))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
     torch.compiler.reset()
 
 
@@ -222,21 +220,21 @@ seeds: 2
 
 
 def test_a_run_tells_its_backend_how_many_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: dict[str, Any] = {}
+    options: dict[str, Any] = {}
 
-    def spy(self: Generation, order: Order, *_: Any) -> Iterator[Any]:
-        told.update(order.options)
+    def spy(self: Generation, work: ModelJobs, *_: Any) -> Iterator[Any]:
+        options.update(work.options)
         yield from ()
 
     monkeypatch.setattr(Generation, "_in_process", spy)
     study = parse_study(STUDY.format(model="miniature", backend="diffusion"))
     run_study(study, Store(tmp_path), RunOptions(passports_n=0, compile="off"))
-    planned, cache = told.pop("planned"), told.pop("cache")
-    assert told == {"model": "miniature", "compile": "off", "dtype": "auto", "pictures": 6}
+    planned, cache = options.pop("planned"), options.pop("cache")
+    assert options == {"model": "miniature", "compile": "off", "dtype": "auto", "pictures": 6}
     assert sorted(planned.values()) == [2, 4] and cache == tmp_path / "cache"
-    told.clear()
+    options.clear()
     drawn = parse_study(STUDY.format(model="swap=0.0", backend="renderer"))
     run_study(drawn, Store(tmp_path), RunOptions(passports_n=0))
-    assert told == {"model": "swap=0.0"}
+    assert options == {"model": "swap=0.0"}
     with pytest.raises(PromptlabError, match="the backend renderer has nothing to compile"):
         run_study(drawn, Store(tmp_path), RunOptions(passports_n=0, compile="on"))

@@ -50,7 +50,7 @@ def named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(plugins.VARIABLE, MODULE)
 
 
-class Told(Silent):
+class RecordedProgress(Silent):
     """Remembers what it is told."""
 
     def __init__(self) -> None:
@@ -127,10 +127,10 @@ def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_killed_worker_costs_nothing(tmp_path: Path, pids: Path) -> None:
-    told = Told()
-    summary = run(tmp_path / "two", "scripted", f"kill=1@{tmp_path}", 2, batch_size=4, progress=told)
-    assert summary.made == {"ok": 12} and told.steps == 12
-    assert len(told.lines) == 1 and "died (exit code -9" in told.lines[0]
+    progress = RecordedProgress()
+    summary = run(tmp_path / "two", "scripted", f"kill=1@{tmp_path}", 2, batch_size=4, progress=progress)
+    assert summary.made == {"ok": 12} and progress.steps == 12
+    assert len(progress.lines) == 1 and "died (exit code -9" in progress.lines[0]
     one = run(tmp_path / "one", "scripted", f"kill=1@{tmp_path}", None, batch_size=4)  # it has died already
     assert one.made == {"ok": 12} and hashes(tmp_path / "one") == hashes(tmp_path / "two")
     assert all_gone(started(pids) - {os.getpid()})
@@ -163,12 +163,12 @@ def test_nobody_outlives_the_driver(how: signal.Signals, tmp_path: Path, pids: P
             os.killpg(driver.pid, how)
         else:
             driver.kill()
-        said, _ = driver.communicate(timeout=60)
+        output, _ = driver.communicate(timeout=60)
     assert driver.returncode == (130 if how == signal.SIGINT else -9)
     assert all_gone(started(pids))
-    assert "Traceback" not in said
+    assert "Traceback" not in output
     if how == signal.SIGINT:
-        assert said.splitlines()[-1].startswith("promptlab: interrupted")
+        assert output.splitlines()[-1].startswith("promptlab: interrupted")
     kept = image_lines(home)
     assert sum(kept.values()) >= 8 and set(kept.values()) == {1}
     assert troubles(home) == []
@@ -190,6 +190,6 @@ def test_a_backend_that_cannot_be_dealt_works_alone(tmp_path: Path, monkeypatch:
     from plays import scripted
 
     monkeypatch.delattr(scripted, "split_jobs")
-    told = Told()
-    assert run(tmp_path, "scripted", "plain", 2, progress=told).made == {"ok": 12}
-    assert told.lines == ["the backend scripted works in one process"]
+    progress = RecordedProgress()
+    assert run(tmp_path, "scripted", "plain", 2, progress=progress).made == {"ok": 12}
+    assert progress.lines == ["the backend scripted works in one process"]

@@ -30,7 +30,7 @@ from stores import fingerprint, troubles
 PROBES = "exposure, binding, clip_similarity, clip_contrast, diversity"
 
 
-class Told(Silent):
+class RecordedProgress(Silent):
     """Remembers its stages."""
 
     def __init__(self) -> None:
@@ -64,14 +64,14 @@ def gaps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_same_rows_both_ways(tmp_path: Path) -> None:
-    told = Told()
-    early = run(tmp_path / "overlapped", True, progress=told)
+    progress = RecordedProgress()
+    early = run(tmp_path / "overlapped", True, progress=progress)
     late = run(tmp_path / "afterwards", False)
     assert fingerprint(tmp_path / "overlapped") == fingerprint(tmp_path / "afterwards")
     assert early.scores == late.scores and late.overlapped == 0 and 0 < early.overlapped < early.scores
-    stages = [what for what, _ in told.stages]
+    stages = [what for what, _ in progress.stages]
     assert len(set(stages)) == len(stages), "one line a stage"
-    assert ("probe diversity", 40) in told.stages, "what looks at whole families comes afterwards"
+    assert ("probe diversity", 40) in progress.stages, "what looks at whole families comes afterwards"
 
 
 def test_pictures_that_fail_and_twins_that_are_late(tmp_path: Path, gaps: None) -> None:
@@ -96,18 +96,18 @@ def test_what_is_there_is_not_asked_again(tmp_path: Path) -> None:
 
 def test_a_probe_that_cannot_work_ends_the_run_as_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(tmp_path / "whole", False)
-    said: dict[bool, str] = {}
+    messages: dict[bool, str] = {}
     for overlap in (True, False):
         home = tmp_path / f"broken{overlap}"
         with monkeypatch.context() as patch:
             patch.setattr(Exposure, "score", lambda *_: (_ for _ in ()).throw(ModelError("the judge is gone")))
             with pytest.raises(ModelError) as error:
                 run(home, overlap)
-        said[overlap] = str(error.value)
+        messages[overlap] = str(error.value)
         assert [image.status for image in Store(home).images().values()] == ["ok"] * 40 and not troubles(home)
         assert run(home, overlap).made == {}
         assert scores(home) == scores(tmp_path / "whole")
-    assert said[True] == said[False] == "the judge is gone" and whole.scores
+    assert messages[True] == messages[False] == "the judge is gone" and whole.scores
 
 
 def test_a_probe_that_crashes_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,14 +59,14 @@ def test_families_are_those_that_pair() -> None:
 def test_a_design_that_cannot_is_refused_with_one_that_can() -> None:
     with pytest.raises(StudyError) as caught:
         plan_study(study(", detect: 0.2"), None)
-    said = str(caught.value)
-    assert caught.value.exit_code == 2 and re.match(r"study.yaml:\d+:\d+: ", said)
+    message = str(caught.value)
+    assert caught.value.exit_code == 2 and re.match(r"study.yaml:\d+:\d+: ", message)
     able = smallest_detectable(6, 4)
-    assert able is not None and f"{able:.2f} or more" in said and "6 prompt families, 4 seeds" in said
-    n = int(re.search(r"take (\d+) families", said)[1])  # type: ignore[index]
+    assert able is not None and f"{able:.2f} or more" in message and "6 prompt families, 4 seeds" in message
+    n = int(re.search(r"take (\d+) families", message)[1])  # type: ignore[index]
     enough, less = smallest_detectable(n, 4), smallest_detectable(n - 1, 4)
     assert enough is not None and less is not None and enough <= 0.2 < less
-    m = int(re.search(r"or (\d+) seeds", said)[1])  # type: ignore[index]
+    m = int(re.search(r"or (\d+) seeds", message)[1])  # type: ignore[index]
     enough, less = smallest_detectable(6, m), smallest_detectable(6, m - 1)
     assert enough is not None and less is not None and enough <= 0.2 < less
 

@@ -28,16 +28,16 @@ def recipe(model: str, text: str) -> dict[str, Any]:
 
 def test_the_same_picture_is_made_again_and_another_is_told(family_folder: Callable[[str], Path]) -> None:
     model = str(family_folder("sd"))
-    given = recipe(model, "a red cup")
-    cell, seed = cell_of(given)
-    assert cell.recipe(seed) == given, "the cell is that of the recipe"
+    stored = recipe(model, "a red cup")
+    cell, seed = cell_of(stored)
+    assert cell.recipe(seed) == stored, "the cell is that of the recipe"
     backend = load(model, batch_size=3)
     (made,) = backend.generate([Job.of(cell, seed)])
     assert made.pixels is not None
-    found, same = retrace(given, pixels_hash(made.pixels), made.batch_size)
+    found, same = retrace(stored, pixels_hash(made.pixels), made.batch_size)
     assert same and np.array_equal(found.picture, made.pixels)
     assert found.words == ("red", "cup") and found.maps.shape == (4, 2, 8, 16)
-    assert not retrace({**given, "seed": 6}, pixels_hash(made.pixels), made.batch_size)[1]
+    assert not retrace({**stored, "seed": 6}, pixels_hash(made.pixels), made.batch_size)[1]
 
 
 def test_it_is_made_again_in_its_precision(family_folder: Callable[[str], Path]) -> None:

@@ -96,9 +96,9 @@ def test_the_answer_ends_in_a_sentence(tmp_path: Path, passports_n: int) -> None
     study = parse_study(STUDY.format(scales="[1, 5]", seeds=2, probes="exposure, binding", model="swap=0.0"))
     store = Store(tmp_path)
     summary = run_study(study, store, RunOptions(passports_n=passports_n))
-    with console.capture() as said:
+    with console.capture() as captured:
         show_answer(study, store, summary)
-    text = said.get()
+    text = captured.get()
     assert 'Prompts like "a photo of a red cup and a blue chair" came out right in' in text and "swapping" in text
     assert ("no passport" in text) == (passports_n == 0)
     shares = tables.outcome_shares(store, "drawn").set_index("outcome")
@@ -141,9 +141,9 @@ def test_each_column_has_its_own_corrected_rate(tmp_path: Path, monkeypatch: pyt
     for level, corrected in (("1", 0.11), ("5", 0.55)):
         shares.loc[(shares["level"] == level) & (shares["outcome"] == "correct"), "corrected"] = corrected
     monkeypatch.setattr(tables, "outcome_shares", lambda *_: shares)
-    with console.capture() as said:
+    with console.capture() as captured:
         show_answer(study, store, summary)
-    (line,) = [line for line in said.get().splitlines() if line.startswith("correct, corrected")]
+    (line,) = [line for line in captured.get().splitlines() if line.startswith("correct, corrected")]
     assert "11%" in line and "55%" in line
 
 
@@ -177,20 +177,20 @@ def test_the_answer_in_words_says_direction_and_interval() -> None:
     (contrast,) = study.contrasts
     known = {"accuracy": Measure("accuracy", "", "1 or 0", 0, 1), "mean_luma": Measure("mean_luma", "", "0 to 1")}
 
-    def said(measure: str, *numbers: float | None, says: str | None = "naming the chair first") -> list[str]:
-        told = study.model_copy(update={"contrasts": (contrast.model_copy(update={"says": says}),)})
+    def sentences(measure: str, *numbers: float | None, says: str | None = "naming the chair first") -> list[str]:
+        named = study.model_copy(update={"contrasts": (contrast.model_copy(update={"says": says}),)})
         effect = ContrastEffect("drawn", contrast.name, "p", "p-1-00000000", measure, "", *numbers, n_groups=24)
-        return in_words(told, Summary(plan_study(study, None), effects=(effect,), measures=known))
+        return in_words(named, Summary(plan_study(study, None), effects=(effect,), measures=known))
 
-    assert said("accuracy", -0.06, -0.1, -0.02) == ["Naming the chair first lowers accuracy by 6 points [2, 10]."]
-    assert said("mean_luma", 0.31, 0.2, 0.4) == ["Naming the chair first raises mean luma by 0.31 [0.2, 0.4]."]
-    assert said("accuracy", 0.01, -0.04, 0.06) == [
+    assert sentences("accuracy", -0.06, -0.1, -0.02) == ["Naming the chair first lowers accuracy by 6 points [2, 10]."]
+    assert sentences("mean_luma", 0.31, 0.2, 0.4) == ["Naming the chair first raises mean luma by 0.31 [0.2, 0.4]."]
+    assert sentences("accuracy", 0.01, -0.04, 0.06) == [
         "Naming the chair first: no change of accuracy that 24 prompts show (+1 points [-4, +6])."
     ]
-    assert said("accuracy", 0.3, 0.2, 0.4, says=None) == [
+    assert sentences("accuracy", 0.3, 0.2, 0.4, says=None) == [
         "Assignment swapped, not as_written, raises accuracy by 30 points [20, 40]."
     ]
-    assert said("accuracy", None, None, None) == []
+    assert sentences("accuracy", None, None, None) == []
 
 
 def test_a_traced_model_is_closed_when_a_probe_cannot_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,17 +1,22 @@
-"""What turns cells and seeds into pictures.
+"""Backends: what turns cells and seeds into images.
 
-A backend is a module of this folder, or one from outside (see README.md), with `load(model=..., **options) -> Backend`.
-Its file name is its name in YAML (`promptlab.plugins`). It is handed jobs and yields what became of each, in whatever
-order suits it, as it goes. It never raises for a picture that fails: that is a `Made` with a status and a reason. It
-raises PromptlabError where nothing can be made at all, before the first picture.
+A backend is a module of this folder, or a plugin from outside (see README.md), with `load(model=..., **options) ->
+Backend`. Its file name is its name in YAML (`promptlab.plugins`). It takes jobs and yields one `Made` for each, in any
+order, as it goes. An image that fails is a `Made` with a status and a reason, never an exception. If nothing can be
+made at all, the backend raises PromptlabError before the first image.
 
-A run hands `load` those of these options that it names: `batch_size`; `dtype`, auto if nobody chose one; `compile`;
-`pictures`, how many this process makes; `cache`, a folder for what is measured or compiled once a machine; and
-`planned`, which is what the module's `planned_rows(model, jobs)` says of all jobs of the study's plan.
+A run passes `load` those of these options that it accepts:
 
-A module may also have `split_jobs(backend, jobs) -> list[list[Job]]`: the batches that `backend.generate(jobs)` would
-make, each for a `generate` of its own, in whatever process, with the same pixels. Only such backends take several
-workers.
+    batch_size   images a call of the model
+    dtype        auto if nobody chose one
+    compile      auto, on or off
+    pictures     the number of images that this process makes
+    cache        a folder for what is measured or compiled once a machine
+    planned      what the module's `planned_rows(model, jobs)` returns for all jobs that the study plans
+
+A module may also have `split_jobs(backend, jobs) -> list[list[Job]]`. It returns the batches that
+`backend.generate(jobs)` would make. Each can go to a `generate` of its own, in any process, and gives the same pixels.
+Only such backends can run with several workers.
 """
 
 from __future__ import annotations
@@ -28,14 +33,17 @@ from promptlab.records import Binding, Cell, Settings, Source, Status
 __all__ = ["ELSEWHERE", "Backend", "Job", "Made"]
 
 ELSEWHERE = "elsewhere"
-"""The device, in its provenance, of a backend that does not draw on this machine."""
+"""The device in the provenance of a backend that does not make its images on this machine."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to make. `recipe` is what its id hashes; `bindings` are what its prompt claims.
+    """One image to make.
 
-    `source` is the file of a picture that was made elsewhere.
+    Attributes:
+        recipe: what the image's id hashes.
+        bindings: what the prompt claims.
+        source: the file of an image that was made elsewhere.
     """
 
     image_id: str
@@ -48,7 +56,7 @@ class Job:
 
     @classmethod
     def of(cls, cell: Cell, seed: int) -> Job:
-        """The picture of `cell` at `seed`."""
+        """The job of `cell` at `seed`."""
         prompt, recipe = cell.prompt, cell.recipe(seed)
         source = cell.source(seed)
         return cls(cell.image_id(seed), recipe, prompt.text, cell.settings, seed, prompt.bindings, source)
@@ -56,12 +64,13 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """What became of a job. `pixels` is sRGB uint8 (height, width, 3), and None unless `status` is ok.
+    """The result of a job.
 
     Attributes:
-        reason: why the status is not ok; beside ok, what had to be done to get there.
-        seconds: wall time of the picture: that of its batch over the pictures in it.
-        clipped: share of the decoder's values outside [-1, 1] before they were cut off, 0..1.
+        pixels: sRGB uint8 (height, width, 3); None unless `status` is ok.
+        reason: why the status is not ok; with ok, what was needed to get there.
+        seconds: wall time of the batch, divided by its images.
+        clipped: share of the decoder's values outside [-1, 1] before clamping, 0..1.
         batch_size: rows that went through the model at once, padding included.
     """
 
@@ -75,18 +84,18 @@ class Made:
 
 
 class Backend(Protocol):
-    """Makes pictures. The same job gives the same pixels on the same machine at the same batch size."""
+    """Makes images. The same job gives the same pixels on the same machine at the same batch size."""
 
     name: str
 
     def provenance(self) -> dict[str, Any]:
-        """What else decides the pixels, as plain data: model, weights, precision, device, versions, schedulers."""
+        """Whatever decides the pixels besides the job, as plain data: weights, precision, device, versions."""
         ...
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[Made]:
-        """Make every job, in any order. Raises PromptlabError where no job can be made, before the first."""
+        """Make every job, in any order. Raises PromptlabError before the first image if nothing can be made."""
         ...
 
     def close(self) -> None:
-        """Give back memory. The backend is of no use afterwards."""
+        """Free memory. The backend cannot be used afterwards."""
         ...

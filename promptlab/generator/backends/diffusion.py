@@ -1,17 +1,17 @@
-"""Pictures by diffusers' own pipelines, in batches that mix prompts, seeds and guidance scales.
+"""Images by diffusers' own pipelines, in batches that mix prompts, seeds and guidance scales.
 
     texts --encoders, once each--> states -+
     seeds --CPU generator, one a row------ +--> stock pipeline --> latents z ----------VAE--------> x in about [-1, 1]
     w     --RowGuidance--------------------+
 
-One generator for all architectures; what differs between them stands in `promptlab.checkpoints.architectures`, in
-`conditioning` and `latents`. Pixels are round(255 clamp(x / 2 + 1/2)), as in the pipelines. They are decoded here,
-since the pipelines cut x off before anyone can see how much of it lies outside [-1, 1].
+One generator serves all architectures. `promptlab.checkpoints.architectures` and `promptlab.generator.models` hold what
+differs between them. Pixels are round(255 clamp(x / 2 + 1/2)), as in the pipelines. Decoding happens here, because the
+pipelines clamp x before anyone can see how much of it lies outside [-1, 1].
 
-Noise is drawn on the CPU, from the row's own seed: the same in any batch and on any device. All batches of a group
-have one size (the last is padded), so an image's bits do not depend on its company. The size follows from the rows that
-the whole study plans for the group, not from those that are missing, so a resumed run makes the same bits. At other
-batch sizes, or numbers of CPU threads, they may differ by rounding.
+The noise comes from the CPU and the row's own seed, so it is the same in any batch and on any device. All batches of a
+group have one size (the last is padded), so the bits of an image do not depend on the other rows. The size follows from
+the rows that the whole study plans for the group, not from those that are missing. A resumed run therefore makes the
+same bits. With another batch size or another number of CPU threads they may differ by rounding.
 
 References:
     Rombach et al. 2022, High-Resolution Image Synthesis with Latent Diffusion Models (arXiv 2112.10752).
@@ -43,9 +43,9 @@ if TYPE_CHECKING:
 __all__ = ["MOST_ROWS", "Diffusion", "load", "planned_rows", "split_jobs"]
 
 COLLECTED = 2**28
-"""Bytes of a denoiser from which on its memory is looked for at once."""
+"""Bytes of a denoiser above which `close` collects its memory at once."""
 MOST_ROWS = 16
-"""Rows of a batch where nobody says how many; two passes send twice as many through the denoiser."""
+"""The most rows of a batch by default; two passes send twice as many through the denoiser."""
 
 
 def load(  # noqa: PLR0913 (each is an option in a study file)
@@ -60,22 +60,23 @@ def load(  # noqa: PLR0913 (each is an option in a study file)
     planned: Mapping[Shape, int] | None = None,
     cache: Path | None = None,
 ) -> Diffusion:
-    """Load a pipeline: "miniature", "miniature-bag" (its encoder knows no word order), a folder in diffusers' format,
-    or OWNER/NAME[@REVISION] from the cache of the hub.
+    """Load a pipeline.
 
     Args:
-        batch_size: rows to which every batch is padded. If None, each group has a size of its own: its rows rounded up
-            to a power of two, at most MOST_ROWS.
-        dtype: auto, float32, bfloat16 or float16 (`promptlab.generator.models.speed`); None is bfloat16 on a GPU
+        model: "miniature", "miniature-bag" (its encoder ignores word order), a folder in diffusers' format, or
+            OWNER/NAME[@REVISION] from the cache of the hub.
+        batch_size: rows to which every batch is padded. If None, each group has its own size: its rows rounded up to a
+            power of two, at most MOST_ROWS.
+        dtype: auto, float32, bfloat16 or float16 (`promptlab.generator.models.speed`); None means bfloat16 on a GPU
             and float32 on a CPU.
-        device: the first CUDA device where there is one, else the CPU, if None.
-        compile, attention, channels_last, pictures: a `promptlab.generator.models.speed.Wish`.
-        planned: rows of each group in the whole plan (`planned_rows`); if None, those of each call count.
+        device: None means the first CUDA device, or the CPU if there is none.
+        compile, attention, channels_last, pictures: see `promptlab.generator.models.speed.Wish`.
+        planned: rows of each group in the whole plan (`planned_rows`); if None, the rows of each call count.
         cache: folder for what is measured and compiled once a machine.
 
     Raises:
-        ModelError: a folder that is absent, partial, damaged, unsafe, or of a class that is not known.
-        PromptlabError: options that cannot be.
+        ModelError: the folder is absent, partial, damaged, unsafe, or of an unknown class.
+        PromptlabError: options that are not allowed.
     """
     import torch
 
@@ -106,12 +107,12 @@ def load(  # noqa: PLR0913 (each is an option in a study file)
 
 
 def split_jobs(backend: Diffusion, jobs: Sequence[Job]) -> list[list[Job]]:
-    """The batches of `jobs`. Raises PromptlabError for an unknown scheduler."""
+    """Split `jobs` into batches. Raises PromptlabError for an unknown scheduler."""
     return batches_of(backend.groups(jobs), backend.rows_of)
 
 
 def planned_rows(model: str, jobs: Sequence[Job]) -> dict[Shape, int]:
-    """Rows of each group among all jobs that a study plans for `model`, for `load`. Loads nothing."""
+    """Count the rows of each group among all jobs that a study plans for `model`, for `load`. Loads nothing."""
     folder = resolve(model)[0]
     able = capability(folder)
     length = partial(_text_length, folder, able) if able.architecture.ragged else None
@@ -119,18 +120,19 @@ def planned_rows(model: str, jobs: Sequence[Job]) -> dict[Shape, int]:
 
 
 def _text_length(folder: Path, able: Capability, text: str) -> int:
-    """Padded length of a text's states."""
+    """The padded length of a text's states."""
     reader = able.readers[0]
     tokens, limit = open_reader(folder, reader)
     return padded_length(able, min(tokens.framed_length(text), limit) - reader.dropped)
 
 
 class Diffusion:
-    """A loaded pipeline. `batch_size` is the most rows of a batch now; it shrinks where memory is short.
+    """A loaded pipeline.
 
-    Without `planned`, every batch has so many rows; see `load`.
-
-    `watch` is entered around each call of the pipeline with its shape, its rows and what it is told.
+    Attributes:
+        batch_size: the most rows of a batch; it shrinks when memory runs out. Without `planned` (see `load`), every
+            batch has this many rows.
+        watch: a context that is entered around each call of the pipeline, with the call's shape, rows and arguments.
     """
 
     name = "diffusion"
@@ -157,14 +159,14 @@ class Diffusion:
         self._batches = Batches(self._make, batch_size, planned)
 
     def new_texts(self) -> TextStates:
-        """An empty memory of text states."""
+        """Create an empty cache of text states."""
         return TextStates(
             self._encode, together=self.able.architecture.together, at_work=lambda: self.encoders.at_work()
         )
 
     @property
     def denoiser(self) -> Any:
-        """The U-Net or the transformer."""
+        """The U-Net or the transformer of the pipeline."""
         return getattr(self.pipe, self.able.architecture.denoiser)
 
     @property
@@ -173,7 +175,7 @@ class Diffusion:
         return self._batches.size
 
     def rows_of(self, shape: Shape, rows: int) -> int:
-        """Rows to which batches of this shape are padded, where a call has so many."""
+        """Rows to which batches of `shape` are padded in a call with `rows` rows of it."""
         return self._batches.rows_of(shape, rows)
 
     @cached_property
@@ -181,7 +183,7 @@ class Diffusion:
         return fingerprint(*self.folders)
 
     def provenance(self) -> dict[str, Any]:
-        """What else decides the pixels, as plain data. `schedulers` are the model's own and all that were used."""
+        """See `Backend.provenance`. `schedulers` holds the model's default and every other that was used."""
         return {
             "backend": self.name,
             "model": self.model,
@@ -200,11 +202,11 @@ class Diffusion:
         }
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[Made]:
-        """Make every job, by batches of one shape. Raises PromptlabError for an unknown scheduler, before the first."""
+        """Make every job, shape by shape. Raises PromptlabError for an unknown scheduler before the first image."""
         return self._batches.run(self.groups(jobs))
 
     def groups(self, jobs: Sequence[Job]) -> dict[Shape, dict[Row, list[Job]]]:
-        """Jobs by shape and row, their schedulers ready. Raises PromptlabError for an unknown scheduler."""
+        """Group jobs by shape and row, and create their schedulers. Raises PromptlabError for an unknown one."""
         length = partial(_text_length, self.folders[0], self.able) if self.able.architecture.ragged else None
         groups = group(jobs, self.able, length)
         for shape in groups:
@@ -213,7 +215,7 @@ class Diffusion:
         return groups
 
     def close(self) -> None:
-        """Give back memory."""
+        """See `Backend.close`."""
         import gc
 
         import torch
@@ -229,12 +231,12 @@ class Diffusion:
             torch.cuda.empty_cache()
 
     def _encode(self, texts: list[str]) -> dict[str, Sequence[Tensor]]:
-        if any("\0" in text for text in texts):  # a name of states that were put by hand and are no longer held
+        if any("\0" in text for text in texts):  # the key of ablated states that are no longer kept
             raise ValueError("states of an ablated text cannot be encoded again")
         return encode(self.pipe, self.able, texts)
 
     def _make(self, shape: Shape, rows: list[Row], size: int, ahead: list[Row]) -> list[Made]:
-        """One batch of `rows`, padded with its last to `size`."""
+        """Make one batch of `rows`, padded with the last row to `size`."""
         import torch
 
         multiple = self.able.multiple
@@ -244,16 +246,16 @@ class Diffusion:
         began = time.perf_counter()
         padded = [*rows, *[rows[-1]] * (size - len(rows))]
         with quiet():
-            told = self._told(shape, padded, ahead)
-            # A fresh one: some schedulers remember the steps of the call before, and more so if it broke off.
-            own = self.schedulers[shape.scheduler or "default"]
-            self.pipe.scheduler = type(own).from_config(own.config)
-            inputs = [row.scale for row in padded if row.scale is not None]
-            embedded = inputs if inputs and not shape.guided and self.able.mixes else None
-            watching = self.watch(shape, padded, told) if self.watch else nullcontext()
+            call_arguments = self._call_arguments(shape, padded, ahead)
+            # A new one: some schedulers keep the steps of the last call, above all of one that broke off.
+            scheduler = self.schedulers[shape.scheduler or "default"]
+            self.pipe.scheduler = type(scheduler).from_config(scheduler.config)
+            scales = [row.scale for row in padded if row.scale is not None]
+            embedded = scales if scales and not shape.guided and self.able.mixes else None
+            watching = self.watch(shape, padded, call_arguments) if self.watch else nullcontext()
             with at_work(self.speed, bool(self.watch)), embedded_rows(self.denoiser, embedded), watching:
                 latents = self.pipe(
-                    **told,
+                    **call_arguments,
                     height=shape.height,
                     width=shape.width,
                     num_inference_steps=shape.num_inference_steps,
@@ -265,22 +267,22 @@ class Diffusion:
         seconds = (time.perf_counter() - began) / len(rows)
         return [replace(one, seconds=seconds, batch_size=size) for one in made]
 
-    def _told(self, shape: Shape, padded: list[Row], ahead: list[Row]) -> dict[str, Any]:
-        """What the call is told of texts and guidance."""
+    def _call_arguments(self, shape: Shape, padded: list[Row], ahead: list[Row]) -> dict[str, Any]:
+        """Texts and guidance of a batch, as arguments of the pipeline's call. `ahead` are rows that come soon."""
         pairs = shape.guided
         now, soon = ([t for row in rows for t in (row.text, row.against)[: 1 + pairs]] for rows in (padded, ahead))
         self.texts.prepare(now, soon)
         device = self.pipe.device
-        told = arguments(self.able, self.texts.rows([row.text for row in padded]), "", device)
+        call_arguments = arguments(self.able, self.texts.rows([row.text for row in padded]), "", device)
         if not pairs:
             scale = padded[0].scale
-            return told | guided(self.able, None) | ({} if scale is None else {self.able.guidance: scale})
+            return call_arguments | guided(self.able, None) | ({} if scale is None else {self.able.guidance: scale})
         against = self.texts.rows([row.against for row in padded])
-        told |= arguments(self.able, against, "negative_", device)
-        return told | guided(self.able, [row.scale for row in padded if row.scale is not None])
+        call_arguments |= arguments(self.able, against, "negative_", device)
+        return call_arguments | guided(self.able, [row.scale for row in padded if row.scale is not None])
 
     def _decode(self, latents: Tensor) -> list[Made]:
-        """What becomes of each row of latents."""
+        """Decode latents to one result a row."""
         import torch
 
         values = self._values(latents)
@@ -308,7 +310,7 @@ class Diffusion:
         return made
 
     def _values(self, latents: Tensor, precise: bool = False) -> Tensor:
-        """What the decoder makes of latents, float32 (n, 3, height, width), nothing cut off."""
+        """Decoded latents before clamping, float32 (n, 3, height, width). `precise` decodes in float32."""
         import torch
 
         vae = self.pipe.vae
@@ -322,6 +324,7 @@ class Diffusion:
                 vae.to(dtype)
 
     def _blocked(self, values: Tensor) -> list[bool]:
+        """Whether the model's safety checker, if it has one, blocks each image."""
         if getattr(self.pipe, "safety_checker", None) is None:
             return [False] * len(values)
         # It paints what it blocks black, in place.

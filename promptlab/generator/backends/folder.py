@@ -1,9 +1,9 @@
-"""Pictures made elsewhere: nothing is generated, the file of each job is opened and looked over.
+"""Images made elsewhere: promptlab generates nothing, and opens and checks the file of each job.
 
-The study's list of pictures (`promptlab import` writes it) gives every job a file and the SHA-256 that the file had.
-A file that is gone, has changed since, or is no whole picture within the limits gets the status `invalid_image` with
-the reason. The others come as they are, upright, at their own size; of a contact sheet comes one tile. `model` says
-who made them and decides nothing.
+The study's list of images (written by `promptlab import`) gives every job a file and the SHA-256 of its content. A file
+that is missing, has changed, or is no whole image within the limits gets the status `invalid_image` with the reason.
+The others are taken upright and at their own size; a contact sheet gives one tile for each job. `model` records who
+made the images and has no effect.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ __all__ = ["Folder", "load"]
 
 
 def load(model: str = "unknown", batch_size: int | None = None) -> Folder:
-    """The backend. Files are opened one by one, so `batch_size` changes nothing."""
+    """Create the backend. `batch_size` has no effect, since files are opened one by one."""
     return Folder(model)
 
 
 class Folder:
-    """Opens one file after the other."""
+    """Opens the file of each job, one after the other."""
 
     name = "folder"
 
@@ -34,7 +34,7 @@ class Folder:
         self.model = model
 
     def provenance(self) -> dict[str, Any]:
-        """Who made the pictures, as the study says, and what decoded them."""
+        """Who made the images, as the study says, and the version of what decodes them."""
         import PIL
 
         return {"backend": self.name, "model": self.model, "versions": {"pillow": PIL.__version__}}
@@ -50,7 +50,7 @@ class Folder:
         return map(_open, jobs)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: no memory is held."""
 
 
 def _open(job: Job) -> Made:

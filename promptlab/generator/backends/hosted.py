@@ -1,36 +1,31 @@
-"""Pictures of closed systems: OpenAI's image models and Google's Gemini ones (extra `hosted`).
+"""Images of closed systems: OpenAI's image models and Google's Gemini models (extra `hosted`).
 
-A model is named `openai:NAME` or `gemini:NAME`. These systems take no seed: the study's seeds count repeats, and two
-pictures of one seed do not share noise. Each picture is one call. What may pass (429, 5xx, a timeout, a cut answer, an
-answer that is no picture) is tried again, after RETRY-AFTER if the system says so, else after a random time up to
-min(CEILING, 2^attempt) seconds. A refusal is final and gets the status `refused`.
+A model is named `openai:NAME` or `gemini:NAME`. These systems take no seed. The study's seeds count repeats, and two
+images of one seed share no noise. Each image is one call, and a system is a function from a job to the bytes of one
+image's file. A failed call is one of four kinds:
 
-The key is read from OPENAI_API_KEY or GEMINI_API_KEY, the address from OPENAI_BASE_URL or GOOGLE_GEMINI_BASE_URL. No
-text of a system reaches a record before the key is taken out of it. A key that is not accepted (401, 403), a model that
-is not there (404) and an empty account end the run at once.
+    Again     it may work later (429, 5xx, a timeout, a cut answer, an answer without an image): tried again
+    Refused   the system will not make this image: final, with the status `refused`
+    Failed    this image fails every time: final, with the status `error`
+    Shut      no image will work (401, 403, 404, an empty account): the run ends at once
 
-Every try takes its price from the budget first. It is spent where a picture came back, whole or broken, and where the
-line was cut while the system may have been drawing; an error, a refusal or an answer without a picture give it back.
-When the budget is spent no call is begun, and what was not asked for stays missing.
+The wait before another try is what RETRY-AFTER says, else a random time up to min(CEILING, 2^attempt) seconds. The key
+comes from OPENAI_API_KEY or GEMINI_API_KEY, the address from OPENAI_BASE_URL or GOOGLE_GEMINI_BASE_URL. Keys are
+removed from every text of a system before it reaches a record.
+
+Every try first reserves its price from the budget. The price is spent if an image came back, whole or broken, and if
+the connection broke while the system may have been drawing. An error, a refusal or an answer without an image frees it.
+Once the budget has no room, no new call begins, and the images that were not requested stay missing.
+
+Prices are US dollars an image at the date given with them. They change, so a study's `price_per_image` takes
+precedence. The tokens of a prompt cost extra (OpenAI: 5 dollars a million, less than 0.1 cent for 100 words) and are
+not counted, nor are taxes. promptlab does not set OpenAI's quality: the system chooses, and a plan counts the highest
+price.
 
 References:
     Brooker 2015, Exponential Backoff And Jitter (AWS Architecture Blog): full jitter.
-
-How OpenAI's image models and Google's Gemini ones are asked through their SDKs, and what their answers mean.
-
-A system is a function from a job to the bytes of one picture's file. What else may come is one of four: refused, may
-work another time, will not work for this picture, will not work for any.
-
-What a picture of a closed system costs by its list price, and the budget that a run pays from.
-
-Prices are US dollars a picture, as of the date beside them; they move, and a study's `price_per_image` goes before
-them. The words of a prompt are charged beside the picture (OpenAI: 5 dollars a million tokens, so less than 0.1 cent
-for 100 words) and are not counted, nor are taxes. promptlab asks OpenAI for no quality, and the system chooses; a plan
-counts the dearest that it may choose.
-
-References:
-    OpenAI, Pricing, GPT Image 1, per picture by quality and size (platform.openai.com/docs/pricing), list of May 2025.
-    Google 2025, Introducing Gemini 2.5 Flash Image (developers.googleblog.com, 26 August): 1290 tokens a picture at 30
+    OpenAI, Pricing, GPT Image 1, per image by quality and size (platform.openai.com/docs/pricing), list of May 2025.
+    Google 2025, Introducing Gemini 2.5 Flash Image (developers.googleblog.com, 26 August): 1290 tokens an image at 30
         dollars a million.
 """
 
@@ -72,7 +67,7 @@ __all__ = [
 ]
 
 ATTEMPTS, CEILING, TIMEOUT, CALLS = 5, 60.0, 180.0, 4
-"""Tries a picture; longest wait before another and longest call, in seconds; calls at once."""
+"""Tries an image; longest wait before another try and longest call, in seconds; calls at once."""
 
 _VARIABLES = {"openai": "OPENAI_API_KEY", "gemini": "GEMINI_API_KEY"}
 _PACKAGES = {"openai": ("openai", "openai"), "gemini": ("google.genai", "google-genai")}
@@ -86,9 +81,16 @@ def load(
     budget: Budget | None = None,
     price: float | None = None,
 ) -> Hosted:
-    """The backend; `batch_size` is how many calls go on at once, `price` US dollars a picture in place of the list's.
+    """Create the backend.
 
-    Raises ModelError: no such system, no SDK, no key.
+    Args:
+        batch_size: calls at once.
+        timeout: seconds a call.
+        sleep: waits between two tries; None waits until the time is over or the run ends.
+        budget: what the run may spend; None sets no limit.
+        price: US dollars an image, in place of the list price.
+
+    Raises ModelError for an unknown system, or one without its SDK or its key.
     """
     system, _, name = model.partition(":")
     if system not in _VARIABLES or not name:
@@ -108,13 +110,13 @@ def load(
 
 
 def missing_key(model: str) -> str | None:
-    """The environment variable that a model needs a key in and that has none, or None."""
+    """The environment variable in which a model's key is missing, or None."""
     variable = _VARIABLES.get(model.partition(":")[0])
     return variable if variable and not os.environ.get(variable, "").strip() else None
 
 
 class Hosted:
-    """Asks for one picture a call, some calls at once."""
+    """Requests one image a call, with several calls at once."""
 
     name = "hosted"
 
@@ -134,7 +136,7 @@ class Hosted:
         self._sleep = sleep or self._halted.wait  # a wait that ends when the run does
 
     def provenance(self) -> dict[str, Any]:
-        """Model and version of its SDK; that seeds are repeats."""
+        """The model, the version of its SDK, and that seeds count repeats."""
         package = _PACKAGES[self.model.partition(":")[0]][1]
         return {
             "backend": self.name,
@@ -145,10 +147,10 @@ class Hosted:
         }
 
     def generate(self, jobs: Sequence[Job]) -> Iterator[Made]:
-        """Ask for every job; they come as they are answered. When stopped, calls that have not begun are dropped.
+        """Request every job and yield the results as they arrive. Stopping drops calls that have not begun.
 
-        Raises, after what was answered, ModelError where the system lets nobody in, and IncompleteError where the
-        budget had no room for the rest.
+        Raises, after the results that arrived, ModelError if the system accepts no request at all, and IncompleteError
+        if the budget has no room for the rest.
         """
         pool = ThreadPoolExecutor(self._calls, thread_name_prefix="promptlab-hosted")
         shut: str | None = None
@@ -178,10 +180,10 @@ class Hosted:
             )
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: no memory is held."""
 
     def _make(self, job: Job) -> Made | None:
-        """What became of one picture; None where it was not asked for."""
+        """Request one image until it succeeds or fails for good. None if no request was made."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return self._try(job)
@@ -201,12 +203,13 @@ class Hosted:
         raise AssertionError("unreachable")
 
     def _try(self, job: Job) -> Made | None:
+        """Request one image once, and settle its price. None if the run has ended or the budget has no room."""
         from promptlab.store.pictures import decode
 
         price = self._price
         if price is None:
-            listed = list_price(self.model, job.settings.width, job.settings.height)
-            price = listed.usd if listed else None
+            list_entry = list_price(self.model, job.settings.width, job.settings.height)
+            price = list_entry.usd if list_entry else None
         if self._halted.is_set() or not self._budget.take(price):
             return None
         began, charged = time.perf_counter(), True
@@ -227,6 +230,7 @@ class Hosted:
             self._budget.settle(price, charged)
 
     def _short(self, error: Exception) -> str:
+        """An error's text on one line, without keys, at most 200 characters."""
         text = " ".join(str(error).split()) or type(error).__name__
         return redact(text, (self._key, *secrets()))[:200]
 
@@ -236,11 +240,11 @@ _BLOCKED = ("SAFETY", "PROHIBITED_CONTENT", "BLOCKLIST", "RECITATION", "SPII")
 
 
 class Refused(Exception):
-    """The system will not make this picture."""
+    """The system refuses to make this image."""
 
 
 class Again(Exception):
-    """It may work another time, `after` so many seconds if the system says so; `charged`: this try may be paid for."""
+    """It may work later, after `after` seconds if the system says so. `charged`: this try may cost its price."""
 
     def __init__(self, why: str, after: float | None = None, status: Any = "error", charged: bool = False) -> None:
         super().__init__(why)
@@ -248,23 +252,23 @@ class Again(Exception):
 
 
 class Failed(Exception):
-    """It will not work another time."""
+    """This image fails every time."""
 
 
 class Shut(Exception):
-    """It will work for no picture."""
+    """No image will work: a wrong key, an unknown model or an empty account."""
 
 
 class System(Protocol):
-    """Asks one closed system for one picture."""
+    """Requests one image from one closed system."""
 
     def __call__(self, job: Job) -> bytes:
-        """The file of one picture. Raises Refused, Again, Failed or Shut."""
+        """The bytes of one image's file. Raises Refused, Again, Failed or Shut."""
         ...
 
 
 def _seconds(headers: Any) -> float | None:
-    """Retry-After in seconds; None where it is missing or a date."""
+    """Retry-After in seconds; None if it is missing or a date."""
     try:
         return max(0.0, float(headers.get("retry-after")))
     except (AttributeError, TypeError, ValueError):
@@ -272,7 +276,7 @@ def _seconds(headers: Any) -> float | None:
 
 
 def _raise(status: int, why: str, headers: Any) -> None:
-    """What an HTTP status means: 408, 409, 429 and 5xx may pass; 401, 403 and 404 would meet every picture."""
+    """Raise what an HTTP status means: 408, 409, 429 and 5xx may pass; 401, 403 and 404 would hit every image."""
     if status in (401, 403, 404):
         raise Shut(why)
     if status in (408, 409, 429) or status >= 500:
@@ -281,14 +285,14 @@ def _raise(status: int, why: str, headers: Any) -> None:
 
 
 def _drawing(error: BaseException) -> bool:
-    """Whether the system may have been drawing when the line failed: it was reached."""
+    """Whether the system may have been drawing when the connection broke, because it had been reached."""
     import httpx
 
     return not isinstance(error.__cause__ or error, httpx.ConnectError | httpx.ConnectTimeout)
 
 
 def openai(name: str, key: str, timeout: float) -> System:
-    """OpenAI's model `name`; `timeout` in seconds a call. The address is OPENAI_BASE_URL's."""
+    """OpenAI's model `name`, at the address in OPENAI_BASE_URL; `timeout` in seconds a call."""
     import openai as sdk
 
     client = sdk.OpenAI(api_key=key, timeout=timeout, max_retries=0)
@@ -318,7 +322,7 @@ def openai(name: str, key: str, timeout: float) -> System:
 
 
 def gemini(name: str, key: str, timeout: float) -> System:
-    """Google's model `name`; `timeout` in seconds a call. The address is GOOGLE_GEMINI_BASE_URL's."""
+    """Google's model `name`, at the address in GOOGLE_GEMINI_BASE_URL; `timeout` in seconds a call."""
     import httpx
     from google import genai
     from google.genai import errors, types
@@ -355,7 +359,7 @@ def gemini(name: str, key: str, timeout: float) -> System:
 
 @dataclass(frozen=True)
 class Price:
-    """US dollars for one picture. `size` is "WIDTHxHEIGHT"; None stands for every size, or for no choice of quality."""
+    """US dollars for one image. A `size` is "WIDTHxHEIGHT"; None means any size, or no choice of quality."""
 
     model: str
     quality: str | None
@@ -383,17 +387,17 @@ LIST: tuple[Price, ...] = (
 
 
 def list_price(model: str, width: int, height: int) -> Price | None:
-    """The dearest that one picture of `model` may cost, or None where no price is known."""
+    """The highest price of one image of `model`, or None if no price is known."""
     size = f"{width}x{height}"
     fitting = [price for price in LIST if price.model == model and price.size in (None, size)]
     return max(fitting, key=lambda price: price.usd, default=None)
 
 
 class Budget:
-    """What a run may still spend; shared by calls that go on at once. `cap` in US dollars; None sets no limit.
+    """What a run may still spend, shared by concurrent calls. `cap` in US dollars; None sets no limit.
 
-    A call takes its price before it asks and settles it when the answer is there. What is taken and what was charged
-    never come to more than the cap.
+    A call reserves its price before its request, and settles it once the answer is there. What is reserved and what is
+    spent never add up to more than the cap.
     """
 
     def __init__(self, cap: float | None = None) -> None:
@@ -402,24 +406,24 @@ class Budget:
         self._turn = Condition()
 
     def take(self, price: float | None) -> bool:
-        """Set `price` aside; False where it does not fit. Waits for calls under way that may yet cost nothing.
+        """Reserve `price`; False if it does not fit. Waits for running calls that may turn out to cost nothing.
 
-        A price that nobody knows (None) fits no cap.
+        An unknown price (None) fits no cap.
         """
         if self.cap is None:
             return True
-        asked = inf if price is None else price
+        amount = inf if price is None else price
         room = self.cap + 1e-9  # sums of cents are not exact
         with self._turn:
-            while self.spent + self._held + asked > room:
-                if self.spent + asked > room:
+            while self.spent + self._held + amount > room:
+                if self.spent + amount > room:
                     return False
                 self._turn.wait()
-            self._held += asked
+            self._held += amount
             return True
 
     def settle(self, price: float | None, charged: bool) -> None:
-        """What was taken is spent, or free again."""
+        """Spend a reserved price if it was charged, else free it."""
         if self.cap is None or price is None:
             return
         with self._turn:

@@ -1,10 +1,11 @@
-"""Tier T0: draws what the prompt claims, and errs at set rates. The truth is known; no model is involved.
+"""Tier T0: draws what the prompt claims and makes mistakes at set rates. The truth is known; no model is involved.
 
-The model's name says how often it errs: "miniature" never does, "swap=0.2,leak=0.1" does at these rates
-(`promptlab.miniature.drawing`). A seed settles places and texture for all prompts, as the noise does in a diffusion
-model; seed and prompt together settle what goes wrong. Settings other than the size have no effect.
+The model's name sets the rates: "miniature" makes no mistakes, "swap=0.2,leak=0.1" makes these two kinds at these rates
+(`promptlab.miniature.drawing`). The seed alone decides places and texture, for all prompts, as the noise does in a
+diffusion model. Seed and prompt together decide what goes wrong. Settings other than the size have no effect.
 
-It knows the nouns, colours, sizes and poses of the miniature's world. An object without a colour gets one by chance.
+The renderer knows the nouns, colours, sizes and poses of the miniature's world. An object without a colour gets a
+random one.
 """
 
 from __future__ import annotations
@@ -28,39 +29,40 @@ if TYPE_CHECKING:
 __all__ = ["SHARE", "Renderer", "load", "split_jobs"]
 
 SHARE = 16
-"""Pictures that a worker is asked for at once."""
+"""Images of one batch for a worker."""
 
 
 def load(model: str = "miniature", **rates: float) -> Renderer:
-    """A renderer with the fault rates that `model` names, and `rates` on top, each 0..1.
+    """Create a renderer with the fault rates in `model`, overridden by `rates`, each 0..1.
 
-    A study gives rates by `model`, since that enters the ids of its pictures; `rates` do not.
-    Raises PromptlabError for a fault that there is not, or rates that cannot be.
+    A study sets rates by `model`, because the model is part of its images' ids; `rates` are not.
+    Raises PromptlabError for an unknown fault or a rate that is not allowed.
     """
     from promptlab.miniature.drawing import FAULTS, FaultRates
 
-    given: dict[str, float] = {}
+    fault_rates: dict[str, float] = {}
     for name, value in (_named(model) | rates).items():
         if name not in FAULTS:
             raise PromptlabError(
                 f"the renderer has no fault {name!r}: choose from {', '.join(FAULTS)}{nearest(name, FAULTS)}"
             )
         try:
-            given[name] = float(value)
+            fault_rates[name] = float(value)
         except ValueError:
             raise PromptlabError(f"the rate of {name!r} must be a number, given {value!r}") from None
     try:
-        return Renderer(FaultRates(**given), model)
+        return Renderer(FaultRates(**fault_rates), model)
     except ValueError as error:
         raise PromptlabError(str(error)) from error
 
 
 def split_jobs(backend: Renderer, jobs: Sequence[Job]) -> list[list[Job]]:
-    """Handfuls of `jobs`; a picture does not depend on its company."""
+    """Split `jobs` into batches of SHARE. An image does not depend on the others in its batch."""
     return [list(jobs[at : at + SHARE]) for at in range(0, len(jobs), SHARE)]
 
 
 def _named(model: str) -> dict[str, str | float]:
+    """The fault rates that a model's name sets. Raises PromptlabError for a name of another form."""
     if model == "miniature":
         return {}
     pairs = [part.partition("=") for part in model.split(",")]
@@ -70,7 +72,7 @@ def _named(model: str) -> dict[str, str | float]:
 
 
 class Renderer:
-    """Draws one job after the other."""
+    """Draws jobs one after the other."""
 
     name = "renderer"
 
@@ -79,7 +81,7 @@ class Renderer:
         self.model = model
 
     def provenance(self) -> dict[str, Any]:
-        """Model, rates and versions."""
+        """The model, its fault rates and the versions."""
         import numpy
 
         import promptlab
@@ -92,7 +94,7 @@ class Renderer:
         return map(self._draw, jobs)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: no memory is held."""
 
     def _draw(self, job: Job) -> Made:
         import numpy as np
@@ -119,24 +121,24 @@ class Renderer:
 
 
 def _things(bindings: tuple[Binding, ...], rng: np.random.Generator) -> tuple[Thing, ...]:
-    """What the bindings ask for, one thing an object, in order of mention. Raises ValueError for what is unknown."""
+    """The things that the bindings name, one an object, in order of mention. Raises ValueError for unknown words."""
     from promptlab.miniature.world import COLOURS, NOUNS, POSES, SIZES, Thing
 
     known = {"colour": tuple(COLOURS), "size": tuple(SIZES), "pose": POSES}
-    asked: dict[str, dict[str, str]] = {}
+    objects: dict[str, dict[str, str]] = {}
     for binding in bindings:
         if binding.noun not in NOUNS:
             raise ValueError(f"the renderer draws no {binding.noun!r}{nearest(binding.noun, NOUNS)}")
-        traits = asked.setdefault(binding.object, {"noun": binding.noun})
+        traits = objects.setdefault(binding.object, {"noun": binding.noun})
         if binding.attribute is None:
             continue
         if binding.attribute not in known.get(binding.kind, ()):
             raise ValueError(f"the renderer knows no {binding.kind} {binding.attribute!r}")
         traits[binding.kind] = binding.attribute
-    if not 1 <= len(asked) <= 3:
-        raise ValueError(f"the renderer draws one to three objects, not {len(asked)}")
+    if not 1 <= len(objects) <= 3:
+        raise ValueError(f"the renderer draws one to three objects, not {len(objects)}")
     things = []
-    for traits in asked.values():
+    for traits in objects.values():
         colour = str(rng.choice(list(COLOURS)))  # drawn for every thing, so that one colour given moves no other
         pose = traits.get("pose", POSES[0]) if traits["noun"] == "dog" else None
         things.append(Thing(traits["noun"], traits.get("colour", colour), traits.get("size", "medium"), pose))

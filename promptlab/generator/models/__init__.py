@@ -1,1 +1,1 @@
-"""Diffusion models: loading, text encoding, guidance, batches, attention, and how long all of it takes."""
+"""Diffusion models: loading, text encoding, guidance, batches, attention, and speed."""

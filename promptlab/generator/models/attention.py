@@ -1,29 +1,30 @@
-"""Where the words of a prompt act in a picture: attention maps, and pictures made with words taken out.
+"""Where the words of a prompt act in an image: attention maps, and images made with words taken out.
 
     a[k, y, x] = mean over heads, layers and steps of softmax(q k^T / sqrt(d))    pixel (y, x), text token k
 
-A `TorchFunctionMode` sees every call of scaled-dot-product attention, lets it run unchanged, and computes the weights
-beside it, which no kernel hands out: the picture is the same to the last bit. Of a U-Net only its cross-attention
-counts, whose weights sum to 1 over the text. In joint attention (SD3, FLUX.1) pixels also look at each other: the
-weights are divided by their sum over the text, and that sum is kept (`Maps.text_share`). Layers of other resolutions
-are brought to one grid bilinearly, so sums stay 1. Of a batch in two passes only the conditional rows are read.
+No attention kernel returns its weights. A `TorchFunctionMode` therefore sees every call of scaled-dot-product
+attention, lets it run unchanged, and computes the weights a second time, so the image stays the same to the last bit.
+In a U-Net only cross-attention counts; its weights sum to 1 over the text. In joint attention (SD3, FLUX.1) pixels also
+attend to each other. There the weights are divided by their sum over the text, and that sum is kept
+(`Maps.text_share`). Layers of other resolutions are resized to one grid bilinearly, so the sums stay 1. In a batch with
+two passes only the conditional rows are read.
 
-Attention is no cause. The causal companion is ablation: the state of a token is replaced by the one that the empty
-prompt has at its place, at the same seed. Other tokens' states, which the encoder has mixed with it, and pooled
-vectors stay as they are, so ablation is what a token's own state does.
+Attention is not a cause. Ablation is the causal test: the state of a token is replaced by the one that the empty prompt
+has at its place, at the same seed. The states of other tokens, into which the encoder has mixed it, and pooled vectors
+stay as they are. Ablation therefore shows the effect of a token's own state.
 
-References:
-    Tang et al. 2023, What the DAAM: Interpreting Stable Diffusion Using Cross Attention (arXiv 2210.04885); here
-    bilinear in place of bicubic with a clamp, since a clamp breaks the sums, and all layers in place of some.
-
-Parts of a text's states: its words, the mark at its end, and the padding that fills the rest.
+The states of a text have parts: its words, the mark at its end, and the padding that fills the rest.
 
     start | words ............... | end | padding ..................... |     of each encoder in turn
     0       start to length - 1     ^     length to limit - 1
 
-Every slot but the first mark belongs to one part; `all` is the three together. A causal encoder lets the end mark and
-the padding hear every word, so that each of them may carry the whole prompt. Of a text that fills its encoder nothing
-is padding.
+Every slot except the start mark belongs to one part; `all` is the three together. In a causal encoder the end mark and
+the padding attend to every word, so each of them may carry the whole prompt. A text that fills its encoder has no
+padding.
+
+References:
+    Tang et al. 2023, What the DAAM: Interpreting Stable Diffusion Using Cross Attention (arXiv 2210.04885). Here
+    resizing is bilinear in place of bicubic with a clamp, since a clamp breaks the sums, and all layers count.
 """
 
 from __future__ import annotations
@@ -56,22 +57,22 @@ LAYOUTS: dict[str, tuple[Layout, tuple[str, ...]]] = {
     "StableDiffusion3Pipeline": ("image first", ("tokenizer", "tokenizer_3")),
     "FluxPipeline": ("text first", ("tokenizer_2",)),
 }
-"""How text and image share an attention, and the tokenizers whose tokens stand one after the other in the text."""
+"""How text and image share an attention, and the tokenizers whose tokens follow each other in the text states."""
 WEIGHTS = 2**25
-"""Attention weights held at once (128 MB in float32)."""
+"""Attention weights in memory at once (128 MB in float32)."""
 MARK = "\0"
-"""What no prompt holds: it tells ablated texts from texts."""
+"""A character that no prompt contains; it marks the keys of ablated texts."""
 
 
 @dataclass(frozen=True, eq=False)
 class Maps:
-    """What a picture's pixels attend to.
+    """The tokens that an image's pixels attend to.
 
     Attributes:
         thirds: early, middle and late steps, each float32 (tokens, h, w), summing to 1 over tokens; None for a third
-            that too few steps leave empty.
+            without steps.
         steps: calls of the denoiser in each third.
-        text_share: share of the attention that went to the text at all; 1 in cross-attention.
+        text_share: share of all attention that goes to the text, 0..1; 1 in cross-attention.
     """
 
     thirds: tuple[NDArray[np.float32] | None, ...]
@@ -79,7 +80,7 @@ class Maps:
     text_share: float
 
     def of(self, places: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """Maps of words, summed over the tokens of each: (4, words, h, w), all steps, then thirds (NaN for none)."""
+        """Maps of words, each summed over its tokens: (4, words, h, w), all steps, then thirds (NaN if empty)."""
         shape = next(third for third in self.thirds if third is not None).shape[1:]
         empty = np.full((len(places), *shape), np.nan, np.float32)
         parts = [
@@ -92,7 +93,7 @@ class Maps:
 
 
 class _Recorder:
-    """Weights of one call of the pipeline: `rows` conditional rows, the last of each attention's batch."""
+    """Attention weights of one call of the pipeline: of the last `rows` rows, which are the conditional ones."""
 
     def __init__(self, backend: Diffusion, shape: Shape, rows: int, tokens: int) -> None:
         self.layout = layout_of(backend)[0]
@@ -109,7 +110,7 @@ class _Recorder:
         self._crossing = False
 
     def maps(self) -> list[Maps]:
-        """Maps of each row. Raises UntraceableError where no attention to text was seen."""
+        """The maps of each row. Raises UntraceableError if no attention to text was seen."""
         if not sum(self.layers):
             raise UntraceableError("the model's attention to its text was not seen: it runs by another function")
         thirds = [
@@ -136,7 +137,7 @@ class _Recorder:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Inside, every attention is seen."""
+        """Record every attention inside the block."""
         import torch
         from torch.overrides import TorchFunctionMode
 
@@ -191,7 +192,7 @@ class _Recorder:
     def _row(
         self, query: Tensor, key: Tensor, mask: Tensor | None, more: dict[str, Any], row: int, image: slice, text: slice
     ) -> Tensor:
-        """Mean over heads of one row's weights, (tokens, pixels)."""
+        """One row's weights, averaged over heads: (tokens, pixels)."""
         import torch
 
         q, k = query[row][..., image, :].float(), key[row].float()
@@ -208,7 +209,7 @@ class _Recorder:
 
 
 def _on_grid(weights: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Weights (n, tokens, pixels) of a layer, whose size is the grid's halved so many times, on the grid."""
+    """Resize a layer's weights (n, tokens, pixels) to the grid. A layer has the grid's size, halved some times."""
     import torch
 
     height, width = grid
@@ -221,7 +222,7 @@ def _on_grid(weights: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def layout_of(backend: Diffusion) -> tuple[Layout, tuple[str, ...]]:
-    """See `LAYOUTS`. Raises UntraceableError for an architecture that is not among them."""
+    """The model's entry in `LAYOUTS`. Raises UntraceableError for an architecture without one."""
     if (name := backend.able.architecture.pipeline) not in LAYOUTS:
         known = ", ".join(LAYOUTS)
         raise UntraceableError(f"attention of {name} is not split into text and image yet: that of {known} is")
@@ -229,9 +230,9 @@ def layout_of(backend: Diffusion) -> tuple[Layout, tuple[str, ...]]:
 
 
 def token_places(backend: Diffusion, prompt: Prompt, phrases: Sequence[Phrase]) -> list[list[int]]:
-    """Places of each phrase's tokens in the text states; those that the encoders cut are not among them.
+    """Places of each phrase's tokens in the text states, without those that the encoders cut off.
 
-    Raises UntraceableError for a phrase of which nothing is left, or an architecture that is not known here.
+    Raises UntraceableError for a phrase that is cut off whole, or an architecture that is not in `LAYOUTS`.
     """
     places: list[list[int]] = [[] for _ in phrases]
     offset = 0
@@ -252,16 +253,16 @@ def token_places(backend: Diffusion, prompt: Prompt, phrases: Sequence[Phrase]) 
 
 
 def attend(backend: Diffusion, jobs: Sequence[Job]) -> dict[str, tuple[Made, Maps]]:
-    """Each picture made, by its id, with what its pixels attended to.
+    """Make the images of `jobs` and map what their pixels attend to, by image id.
 
-    Raises UntraceableError where the model's attention cannot be split or a picture was not made from its prompt.
+    Raises UntraceableError if the model's attention cannot be split, or an image is not made from its prompt.
     """
     layout_of(backend)
     seen: dict[tuple[Shape, Row], Maps] = {}
 
     @contextmanager
-    def watch(shape: Shape, rows: list[Row], told: dict[str, Any]) -> Iterator[None]:
-        recorder = _Recorder(backend, shape, len(rows), told["prompt_embeds"].shape[1])
+    def watch(shape: Shape, rows: list[Row], call_arguments: dict[str, Any]) -> Iterator[None]:
+        recorder = _Recorder(backend, shape, len(rows), call_arguments["prompt_embeds"].shape[1])
         with recorder.listening():
             yield
         seen.update(zip(((shape, row) for row in rows), recorder.maps(), strict=True))
@@ -287,18 +288,19 @@ def attend(backend: Diffusion, jobs: Sequence[Job]) -> dict[str, tuple[Made, Map
 
 
 def without(backend: Diffusion, job: Job, places: Sequence[Sequence[int]]) -> list[NDArray[np.uint8]]:
-    """The picture of `job` once for each item of `places`, with the text states there replaced by padding.
+    """Make the image of `job` once for each item of `places`, with the text states at those places replaced.
 
-    All come from batches of one shape, so an empty item gives the picture to compare with. Raises UntraceableError.
+    The replacements are the empty prompt's states. All images come from batches of one shape, so an empty item gives
+    the image to compare with. Raises UntraceableError.
     """
     layout_of(backend)
-    own, empty = backend.texts.rows([job.prompt, ""])
+    states, empty_states = backend.texts.rows([job.prompt, ""])
     jobs = []
     for i, place in enumerate(places):
         text = f"{job.prompt}{MARK}{','.join(map(str, place))}"
-        states = own["prompt_embeds"].clone()
-        states[list(place)] = empty["prompt_embeds"][list(place)]
-        backend.texts.put(text, own | {"prompt_embeds": states})
+        embeds = states["prompt_embeds"].clone()
+        embeds[list(place)] = empty_states["prompt_embeds"][list(place)]
+        backend.texts.put(text, states | {"prompt_embeds": embeds})
         jobs.append(replace(job, image_id=str(i), prompt=text))
     made = {one.image_id: one for one in backend.generate(jobs)}
     pictures = []
@@ -310,9 +312,9 @@ def without(backend: Diffusion, job: Job, places: Sequence[Sequence[int]]) -> li
 
 
 def part_places(backend: Diffusion, text: str, part: Part) -> list[int]:
-    """Places of a part in the text states that the denoiser reads; none where no slot is left for it.
+    """Places of a part in the text states that the denoiser reads; empty if the text leaves no slot for it.
 
-    Raises UntraceableError for an architecture whose states are not known here.
+    Raises UntraceableError for an architecture that is not in `LAYOUTS`.
     """
     places: list[int] = []
     offset = 0

@@ -1,24 +1,25 @@
 """Jobs in batches, guidance row by row, and latents back to images.
 
-A `Row` is what decides an image inside a batch; what a whole batch shares is its `Shape`. Jobs with the same row and
-shape are one image: without guidance, all prompts look alike at a seed. A batch that does not fit is halved.
+A `Row` is what decides an image inside a batch, and a `Shape` is what a whole batch shares. Jobs with the same row and
+shape are one image: without guidance, all prompts give the same image at a seed. A batch that does not fit into memory
+is halved.
 
-Guidance differs by row, although the pipelines know one number:
+Guidance can differ by row, although the pipelines take one number:
 
     noise = u + w (c - u)        u unconditional (or negative) pass, c conditional pass, w the guidance scale
 
 w = 0 is unconditional, w = 1 purely conditional. diffusers' pipelines take one w for a batch, and drop guidance
-altogether where w <= 1, so that 0 and 0.5 silently become 1. `RowGuidance` is a `float` that multiplies row by row and
-always counts as guidance; every pipeline with two passes writes `guidance_scale * (c - u)`, so no loop is rewritten.
-Rows with w = 0 or w = 1 need one pass only, and get it (`single_pass`): at half the cost, and bit for bit the
-unconditional sample and the conditional pass, which u + 1 (c - u) in floating-point numbers is not.
+altogether if w <= 1, so that 0 and 0.5 silently become 1. `RowGuidance` is a `float` that multiplies row by row and
+always counts as guidance. Every pipeline with two passes writes `guidance_scale * (c - u)`, so no loop is rewritten.
+Rows with w = 0 or w = 1 need one pass only, and get it (`single_pass`). That costs half as much. It also gives the
+exact bits of the unconditional or conditional sample, which u + 1 (c - u) in floating-point numbers does not.
 
 What a pipeline returns becomes what its autoencoder decodes:
 
     packed --unpacked--> (n, channels, height, width) --denormalised--> z --vae.decode--> x in about [-1, 1]
 
 Transformer architectures return latents as sequences of 2x2 patches. Their pipelines' own functions undo this and are
-called here; the steps that pipelines write inline (scale, shift, mean, deviation) follow in the same order.
+called here. The steps that pipelines write inline (scale, shift, mean, deviation) follow in the same order.
 
 References:
     Ho and Salimans 2022, Classifier-Free Diffusion Guidance (arXiv 2207.12598); w as in Saharia et al. 2022,
@@ -54,18 +55,20 @@ __all__ = [
     "unpacked",
 ]
 
-LOOK_AHEAD = 256
+LOOKAHEAD_ROWS = 256
 """Rows whose texts are encoded together."""
 GIVE_UP = 5
-"""Pictures in a row that do not fit into memory even alone."""
+"""A run ends after this many images in a row that do not fit into memory even alone."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a batch shares. `guided` batches take two passes, others one.
+    """What a whole batch shares.
 
-    `scale` is the embedded guidance where rows cannot differ in it. `lengths` are those of the padded texts,
-    conditional and unconditional, where states are as long as their text.
+    Attributes:
+        guided: whether the batch takes two passes, else one.
+        scale: the embedded guidance, if rows cannot differ in it.
+        lengths: padded lengths of the texts, conditional and unconditional, if states are as long as their text.
     """
 
     height: int
@@ -79,9 +82,12 @@ class Shape:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a batch. `against` is the negative prompt and `scale` is w, or the embedded guidance.
+    """One row of a batch. In a single pass `against` is None, and so is w.
 
-    A text of None is no text at all: states of zeros. In a single pass `against` is None, and so is w.
+    Attributes:
+        text: the prompt; None means no text, with states of zeros.
+        against: the negative prompt.
+        scale: w, or the embedded guidance.
     """
 
     text: str | None
@@ -93,11 +99,11 @@ class Row:
 def group(
     jobs: Iterable[Job], able: Capability | None = None, length: Callable[[str], int] | None = None
 ) -> dict[Shape, dict[Row, list[Job]]]:
-    """Jobs by shape and row, in order of appearance.
+    """Group jobs by shape and row, in order of appearance.
 
     Args:
-        able: what the model can do; without it, guidance is true.
-        length: padded length of a text, where rows must agree in it.
+        able: what the model can do; None means true guidance.
+        length: the padded length of a text, if the rows of a batch must agree in it.
     """
     groups: dict[Shape, dict[Row, list[Job]]] = {}
     for job in jobs:
@@ -112,11 +118,11 @@ def group(
 
 
 def _row(job: Job, able: Capability | None) -> tuple[bool, Row]:
-    """Whether a job takes two passes, and its row."""
+    """Whether a job takes two passes, and its row in a batch."""
     s = job.settings
     if able is not None and able.guidance_kind != "true":
-        given, own = s.distilled_guidance_scale, able.settings.distilled_guidance_scale
-        embedded = (own if given is None else given) if able.guidance_kind == "embedded" else None
+        requested, default = s.distilled_guidance_scale, able.settings.distilled_guidance_scale
+        embedded = (default if requested is None else requested) if able.guidance_kind == "embedded" else None
         return False, Row(job.prompt, None, embedded, job.seed)
     against = None if able is not None and able.zeros and not s.negative_prompt else s.negative_prompt
     if not single_pass(s.guidance_scale):
@@ -125,15 +131,15 @@ def _row(job: Job, able: Capability | None) -> tuple[bool, Row]:
 
 
 def rows_at_once(rows: int, most: int) -> int:
-    """Rows of each batch of a group of so many: rounded up to a power of two, at most `most`.
+    """Rows of each batch of a group with `rows` rows: rounded up to a power of two, at most `most`.
 
-    Powers of two, since a compiled model is compiled anew for each size.
+    Powers of two keep the sizes few, since a compiled model is compiled again for each size.
     """
     return min(most, 1 << (rows - 1).bit_length())
 
 
 def batches_of(groups: dict[Shape, dict[Row, list[Job]]], rows_of: Callable[[Shape, int], int]) -> list[list[Job]]:
-    """The jobs of each batch, as `Batches.run` cuts them where memory suffices; `rows_of` is its."""
+    """The jobs of each batch, as `Batches.run` splits them if memory suffices. `rows_of`: see `Batches.rows_of`."""
     batches = []
     for shape, wanted in groups.items():
         rows = list(wanted.values())
@@ -158,17 +164,16 @@ def _free() -> None:
 
 
 class Batches:
-    """Runs groups of jobs through `make(shape, rows, size, ahead)`, which yields one Made (of any id) for each row.
+    """Runs groups of jobs through `make(shape, rows, size, ahead)`, which returns one Made (of any id) for each row.
 
-    `size` is how many rows the batch must be padded to, `ahead` are rows that come soon. Where memory runs out, the
-    size is halved for good; an image that does not fit alone is "oom", and after GIVE_UP of them PromptlabError is
-    raised.
+    `make` pads the batch to `size` rows; `ahead` are rows that come soon. When memory runs out, the size is halved for
+    good. An image that does not fit alone gets the status `oom`.
 
     Attributes:
         size: the most rows of a batch.
-        planned: rows of each group in the whole plan: its batches have as many, rounded up (`rows_at_once`). What is
-            made of a group in parts, by several workers or after a crash, is then made in batches of one size. None:
-            every batch has `size` rows.
+        planned: rows of each group in the whole plan; its batches have as many, rounded up (`rows_at_once`). Parts of a
+            group that are made by several workers, or after a crash, then have batches of one size. None: every batch
+            has `size` rows.
     """
 
     def __init__(
@@ -183,20 +188,20 @@ class Batches:
         self._in_a_row = 0
 
     def rows_of(self, shape: Shape, rows: int) -> int:
-        """Rows to which each batch of a group is padded, where `rows` of it are to be made now."""
+        """Rows to which each batch of a group is padded, if `rows` rows of it are missing now."""
         if self.planned is None:
             return self.size
         return rows_at_once(max(rows, self.planned.get(shape, 0)), self.size)
 
     def run(self, groups: dict[Shape, dict[Row, list[Job]]]) -> Iterator[Made]:
-        """Make every job of every group."""
+        """Make every job of every group. Raises PromptlabError after GIVE_UP images in a row that do not fit."""
         for shape, wanted in groups.items():
             rows = list(wanted)
             at = 0
             while at < len(rows):
                 size = self.rows_of(shape, len(rows))
                 some = rows[at : at + size]
-                made = self._attempt(shape, some, size, rows[at : at + LOOK_AHEAD])
+                made = self._attempt(shape, some, size, rows[at : at + LOOKAHEAD_ROWS])
                 if made is None and size > 1:
                     self.size = size // 2
                     continue
@@ -216,7 +221,7 @@ class Batches:
                     )
 
     def _attempt(self, shape: Shape, rows: list[Row], size: int, ahead: list[Row]) -> list[Made] | None:
-        """One batch, or None where memory ran out."""
+        """Make one batch. None if memory runs out; any other error becomes the status of its images."""
         try:
             return self.make(shape, rows, size, ahead)
         except PromptlabError:
@@ -231,14 +236,14 @@ class Batches:
 
 
 def single_pass(scale: float) -> bool:
-    """Whether w needs one pass only: 0 the unconditional, 1 the conditional one."""
+    """Whether guidance w needs one pass only: 0 the unconditional pass, 1 the conditional one."""
     return scale in (0.0, 1.0)
 
 
 class RowGuidance(float):
-    """Guidance scales of the rows of one batch. Its value is the largest; times a tensor (n, ...) it goes row by row.
+    """Guidance scales of the rows of one batch, as a float that multiplies a tensor (n, ...) row by row.
 
-    As many rows as the tensor has are needed, else ValueError.
+    Its value as a number is the largest scale. Raises ValueError for a tensor with another number of rows.
     """
 
     scales: tuple[float, ...]
@@ -250,11 +255,11 @@ class RowGuidance(float):
         return self
 
     def __gt__(self, other: object) -> bool:
-        # Pipelines ask `scale > 1` to learn whether two passes are wanted. Here they are, whatever the scales.
+        # Pipelines test `scale > 1` to decide on two passes. Here two are needed, whatever the scales.
         return True
 
     def __mul__(self, other: Any) -> Any:
-        """Row i of a tensor times scale i; an ordinary product with anything else."""
+        """Multiply row i of a tensor by scale i; with anything else, multiply as a float."""
         import torch
 
         if not isinstance(other, torch.Tensor):
@@ -278,26 +283,26 @@ class ListGuidance(RowGuidance):
     _turns: Iterator[float]
 
     def __new__(cls, scales: Sequence[float]) -> Self:
-        """`scales`: one w for each row. An object serves one call: a call that broke off leaves it amid the rows."""
+        """`scales`: one w for each row. Use an object for one call: a call that breaks off leaves it amid the rows."""
         self = super().__new__(cls, scales)
         self._turns = cycle(self.scales)
         return self
 
     def __mul__(self, other: Any) -> Any:
-        """A tensor (...) of the next row times its scale; an ordinary product with anything else."""
+        """Multiply the next row's tensor (...) by its scale; with anything else, multiply as a float."""
         import torch
 
         return next(self._turns) * other if isinstance(other, torch.Tensor) else float(self) * other
 
 
 GROUP = 4
-"""Small pictures that are decoded together."""
+"""Small images that are decoded together."""
 SMALL = 16 * 16
-"""Places of the latents of a picture that is small."""
+"""The most places in the latents of a small image."""
 
 
 def unpacked(pipe: Any, latents: Tensor, height: int, width: int) -> Tensor:
-    """Latents as pictures of (n, channels, ...), for pictures of height x width pixels."""
+    """Turn a pipeline's latents into (n, channels, ...), for images of height x width pixels."""
     import torch
 
     factor = pipe.vae_scale_factor
@@ -314,7 +319,7 @@ def unpacked(pipe: Any, latents: Tensor, height: int, width: int) -> Tensor:
 
 
 def _denormalised(pipe: Any, latents: Tensor) -> Tensor:
-    """What the autoencoder was trained to decode, from the latents that the denoiser works on."""
+    """Turn the denoiser's latents into those that the autoencoder was trained to decode."""
     import torch
 
     config = pipe.vae.config
@@ -346,9 +351,9 @@ def _denormalised(pipe: Any, latents: Tensor) -> Tensor:
 
 
 def decoded(pipe: Any, latents: Tensor) -> Tensor:
-    """What the decoder makes of unpacked latents, float32 (n, 3, height, width), nothing cut off.
+    """Decode unpacked latents to float32 (n, 3, height, width), without clamping.
 
-    Large pictures are decoded one by one, since decoding takes the most memory; small ones in groups of one size.
+    Large images are decoded one by one, since decoding takes the most memory, and small ones in groups of one size.
     """
     import torch
 
@@ -356,10 +361,10 @@ def decoded(pipe: Any, latents: Tensor) -> Tensor:
         z = _denormalised(pipe, latents.to(pipe.vae.dtype))
         size = GROUP if z.shape[-2] * z.shape[-1] <= SMALL else 1
         short = -len(z) % size
-        # The last group is padded: the bits of a picture do not depend on its company.
+        # The last group is padded, so the bits of an image do not depend on the others.
         padded = torch.cat([z, z[-1:].expand(short, *z.shape[1:])])
         groups = (padded[at : at + size] for at in range(0, len(padded), size))
         values = torch.cat([pipe.vae.decode(group, return_dict=False)[0] for group in groups])[: len(z)]
     if values.ndim == 5:
-        values = values[:, :, 0]  # Qwen's autoencoder knows time: a picture is a film of one frame
+        values = values[:, :, 0]  # Qwen's autoencoder has a time axis: an image is a film of one frame
     return values.float()

@@ -1,6 +1,6 @@
 """What a model can do and roughly costs, read from the JSON of its folder: no weights, no torch.
 
-The pipeline's class settles most (`promptlab.checkpoints.architectures`); the checkpoint settles the rest:
+The pipeline's class decides most of it (`promptlab.checkpoints.architectures`). The checkpoint decides the rest:
 
     FLUX.1          transformer.guidance_embeds   embedded guidance (dev), or none (schnell)
     FLUX.2 klein    is_distilled                  none, or true guidance (base)
@@ -9,11 +9,11 @@ The pipeline's class settles most (`promptlab.checkpoints.architectures`); the c
     SDXL            force_zeros_for_empty_prompt  whether no negative prompt means zeros or the empty text
     Z-Image         scheduler.shift               none (Turbo, published with 3), or true guidance (base, with 6)
 
-Language models that serve as text encoders read a chat: template(messages) = before + prompt + after, in the words of
-the folder's own template (Jinja, in `chat_template.jinja` or `tokenizer_config.json`). The frame takes tokens, too. A
-template comes from a stranger, so it runs in Jinja's sandbox, as transformers runs it.
+Language models that serve as text encoders read a chat: template(messages) = before + prompt + after, as the folder's
+own template writes it (Jinja, in `chat_template.jinja` or `tokenizer_config.json`). This frame takes tokens, too.
+Templates come from strangers, so they run in Jinja's sandbox, as in transformers.
 
-`estimate` says what a run would take on a model that was never timed here, within a factor of two or three:
+`estimate` gives the time on a model that was never timed on this machine, within a factor of two or three:
 
     seconds                FLOP an image / speed: 400 TFLOP/s on an NVIDIA card (what good bfloat16 code reaches on an
                            H100), else 0.05 TFLOP/s a CPU core
@@ -21,7 +21,7 @@ template comes from a stranger, so it runs in Jinja's sandbox, as transformers r
                            U-Net:       0.2 P (pixels of the latents)
 
 Memory is that of the weights alone. The factors are fitted to counts of SD 1.5 (0.80 TFLOP at 512 px), SDXL (6.8 at
-1024), SD3.5-L (31), FLUX.1-dev (74) and FLUX.2-dev (283), which they meet within 1.6.
+1024), SD3.5-L (31), FLUX.1-dev (74) and FLUX.2-dev (283), and match them within a factor of 1.6.
 
 References:
     Kaplan et al. 2020, Scaling Laws for Neural Language Models (arXiv 2001.08361): 2 FLOP a parameter and token.
@@ -68,13 +68,14 @@ class Capability:
 
     Attributes:
         guidance: the argument of the call that carries the guidance.
-        guidance_kind: see `checkpoints.architectures`; only "true" makes `guidance_scale` and `negative_prompt`
-        work. mixes: whether rows of different guidance can share a batch.
+        guidance_kind: see `checkpoints.architectures`; `guidance_scale` and `negative_prompt` work only if "true".
+        mixes: whether rows of different guidance can share a batch.
         zeros: whether no negative prompt means zeros in place of the states of the empty text.
-        readers: text encoders that are there, each with its limit.
-        settings: the model's own defaults.
-        multiple: what height and width must be multiples of, in pixels.
-        channels, factor: of the autoencoder's latents; pixels a latent, each way.
+        readers: the text encoders that the folder contains, each with its limit.
+        settings: the model's defaults.
+        multiple: height and width must be multiples of this number of pixels.
+        channels: of the autoencoder's latents.
+        factor: pixels a latent, in each direction.
     """
 
     architecture: Architecture
@@ -95,7 +96,7 @@ class Capability:
 
 
 def capability(folder: Path) -> Capability:
-    """Read a pipeline's folder. Raises ModelError for one that is not known, partial or damaged."""
+    """Read a pipeline's folder. Raises ModelError for one that is unknown, partial or damaged."""
     architecture = architecture_of(pipeline_class(folder))
     index = read_json(folder / "model_index.json")
     denoiser = read_json(folder / architecture.denoiser / "config.json")
@@ -118,7 +119,7 @@ def capability(folder: Path) -> Capability:
     )
     present = components(folder)
     readers = tuple(
-        replace(reader, limit=reader.limit or _own_limit(folder / "tokenizer"))
+        replace(reader, limit=reader.limit or _tokenizer_limit(folder / "tokenizer"))
         for reader in architecture.readers
         if reader.encoder in present
     )
@@ -142,7 +143,7 @@ def capability(folder: Path) -> Capability:
 def _guidance(
     architecture: Architecture, folder: Path, index: dict[str, Any], denoiser: dict[str, Any]
 ) -> tuple[GuidanceKind, str, bool]:
-    """Kind, argument, and whether rows can differ in it."""
+    """The kind of guidance, its argument, and whether rows of a batch can differ in it."""
     embeds = denoiser.get("guidance_embeds")
     match architecture.pipeline:
         case "StableDiffusionPipeline" | "StableDiffusionXLPipeline":
@@ -182,27 +183,27 @@ def _side(size: Any) -> int:
     return int(size[0] if isinstance(size, list) else size or 64)
 
 
-def _own_limit(tokenizer: Path) -> int:
-    """`model_max_length`, which tokenizers without a limit write as 1e30."""
+def _tokenizer_limit(tokenizer: Path) -> int:
+    """`model_max_length` of a tokenizer, else 77. Tokenizers without a limit write 1e30, which does not count."""
     config = tokenizer / "tokenizer_config.json"
-    said = read_json(config).get("model_max_length") if config.is_file() else None
-    return int(said) if isinstance(said, int | float) and 0 < said < 1e6 else 77
+    limit = read_json(config).get("model_max_length") if config.is_file() else None
+    return int(limit) if isinstance(limit, int | float) and 0 < limit < 1e6 else 77
 
 
 def open_reader(folder: Path, reader: Reader) -> tuple[Tokens, int]:
-    """The tokenizer of a reader, framed as its pipeline frames prompts, and how many tokens of that are read."""
+    """A reader's tokenizer, with its pipeline's frame around prompts, and how many tokens the reader takes."""
     path = folder / reader.tokenizer
     before, after = reader.frame if reader.chat is None else chat_frame(path, reader.chat, reader.system)
     return open_tokens(path, before, after), (reader.limit or 77) + reader.dropped
 
 
 def defaults_of(model: str) -> Settings:
-    """A model's own settings by its name; promptlab's own for the miniatures. Raises ModelError."""
+    """A model's default settings; for the miniatures, promptlab's. Raises ModelError."""
     return Settings() if model in MINIATURES else capability(resolve(model)[0]).settings
 
 
 _PROMPT = "\u2402prompt\u2403"
-"""Stands for the prompt while the template is rendered; no template holds it."""
+"""Stands for the prompt while the template is rendered; no template contains it."""
 
 
 def chat_frame(folder: Path, options: Iterable[tuple[str, bool]] = (), system: str | None = None) -> tuple[str, str]:
@@ -212,7 +213,7 @@ def chat_frame(folder: Path, options: Iterable[tuple[str, bool]] = (), system: s
         options: variables of the template, such as ("add_generation_prompt", True).
         system: a system message. With one, messages hold lists of parts, as processors of several modes write them.
 
-    Raises ModelError where there is no template, or none that shows the prompt once.
+    Raises ModelError if there is no template, or it does not show the prompt exactly once.
     """
     from jinja2 import TemplateError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -243,11 +244,11 @@ def _refuse(message: str) -> None:
 
 
 def _template(folder: Path) -> tuple[str | None, dict[str, str]]:
-    """The template, and the special tokens that it may name."""
+    """The chat template of a folder, if it has one, and the special tokens that it may name."""
     try:
         config = folder / "tokenizer_config.json"
-        said = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
-        source: Any = said.get("chat_template")
+        settings = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+        source: Any = settings.get("chat_template")
         file = folder / "chat_template.jinja"
         older = folder / "chat_template.json"
         if file.is_file():
@@ -258,7 +259,7 @@ def _template(folder: Path) -> tuple[str | None, dict[str, str]]:
         raise ModelError(f"the chat template of {folder} cannot be read ({error}); get the model again") from error
     names: dict[str, str] = {}
     for name in ("bos_token", "eos_token", "pad_token", "unk_token"):
-        value = said.get(name)
+        value = settings.get(name)
         names[name] = value.get("content", "") if isinstance(value, dict) else value or ""
     return source if isinstance(source, str) else None, names
 
@@ -266,12 +267,12 @@ def _template(folder: Path) -> tuple[str | None, dict[str, str]]:
 GPU_SPEED, CORE_SPEED = 400e12, 0.05e12
 BYTES_GPU, BYTES_CPU = 2, 4
 CARD = 80e9
-"""Bytes of memory of the card that is meant."""
+"""Memory in bytes of the card that estimates assume."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds for all pictures, bytes of weights at once in the memory of the device, and the device in words."""
+    """Seconds for all images, bytes of weights in the device's memory at once, and the device in words."""
 
     seconds: float
     memory: float
@@ -279,7 +280,7 @@ class Estimate:
 
 
 def estimate(model: str, pictures: Iterable[Settings]) -> Estimate:
-    """A rough estimate for pictures of these settings, one each. Raises ModelError where weights are missing."""
+    """Estimate roughly what one image of each of these settings takes. Raises ModelError if weights are missing."""
     folder = resolve(model)[0]
     able = capability(folder)
     denoiser = parameters(folder / able.architecture.denoiser)
@@ -287,7 +288,7 @@ def estimate(model: str, pictures: Iterable[Settings]) -> Estimate:
     encoders = sum(parameters(folder / reader.encoder) for reader in able.readers)
     body = denoiser + parameters(folder / "vae")
     if _gpu():
-        # Text encoders that would take much room wait elsewhere (`promptlab.generator.models.loading`).
+        # Text encoders that would take much of the card wait in main memory (`promptlab.generator.models.loading`).
         apart = BYTES_GPU * encoders > ENCODER_SHARE * CARD
         weights = max(body, encoders) if apart else body + encoders
         return Estimate(work / GPU_SPEED, BYTES_GPU * weights, "one NVIDIA card like an H100")
@@ -300,11 +301,11 @@ def _gpu() -> bool:
 
 
 RAGGED_TOKENS = 64
-"""Text tokens of a usual prompt, where the model reads no more than it is given."""
+"""Text tokens of a usual prompt, for a model that reads no padding."""
 
 
 def denoising_flop(able: Capability, size: int, settings: Settings) -> float:
-    """FLOP of one picture's denoising by a model of `size` parameters."""
+    """FLOP to denoise one image with a denoiser of `size` parameters."""
     area = settings.height * settings.width / able.factor**2
     if able.architecture.denoiser == "unet":
         step = 0.2 * size * area

@@ -1,15 +1,15 @@
-"""What a pipeline is told of texts and guidance, as arguments of its call.
+"""Text states and guidance as arguments of a pipeline's call.
 
     texts --encode--> one state a text --arguments--> prompt_embeds, pooled..., mask    of a batch
     w of each row ----guided-------------------------> guidance_scale, true_cfg_scale, or an input of the denoiser
 
-`encode_prompt` is the pipeline's own. Where states are as long as their text, they are kept without padding, and rows
-of one padded length share a batch (`padded_length`), so that a row's numbers do not depend on its company.
+Each text goes through the text encoder once, by the pipeline's own `encode_prompt`, and `TextStates` keeps its states
+for the batches that need them. Texts are encoded in batches of one fixed size, the last one padded. Equal shapes give
+equal bits, so the states of a text do not depend on the other texts. The text None stands for no text: zeros in the
+shape of any state.
 
-Text states: each text goes through the text encoder once, then waits for the batches that need it.
-
-Texts are encoded in batches of fixed shape, the last one padded, so that the states of a text do not depend on its
-company: equal shapes give equal bits. The text None is no text: zeros in the shape of any state.
+Some states are as long as their text. These are kept without padding, and only rows of one padded length share a batch
+(`padded_length`), so a row's numbers do not depend on the other rows.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 __all__ = ["ROWS", "STEP", "TextStates", "arguments", "embedded_rows", "encode", "guided", "padded_length"]
 
 STEP = 32
-"""Lengths of ragged texts go up by so many tokens; Z-Image's transformer pads to multiples of it anyway."""
+"""Ragged texts are padded to multiples of this many tokens, as Z-Image's transformer does anyway."""
 _MASK = "prompt_embeds_mask"
 
 
 def encode(pipe: Any, able: Capability, texts: list[str]) -> dict[str, Sequence[Tensor]]:
-    """States of texts, by argument name: as many of each as there are texts."""
+    """Encode texts with the pipeline. Returns states by argument name, one of each for every text."""
     import torch
 
     # An encoder that was left out still has its place, filled with zeros.
@@ -64,13 +64,13 @@ def encode(pipe: Any, able: Capability, texts: list[str]) -> dict[str, Sequence[
 
 
 def padded_length(able: Capability, tokens: int) -> int:
-    """Length to which a text of so many tokens is padded."""
+    """The length to which a text of `tokens` tokens is padded."""
     # Where there is a mask, some padding always: a mask of ones is dropped, and the numbers change with it.
     return (tokens // STEP + 1) * STEP if _MASK in able.architecture.encodes else -(-tokens // STEP) * STEP
 
 
 def arguments(able: Capability, rows: Sequence[dict[str, Tensor]], prefix: str, device: Any) -> dict[str, Any]:
-    """States of a batch's rows as arguments of the call; `prefix` is "" or "negative_"."""
+    """The states of a batch's rows, as arguments of the pipeline's call. `prefix` is "" or "negative_"."""
     import torch
 
     found: dict[str, Any] = {}
@@ -91,7 +91,7 @@ def arguments(able: Capability, rows: Sequence[dict[str, Tensor]], prefix: str, 
 
 
 def guided(able: Capability, scales: Sequence[float] | None) -> dict[str, RowGuidance | float]:
-    """The guidance argument of a call in two passes with w for each row, or, without them, in one."""
+    """The guidance argument of a call. `scales`: w of each row for two passes, or None for one pass."""
     from promptlab.generator.models.batches import ListGuidance, RowGuidance
 
     architecture = able.architecture
@@ -103,15 +103,15 @@ def guided(able: Capability, scales: Sequence[float] | None) -> dict[str, RowGui
 
 @contextmanager
 def embedded_rows(denoiser: Any, scales: Sequence[float] | None) -> Iterator[None]:
-    """Inside, the denoiser is given these guidances, one a row, in place of the one that its pipeline repeats."""
+    """Inside the block, the denoiser gets one guidance a row in place of the one that its pipeline repeats."""
     if scales is None:
         yield
         return
     import torch
 
     def replace(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        given = kwargs["guidance"]
-        return args, {**kwargs, "guidance": torch.tensor(scales, dtype=given.dtype, device=given.device)}
+        original = kwargs["guidance"]
+        return args, {**kwargs, "guidance": torch.tensor(scales, dtype=original.dtype, device=original.device)}
 
     handle = denoiser.register_forward_pre_hook(replace, with_kwargs=True)
     try:
@@ -121,16 +121,17 @@ def embedded_rows(denoiser: Any, scales: Sequence[float] | None) -> Iterator[Non
 
 
 ROWS = 8
-"""Texts that are encoded at once."""
+"""Texts that are encoded together."""
 KEEP_BYTES = 16e9
 """Main memory that states may take: about 1,000 texts of FLUX.2, 130,000 of Stable Diffusion."""
 
 
 class TextStates:
-    """States of texts, by argument name: `of(texts)["prompt_embeds"]` is (n, tokens, width).
+    """A cache of text states, by argument name: `of(texts)["prompt_embeds"]` is (n, tokens, width).
 
-    `encode` takes `together` texts, inside `at_work()`. At most `keep` texts are held, in main memory, and those used
-    longest ago leave first.
+    Args:
+        encode: encodes `together` texts, inside `at_work()`.
+        keep: the most texts that main memory holds; those used longest ago leave first.
     """
 
     def __init__(
@@ -147,9 +148,9 @@ class TextStates:
         self._states: dict[str | None, dict[str, Tensor]] = {}
 
     def prepare(self, texts: Iterable[str | None], ahead: Iterable[str | None] = ()) -> None:
-        """Encode those of `texts` that are not held yet, and where there are any, those of `ahead` with them.
+        """Encode those of `texts` that are not cached, and if there are any, those of `ahead` with them.
 
-        They may be at most `keep`. Encoders that come from elsewhere to work come for many texts, then, not for few.
+        `texts` may be at most `keep`. Encoders that wait in main memory then move to the card for many texts at once.
         """
         wanted: list[str | None] = list(dict.fromkeys(texts))
         if any(text not in self._states for text in wanted):
@@ -181,22 +182,22 @@ class TextStates:
                 self._states[text] = {name: rows[i].clone().cpu() for name, rows in states.items()}
 
     def put(self, text: str, states: Mapping[str, Tensor]) -> None:
-        """Keep `states` under the name `text`, which is not encoded: the states of a text, changed by hand."""
+        """Cache `states` under the key `text` without encoding it: the states of a text, changed by the caller."""
         self._states.pop(text, None)
         self._states[text] = dict(states)
 
     def _room(self) -> int:
-        """How many texts of the size of the last one fit into KEEP_BYTES."""
+        """How many texts as large as the last one fit into KEEP_BYTES."""
         last = self._states[next(reversed(self._states))] if self._states else {}
         return int(KEEP_BYTES // max(1, sum(state.nbytes for state in last.values())))
 
     def rows(self, texts: Sequence[str | None]) -> list[dict[str, Tensor]]:
-        """States of each text."""
+        """The states of each text."""
         self.prepare(texts)
         return [self._states[text] for text in texts]
 
     def of(self, texts: Sequence[str | None]) -> dict[str, Tensor]:
-        """States of `texts`, one row a text, where all are of one shape."""
+        """The states of `texts`, stacked to one row a text. All must have one shape."""
         import torch
 
         rows = self.rows(texts)

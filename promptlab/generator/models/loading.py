@@ -1,17 +1,15 @@
-"""Text encoders that leave the accelerator while the denoiser works.
+"""Opening a pipeline's folder: safetensors only, nothing from the network, every weight from a file.
 
-The encoder of FLUX.2-dev (24 B parameters) and its denoiser (32 B) do not fit one card together; apart they do. Where
-encoders take much of the card, they wait in main memory and come only to encode: once for some hundred pictures.
+Precision: all parts run in one dtype, with two exceptions. An autoencoder whose configuration says so (`force_upcast`)
+runs in float32 when the other parts are in float16, since its activations overflow there; bfloat16 has the range of
+float32. On a CPU only the denoiser may run in bfloat16 (`promptlab.generator.models.speed`).
 
-Opening a pipeline's folder: safetensors only, nothing from the network, every weight from a file.
+Memory: the encoder of FLUX.2-dev (24 B parameters) and its denoiser (32 B) do not fit on one card together. Text
+encoders that take much of the card therefore wait in main memory, and move to the card only to encode, once for some
+hundred images.
 
-Precision: all parts run in one dtype, with two exceptions. An autoencoder whose configuration asks for it
-(`force_upcast`) runs in float32 beside float16 parts, since its activations overflow there; bfloat16 has the range of
-float32. On a CPU the denoiser alone is in bfloat16 (`promptlab.generator.models.speed`).
-
-Schedulers (samplers) by diffusers' class name, on the model's own noise schedule.
-
-What a backend runs on: the device, the threads, the versions. None of it is part of a picture's id.
+Schedulers (samplers) are named by diffusers' class name and run on the model's own noise schedule. `equipment` records
+the device, the threads and the versions; none of these is part of an image's id.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ __all__ = ["Encoders", "describe", "equipment", "open_pipeline", "pays", "schedu
 
 
 def pays(modules: list[Any], device: Any) -> bool:
-    """Whether these encoders should wait in main memory: on a CUDA device of which they would take a good share."""
+    """Whether encoders should wait in main memory: on a CUDA device, if they take more than ENCODER_SHARE of it."""
     import torch
 
     if device.type != "cuda":
@@ -41,7 +39,7 @@ def pays(modules: list[Any], device: Any) -> bool:
 
 
 class Encoders:
-    """Text encoders of a pipeline by component name. `parked`, they are part of it inside `at_work()` only."""
+    """Text encoders of a pipeline, by component name. If `parked`, the pipeline has them inside `at_work()` only."""
 
     def __init__(self, pipe: Any, names: tuple[str, ...], parked: bool) -> None:
         self._pipe = pipe
@@ -52,12 +50,12 @@ class Encoders:
 
     @property
     def dtype(self) -> str | None:
-        """Precision of the first; None where there is none."""
+        """Precision of the first encoder; None if there is none."""
         return next((str(module.dtype).removeprefix("torch.") for module in self._modules.values()), None)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Inside, the encoders are in the pipeline, on its device."""
+        """Inside the block, the encoders are in the pipeline, on its device."""
         if not self.parked:
             yield
             return
@@ -70,7 +68,7 @@ class Encoders:
             self._leave()
 
     def close(self) -> None:
-        """Let go of the encoders and their pipeline."""
+        """Drop the encoders and their pipeline."""
         self._pipe = None
         self._modules = {}
 
@@ -85,9 +83,9 @@ class Encoders:
 
 
 def open_pipeline(folder: Path, able: Capability, bag: bool, dtype: Any, device: Any) -> tuple[Any, Encoders]:
-    """The pipeline on its device, and its text encoders, which may wait elsewhere.
+    """Load a pipeline onto its device. Returns it with its text encoders, which may wait in main memory.
 
-    `bag` puts a bag of words in place of the text encoder. Raises ModelError, and whatever loaders raise.
+    `bag` replaces the text encoder by a bag of words. Raises ModelError, and whatever the loaders raise.
     """
     import torch
     from diffusers import DiffusionPipeline
@@ -119,7 +117,7 @@ def open_pipeline(folder: Path, able: Capability, bag: bool, dtype: Any, device:
 
 
 def vae_dtype(folder: Path, dtype: Any) -> Any:
-    """Precision of the autoencoder beside parts of `dtype`."""
+    """Precision of the autoencoder, if the other parts run in `dtype`."""
     import torch
 
     asks = read_json(folder / "vae" / "config.json").get("force_upcast") is True
@@ -127,24 +125,24 @@ def vae_dtype(folder: Path, dtype: Any) -> Any:
 
 
 def variant_of(folder: Path) -> str | None:
-    """ "fp16" for a folder that holds its weights only as `*.fp16.safetensors`, else None."""
+    """ "fp16" for a folder whose only weights are `*.fp16.safetensors`, else None."""
     weights = [file.name for file in folder.glob("*/*.safetensors")]
     return "fp16" if weights and all(".fp16." in name or ".fp16-" in name for name in weights) else None
 
 
-def scheduler_named(name: str, own: Any) -> Any:
-    """The scheduler class `name` with the configuration of `own`, the model's scheduler.
+def scheduler_named(name: str, default: Any) -> Any:
+    """Create the scheduler `name` with the configuration of `default`, the model's scheduler.
 
-    Raises PromptlabError for a name that is no scheduler which can stand in for `own`.
+    Raises PromptlabError unless `name` is a scheduler that can replace `default`.
     """
-    known = {scheduler.__name__: scheduler for scheduler in (type(own), *own.compatibles)}
+    known = {scheduler.__name__: scheduler for scheduler in (type(default), *default.compatibles)}
     if name not in known:
         raise PromptlabError(
             f"no scheduler {name!r} for this model: choose from {', '.join(sorted(known))}{nearest(name, known)}"
         )
     try:
         with quiet():
-            return known[name].from_config(own.config)
+            return known[name].from_config(default.config)
     except Exception as error:  # each class checks the configuration in its own way
         why = str(error).strip().partition("\n")[0]
         raise PromptlabError(
@@ -153,13 +151,13 @@ def scheduler_named(name: str, own: Any) -> Any:
 
 
 def describe(scheduler: Any) -> dict[str, Any]:
-    """Class and full configuration, as plain data."""
+    """A scheduler's class and full configuration, as plain data."""
     config = json.loads(json.dumps(dict(scheduler.config), default=str))
     return {"class": type(scheduler).__name__, "config": config}
 
 
 def equipment(device: Any) -> dict[str, Any]:
-    """Plain facts about a torch device and what is installed."""
+    """Facts about a torch device and the installed versions, as plain data."""
     import diffusers
     import torch
     import transformers

@@ -1,22 +1,22 @@
-"""How a denoiser is run on the device that is there, decided once, before the first image.
+"""How a denoiser runs on this device, decided once, before the first image.
 
     Wish, device, model, number of images --decisions--> Speed --applied--> the pipeline, changed in place
 
     dtype           float32, or bfloat16: on a GPU, and on a CPU that a short measurement shows to be faster in it
     channels_last   convolutions of U-Nets and autoencoders read pixel by pixel, as a GPU's matrix units want it
     attention       the kernel of scaled-dot-product attention that is fastest at the model's own largest attention
-    compile         torch.compile of the denoiser: whole, or its repeated blocks; where so many images repay it
+    compile         torch.compile of the denoiser, whole or its repeated blocks, if the number of images repays it
 
-On a CPU bfloat16 is for the denoiser alone, where nearly all the time goes. Text encoders and the autoencoder stay in
-float32, and so do the noise, the scheduler's steps and guidance: the denoiser's inputs are rounded as it is called, and
-its answer is widened again. On a GPU all parts run in one dtype, as is usual there. The measurement takes about a tenth
-of a second. It is kept by CPU, torch version and number of threads, so that runs in one home agree.
+On a CPU only the denoiser uses bfloat16, since nearly all the time goes there. Text encoders, the autoencoder, the
+noise, the scheduler's steps and guidance stay in float32. The denoiser's inputs are rounded when it is called, and its
+output is widened again. On a GPU all parts run in one dtype, as is usual there. The measurement takes about a tenth of
+a second. It is kept by CPU, torch version and number of threads, so that runs in one home agree.
 
-On a CPU a U-Net is compiled, and its convolutions put in channels_last order, where a C++ compiler is there and the
-images repay it; else nothing is changed. Compiled code is kept in the home, so a second run compiles little. Weights
-are not frozen into the code: that gained nothing here, and a second run took three times as long to begin. None of these
-choices is part of an image's id: like the number of threads they are facts of the run, and change an image by rounding.
-A wish that names the facts of another run makes them alike.
+On a CPU a U-Net is compiled if a C++ compiler is present and the number of images repays it. Its convolutions are then
+in channels_last order. The home keeps compiled code, so a second run compiles little. Weights are not frozen into the
+code: that gained nothing here, and a second run took three times as long to begin. None of these choices is part of an
+image's id. Like the number of threads they are facts of the run, and change an image by rounding. A wish that names the facts of
+another run gives the same choices.
 
 References:
     Chetlur et al. 2014, cuDNN (arXiv 1410.0759). Dao et al. 2022, FlashAttention (arXiv 2205.14135). Kalamkar et al.
@@ -76,31 +76,38 @@ __all__ = [
 Compiled = Literal["off", "whole", "blocks"]
 
 KERNELS = ("flash", "cudnn", "efficient", "math")
-"""Kernels of attention; of those that are about as fast, the first is taken."""
+"""Kernels of attention; of those that are about equally fast, the first is used."""
 COMPILE = ("auto", "on", "off")
 AS_FAST = 1.1
-"""Times of a short measurement within so much of each other are equal: else two runs would often choose differently."""
+"""Times within this factor count as equal; otherwise two runs would often choose differently."""
 ROWS = 2
-"""Rows of the attention that is measured."""
+"""Rows of the measured attention."""
 GAIN: dict[str, tuple[float, float, float]] = {"whole": (200e12, 0.20, 100.0), "blocks": (312e12, 0.33, 10.0)}
-"""FLOP a second of an uncompiled denoiser on an H100, share of its time that compiling saves, seconds to compile."""
+"""FLOP/s of an uncompiled denoiser on an H100, share of its time that compiling saves, seconds to compile."""
 SHAPES = 2
 """Shapes of batches that a run compiles for: in two passes and in one."""
 CPU_SHARE = {"float32": 0.40, "bfloat16": 0.16}
-"""Share of the measured speed of a CPU that an uncompiled U-Net reaches, in the FLOP of `denoising_flop`."""
+"""Share of a CPU's measured speed that an uncompiled U-Net reaches, in the FLOP of `denoising_flop`."""
 CPU_SAVED = 0.28
 """Share of an uncompiled U-Net's time that compiling saves on a CPU, in float32 and bfloat16 alike."""
 CPU_SECONDS, CPU_SECONDS_AGAIN = 60.0, 6.0
-"""Seconds to compile for one shape on two cores: the first time, and where the home keeps what was compiled."""
+"""Seconds to compile for one shape on two cores: the first time, and again from the home's compiled code."""
 RECOMPILE_LIMIT = 64
-"""Shapes before torch would silently go on uncompiled."""
+"""Shapes that torch compiles before it would silently run uncompiled."""
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What was asked for. `pictures` are how many are to be made, None if unknown; `cache` keeps what is compiled.
+    """What the caller requests.
 
-    Raises PromptlabError for words that are not known.
+    Attributes:
+        compile: one of COMPILE.
+        attention: auto, default (torch's own order), or one of KERNELS.
+        channels_last: None lets the device decide.
+        pictures: the number of images to make; None if unknown.
+        cache: the folder that keeps compiled code.
+
+    Raises PromptlabError for an unknown value.
     """
 
     compile: str = "auto"
@@ -110,17 +117,17 @@ class Wish:
     cache: Path | None = None
 
     def __post_init__(self) -> None:
-        for name, given, known in (
+        for name, value, known in (
             ("compile", self.compile, COMPILE),
             ("attention", self.attention, ("auto", "default", *KERNELS)),
         ):
-            if given not in known:
-                raise PromptlabError(f"no {name} {given!r}: choose from {', '.join(known)}{nearest(given, known)}")
+            if value not in known:
+                raise PromptlabError(f"no {name} {value!r}: choose from {', '.join(known)}{nearest(value, known)}")
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What was chosen. `attention` "default" is torch's own order of kernels."""
+    """What was decided. `attention` "default" is torch's own order of kernels."""
 
     channels_last: bool = False
     attention: str = "default"
@@ -134,13 +141,13 @@ class Speed:
 # Decisions.
 
 
-def in_channels_last(asked: bool | None, device: str, compiles: bool = False) -> bool:
-    """Whether convolutions get their weights in channels-last order: on a GPU, and where a CPU `compiles` them."""
-    return device == "cuda" or compiles if asked is None else asked
+def in_channels_last(requested: bool | None, device: str, compiles: bool = False) -> bool:
+    """Whether weights of convolutions are in channels-last order: as `requested`, else on a GPU or if compiled."""
+    return device == "cuda" or compiles if requested is None else requested
 
 
 def fastest(seconds: Mapping[str, float]) -> str:
-    """The kernel to take: of those as fast as the best, the first of KERNELS; "default" where none was measured."""
+    """The first of KERNELS that is about as fast as the best; "default" if none was measured."""
     if not seconds:
         return "default"
     best = min(seconds.values())
@@ -148,46 +155,47 @@ def fastest(seconds: Mapping[str, float]) -> str:
 
 
 def repays(pictures: int, flop: float, kind: str) -> bool:
-    """Whether compiling saves more time over `pictures` of so many FLOP each than it takes."""
+    """Whether compiling saves more time than it takes, over `pictures` images of `flop` FLOP each."""
     speed, saved, cost = GAIN[kind]
     return pictures * flop / speed * saved > SHAPES * cost
 
 
 def repays_on_cpu(pictures: int, flop: float, flops: float, dtype: str, again: bool) -> bool:
-    """The same on a CPU of `flops` measured FLOP a second; `again`: what was compiled is kept from a run before."""
+    """As `repays`, on a CPU of `flops` measured FLOP/s. `again`: the home has the code of an earlier run."""
     seconds = pictures * flop / (CPU_SHARE[dtype] * flops)
     return seconds * CPU_SAVED > SHAPES * (CPU_SECONDS_AGAIN if again else CPU_SECONDS)
 
 
 def compiled(
-    asked: str, device: str, pictures: int | None, flop: float, blocks: bool, able: bool, cpu: bool = False
+    requested: str, device: str, pictures: int | None, flop: float, blocks: bool, able: bool, cpu: bool = False
 ) -> Compiled:
-    """How to compile the denoiser.
+    """Decide how to compile the denoiser.
 
     Args:
-        asked: one of COMPILE.
-        flop: of one picture.
+        requested: one of COMPILE.
+        pictures: the number of images to make; None if unknown.
+        flop: FLOP of one image.
         blocks: whether the denoiser names repeated blocks, which compile in a tenth of the time.
-        able: whether a compiler for the device is here.
-        cpu: whether it repays on a CPU (`repays_on_cpu`).
+        able: whether a compiler for the device is present.
+        cpu: whether compiling pays off on a CPU (`repays_on_cpu`).
 
-    Raises PromptlabError where compiling is asked for and there is no compiler.
+    Raises PromptlabError if compiling is requested and there is no compiler.
     """
     kind: Compiled = "blocks" if blocks else "whole"
-    if asked == "on":
+    if requested == "on":
         if not able:
             what = "no Triton here, which torch.compile needs on a GPU"
             if device != "cuda":
                 what = "no C++ compiler here that works, which torch.compile needs on a CPU; install g++ or clang"
             raise PromptlabError(f"compile: on, but there is {what}")
         return kind
-    if asked == "off" or not able or pictures is None:
+    if requested == "off" or not able or pictures is None:
         return "off"
     return kind if (repays(pictures, flop, kind) if device == "cuda" else cpu) else "off"
 
 
 def kernel_order(name: str) -> tuple[str, ...]:
-    """`name` first, the others where it cannot; "math" can everything, so it stays alone."""
+    """`name` first, then the others for what it cannot do; "math" can do everything, so it needs no other."""
     return ("math",) if name == "math" else (name, *(other for other in KERNELS if other != name))
 
 
@@ -201,8 +209,8 @@ def attention_shape(denoiser: Any, height: int, width: int, text: int) -> tuple[
     """
     for level, block in enumerate(getattr(denoiser, "down_blocks", ())):
         if getattr(block, "attentions", None):
-            own = block.attentions[0].transformer_blocks[0].attn1
-            return own.heads, -(-height // 2**level) * -(-width // 2**level), own.to_q.out_features // own.heads
+            layer = block.attentions[0].transformer_blocks[0].attn1
+            return layer.heads, -(-height // 2**level) * -(-width // 2**level), layer.to_q.out_features // layer.heads
     config = denoiser.config
     heads = config.get("num_attention_heads") or config["n_heads"]
     head = config.get("attention_head_dim") or config["dim"] // heads
@@ -210,14 +218,14 @@ def attention_shape(denoiser: Any, height: int, width: int, text: int) -> tuple[
 
 
 def kernel_seconds(shape: tuple[int, int, int], device: Any, dtype: Any, repeats: int = 5) -> dict[str, float]:
-    """Seconds of one attention of `shape` (heads, tokens, width of a head) by each kernel that runs here."""
+    """Seconds of one attention of `shape` (heads, tokens, width of a head), by each kernel that runs here."""
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
     heads, tokens, head = shape
     found: dict[str, float] = {}
     q, k, v = (torch.randn(ROWS, heads, tokens, head, device=device, dtype=dtype) for _ in range(3))
-    # Beside the others, math is slow and takes memory that grows with the square of the tokens.
+    # Compared with the others, math is slow and takes memory that grows with the square of the tokens.
     names = KERNELS[:-1] if device.type == "cuda" else KERNELS
     for name in names:
         try:
@@ -238,7 +246,7 @@ def kernel_seconds(shape: tuple[int, int, int], device: Any, dtype: Any, repeats
 
 @contextmanager
 def kernels(names: tuple[str, ...]) -> Iterator[None]:
-    """Inside, attention runs by these kernels, the first that can."""
+    """Inside the block, attention runs on the first of these kernels that can."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     known = {
@@ -255,25 +263,25 @@ def kernels(names: tuple[str, ...]) -> Iterator[None]:
 
 
 def equip(pipe: Any, able: Capability, wish: Wish, backend: str = "inductor") -> Speed:
-    """Decide, and change the pipeline, which is on its device already. `backend` is torch.compile's.
+    """Decide how the pipeline runs on the device where it is, and change it in place. `backend` is torch.compile's.
 
-    Raises PromptlabError where compiling is asked for and cannot be.
+    Raises PromptlabError if compiling is requested and not possible.
     """
     import torch
 
     device, denoiser = pipe.device, getattr(pipe, able.architecture.denoiser)
     unet = able.architecture.denoiser == "unet"
-    own = able.settings
+    settings = able.settings
     attention = wish.attention
     if attention == "auto":
         attention = "default"
         if device.type == "cuda":
             text = max((reader.limit or 77 for reader in able.readers), default=0)
-            shape = attention_shape(denoiser, own.height // able.factor, own.width // able.factor, text)
+            shape = attention_shape(denoiser, settings.height // able.factor, settings.width // able.factor, text)
             attention = fastest(kernel_seconds(shape, device, denoiser.dtype))
     size = sum(p.numel() for p in denoiser.parameters())
     blocks = bool(getattr(denoiser, "_repeated_blocks", None)) and not unet
-    flop = denoising_flop(able, size, own)
+    flop = denoising_flop(able, size, settings)
     if device.type == "cuda":
         here, pays = importlib.util.find_spec("triton") is not None, False
     else:
@@ -284,7 +292,7 @@ def equip(pipe: Any, able: Capability, wish: Wish, backend: str = "inductor") ->
     chosen = Speed(in_channels_last(wish.channels_last, device.type, on_cpu), attention, how)
     if chosen.channels_last:
         for part in (pipe.vae, *([denoiser] if unet else [])):
-            if all(p.dim() < 5 for p in part.parameters()):  # Qwen's autoencoder knows time, which this order does not
+            if all(p.dim() < 5 for p in part.parameters()):  # 5 dimensions have no such order
                 part.to(memory_format=torch.channels_last)
     if chosen.compile != "off":
         import torch._dynamo.config as dynamo
@@ -300,9 +308,9 @@ def equip(pipe: Any, able: Capability, wish: Wish, backend: str = "inductor") ->
 
 
 def compiler_here(cache: Path | None = None) -> bool:
-    """Whether torch.compile works on this CPU: a compiler is there, and it makes a small program that runs.
+    """Whether torch.compile works on this CPU: a compiler is present, and a small program compiles and runs.
 
-    `cache` is where all that is compiled from now on in this process is kept.
+    From now on, this process keeps all compiled code in `cache`.
     """
     names = (os.environ.get("CXX"), "g++", "clang++", "c++", "cl")
     if not any(name and shutil.which(name.split()[0]) for name in names):
@@ -325,7 +333,7 @@ def _small_program(x: Any) -> Any:
 
 
 def _pays_here(denoiser: Any, wish: Wish, flop: float) -> bool:
-    """Whether the images repay compiling on this CPU."""
+    """Whether compiling pays off on this CPU for the requested number of images."""
     dtype = str(denoiser.dtype).removeprefix("torch.")
     if wish.pictures is None or dtype not in CPU_SHARE:
         return False
@@ -335,15 +343,17 @@ def _pays_here(denoiser: Any, wish: Wish, flop: float) -> bool:
 
 
 def _mark(denoiser: Any, cache: Path) -> Path:
-    """The file that says that a denoiser like this one has been compiled here."""
+    """The file whose presence says that a denoiser like this one has been compiled on this machine."""
     import torch
 
-    said = f"{sorted(denoiser.config.items(), key=str)} {denoiser.dtype} {torch.__version__} {torch.get_num_threads()}"
-    return cache / "compiled" / f"{hashlib.sha256(said.encode()).hexdigest()[:16]}.done"
+    description = (
+        f"{sorted(denoiser.config.items(), key=str)} {denoiser.dtype} {torch.__version__} {torch.get_num_threads()}"
+    )
+    return cache / "compiled" / f"{hashlib.sha256(description.encode()).hexdigest()[:16]}.done"
 
 
 def remember_compiled(denoiser: Any, speed: Speed, cache: Path | None) -> None:
-    """Note in the cache that a denoiser was compiled, so that a later run counts on it."""
+    """Note in the cache that a denoiser was compiled, so that later runs expect compiling to be short."""
     if cache is None or speed.compile != "whole" or not (cache / "compiled").is_dir():
         return
     with suppress(OSError):
@@ -352,9 +362,9 @@ def remember_compiled(denoiser: Any, speed: Speed, cache: Path | None) -> None:
 
 @contextmanager
 def at_work(speed: Speed, watched: bool = False) -> Iterator[None]:
-    """Inside, the pipeline runs as chosen; uncompiled where its attention is `watched`.
+    """Inside the block, the pipeline runs as `speed` says, but uncompiled if its attention is `watched`.
 
-    Raises PromptlabError where the compiler fails, so that no picture is called an error for it.
+    Raises PromptlabError if the compiler fails, so that no image gets the status `error` for it.
     """
     with ExitStack() as stack:
         if speed.attention != "default":
@@ -376,7 +386,7 @@ def at_work(speed: Speed, watched: bool = False) -> Iterator[None]:
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 FASTER = 1.25
-"""How much faster bfloat16 must be than float32: less is not worth its rounding, and may be chance."""
+"""How many times faster bfloat16 must be than float32; less is not worth its rounding, and may be chance."""
 FILE = "cpu_speed.json"
 REPEATS = 5
 LOCK_SECONDS = 30.0
@@ -386,7 +396,7 @@ Speeds = Mapping[str, float]
 
 
 def chosen_dtype(requested: str | None, device: str, cache: Path | None = None) -> str:
-    """The dtype of a denoiser on a device of this type ("cpu", "cuda").
+    """Choose the dtype of a denoiser on a device of this type ("cpu", "cuda").
 
     Args:
         requested: one of DTYPES; None is bfloat16 on a GPU and float32 on a CPU.
@@ -409,7 +419,7 @@ def chosen_dtype(requested: str | None, device: str, cache: Path | None = None) 
 
 
 def cpu_speeds(cache: Path | None = None) -> Speeds:
-    """FLOP a second of this CPU in float32 and bfloat16, at a U-Net's convolutions and products of matrices."""
+    """FLOP/s of this CPU in float32 and bfloat16, for a U-Net's convolutions and matrix products."""
     key = _key()
     if cache is None:
         return _measured_once(key)
@@ -440,7 +450,7 @@ def _key() -> str:
 
 
 def _cpu() -> str:
-    """The CPU's name, with what tells its generation where the name does not."""
+    """The CPU's name, with the numbers that tell its generation."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -459,7 +469,7 @@ def _measured_once(key: str) -> Speeds:
 
 
 def _measured() -> Speeds:
-    """The best of a few repeats, taken in turns so that whatever else the machine does hits both."""
+    """Measure FLOP/s by dtype: the best of a few repeats, in turns so that other load on the machine hits both."""
     import torch
 
     flop = 2.0 * 8 * 128 * 128 * 9 * 16 * 16 + 2.0 * 2048 * 512 * 512
@@ -489,7 +499,7 @@ def _work(picture: Tensor, weight: Tensor, a: Tensor, b: Tensor) -> None:
 
 
 def matmul_speed(dtype: Any, side: int = 2048, repeats: int = 5) -> float:
-    """FLOP a second of a large product of matrices on this CPU: what nothing here can exceed by much."""
+    """FLOP/s of a large matrix product on this CPU, which no other work exceeds by much."""
     import torch
 
     a, b = (torch.randn(side, side).to(dtype) for _ in range(2))
@@ -502,10 +512,10 @@ def matmul_speed(dtype: Any, side: int = 2048, repeats: int = 5) -> float:
 
 
 def run_in(denoiser: Any, dtype: Any) -> None:
-    """Make a denoiser of `dtype` take and give float32.
+    """Make a denoiser of `dtype` accept and return float32.
 
-    What has a row for each image and more than one dimension is rounded. Times, guidance (one number a row) and
-    places (`img_ids`, `txt_ids`) are not: the denoiser rounds them itself, after it has computed with them.
+    Inputs with more than one dimension are rounded to `dtype`. Times, guidance (one number a row) and places
+    (`img_ids`, `txt_ids`) are not: the denoiser rounds them itself, after it has computed with them.
     """
     import torch
 
@@ -519,17 +529,17 @@ def run_in(denoiser: Any, dtype: Any) -> None:
 
     @functools.wraps(inside)
     def forward(*args: Any, **kwargs: Any) -> Any:
-        given = {
+        inputs = {
             name: value if name.endswith("_ids") or isinstance(value, dict) else _each(value, rounded)
             for name, value in kwargs.items()
         }
-        return _each(inside(*_each(args, rounded), **given), widened)
+        return _each(inside(*_each(args, rounded), **inputs), widened)
 
     denoiser.forward = forward
 
 
 def _each(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """`value` with every tensor in it changed: tensors, lists and tuples of them, and outputs of diffusers."""
+    """Change every tensor in `value`: a tensor, a list or tuple of them, or an output of diffusers."""
     import torch
 
     if isinstance(value, torch.Tensor):

@@ -22,7 +22,7 @@ import numpy as np
 
 from promptlab.errors import PromptlabError
 from promptlab.generator.backends import Job, Made
-from promptlab.generator.workers import Order
+from promptlab.generator.workers import WorkerSpec
 from promptlab.records import Cell, Prompt, Settings
 
 kind = "backend"
@@ -37,10 +37,10 @@ def jobs(count: int, model: str = "plain") -> list[Job]:
     return [Job.of(cell, seed) for seed in range(count)]
 
 
-def order(home: Path, model: str, batch_size: int = 4) -> Order:
-    """What a worker is told, the home made."""
+def worker_spec(home: Path, model: str, batch_size: int = 4) -> WorkerSpec:
+    """A worker's specification. Creates the home."""
     home.mkdir(exist_ok=True)
-    return Order(NAME, {"model": model, "batch_size": batch_size}, home, home, 1)
+    return WorkerSpec(NAME, {"model": model, "batch_size": batch_size}, home, home, 1)
 
 
 def load(model: str = "plain", batch_size: int = 4) -> Scripted:
