@@ -15,8 +15,8 @@ a second. It is kept by CPU, torch version and number of threads, so that runs i
 On a CPU a U-Net is compiled if a C++ compiler is present and the number of images repays it. Its convolutions are then
 in channels_last order. The home keeps compiled code, so a second run compiles little. Weights are not frozen into the
 code: that gained nothing here, and a second run took three times as long to begin. None of these choices is part of an
-image's id. Like the number of threads they are facts of the run, and change an image by rounding. A wish that names the facts of
-another run gives the same choices.
+image's id. Like the number of threads they are facts of the run, and change an image by rounding. A wish that names the
+facts of another run gives the same choices.
 
 References:
     Chetlur et al. 2014, cuDNN (arXiv 1410.0759). Dao et al. 2022, FlashAttention (arXiv 2205.14135). Kalamkar et al.
