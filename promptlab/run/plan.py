@@ -95,8 +95,7 @@ class Plan:
         home: path of the store that the plan was counted against; None without a store.
         make: whether the run makes images; False only scores those that exist.
         missing: jobs that have no image yet.
-        seconds: time to make them; None if unknown.
-        basis: what the estimate of `seconds` rests on.
+        seconds: time to make them, None if unknown; `basis` says what the estimate rests on.
         megabytes: disk space that they take.
         memory: bytes of the largest model's weights; None if no model is loaded.
         cost: None if images cost nothing.
@@ -493,13 +492,9 @@ def _finds(detect: float, families: int, seeds: int, alpha: float) -> bool:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the missing images cost.
+    """The cost of the missing images.
 
-    Attributes:
-        usd: US dollars for all of them.
-        basis: what prices the estimate rests on.
-        budget: of the study, in US dollars; None without one.
-        keyless: the environment variable in which a key is missing, or None.
+    `basis` says what prices it rests on; `keyless` is the environment variable in which a key is missing, or None.
     """
 
     usd: float
@@ -560,11 +555,8 @@ def _up(usd: float) -> float:
 class Truncation:
     """How much of the prompts one text encoder reads. Tokens include the marks and the frame that the encoder gets.
 
-    Attributes:
-        limit: tokens that the encoder reads.
-        longest: tokens of the longest prompt.
-        truncated: number of prompts that are longer than the limit.
-        lost: the text of the longest prompt that the encoder does not see.
+    It reads up to `limit` tokens, and the longest prompt has `longest`. `truncated` prompts are longer than the limit.
+    `lost` is the text of the longest prompt that the encoder does not see.
     """
 
     model: str

@@ -1,4 +1,4 @@
-"""Batches handed out: every picture once, whoever dies, and an end to patience. Workers are threads here."""
+"""Handing out batches: every image once, whichever worker dies, up to MAX_DEATHS. Workers are threads here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from promptlab.store.pictures import save
 
 @pytest.fixture(autouse=True)
 def worker_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a worker sets for its process, which is ours here."""
+    """Environment variables that a worker sets in its process, which is this one here."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv(plugins.VARIABLE, MODULE)
 
@@ -44,7 +44,7 @@ class ThreadWorker(WorkerHandle):
 
 
 def alone(home: Path, wanted: list[Job]) -> dict[str, Image]:
-    """What one process makes."""
+    """The images that one process makes."""
     worker = Worker(worker_spec(home, "plain"), 0)
     worker.start()
     made = generate(worker.backend, wanted, lambda pixels, recipe: save(pixels, Home(home), recipe))
@@ -70,7 +70,7 @@ def test_every_job_is_made_once(workers: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["start", "split_jobs", "make"])
-def test_who_dies_is_replaced(method: str, tmp_path: Path) -> None:
+def test_a_dead_worker_is_replaced(method: str, tmp_path: Path) -> None:
     deaths, messages = iter([True, True]), []
 
     def dies(index: int, called: str, arguments: Any) -> bool:
@@ -87,7 +87,7 @@ def test_who_dies_is_replaced(method: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("method", "where"), [("start", "before they were ready"), ("make", "at the same batch")])
-def test_patience_has_an_end(method: str, where: str, tmp_path: Path) -> None:
+def test_a_run_ends_after_max_deaths(method: str, where: str, tmp_path: Path) -> None:
     deaths: list[int] = []
 
     def dies(index: int, called: str, arguments: Any) -> bool:
@@ -136,8 +136,8 @@ def test_nobody_waits_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         list(distribute(jobs(4), lambda index: Never(worker_spec(tmp_path / "h", "plain"), index), 2))
 
 
-def test_batches_are_dealt_as_one_process_cuts_them() -> None:
-    """Every size and mix: a dealt batch alone comes to the rows, in the order and the padding, of the whole run."""
+def test_batches_are_split_as_in_one_process() -> None:
+    """For every size and mix, a batch made alone has the rows, order and padding that it has in the whole run."""
     cells = [
         Cell("s", (), Prompt(text), Settings(scale, steps), "g")
         for text in ("a", "b", "c")
@@ -154,7 +154,7 @@ def test_batches_are_dealt_as_one_process_cuts_them() -> None:
 
         whole = [one.image_id for one in Batches(make, size).run(group(wanted))]
         cut, seen[:] = list(seen), []
-        shares = batches_of(group(wanted), size)
+        shares = batches_of(group(wanted), Batches(make, size).rows_of)
         parts = [one.image_id for share in shares for one in Batches(make, size).run(group(share))]
         assert seen == cut and parts == whole and sorted(parts) == sorted(job.image_id for job in wanted)
 

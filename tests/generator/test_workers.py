@@ -51,7 +51,7 @@ def named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class RecordedProgress(Silent):
-    """Remembers what it is told."""
+    """Records lines and steps."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
