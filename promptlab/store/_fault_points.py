@@ -45,10 +45,9 @@ def _strikes(name: str) -> bool:
     if armed is None:
         return False
     point, _, count = armed.partition(":")
-    if point not in POINTS or name not in POINTS:
-        unknown = point if name in POINTS else name
-        raise ValueError(f"no crash point is called {unknown!r}; there are {', '.join(POINTS)}")
-    if point != name:
+    if point not in POINTS:
+        raise ValueError(f"no crash point is called {point!r}; there are {', '.join(POINTS)}")
+    if point != name:  # files that no run depends on pass points that are not listed
         return False
     _passed[name] = _passed.get(name, 0) + 1
     return _passed[name] == int(count or 1)

@@ -17,7 +17,7 @@ import torch
 from promptlab.checkpoints.architectures import architecture_of
 from promptlab.checkpoints.files import quiet
 from promptlab.errors import ModelError, StudyError
-from promptlab.generator.backends.diffusion import load
+from promptlab.generator.backends.diffusion import _text_length, load
 from promptlab.generator.models.batches import group
 from promptlab.generator.models.capabilities import capability, chat_frame, defaults_of, denoising_flop, open_reader
 from promptlab.records import Prompt, Settings
@@ -131,7 +131,7 @@ def test_states_of_a_long_text_end_at_the_limit(family_folder: Folders) -> None:
     with quiet():
         assert len(backend._encode([LONG])["prompt_embeds"][0]) == 512
         (short,) = backend._encode(["a red cup"])["prompt_embeds"]
-    assert len(short) == 3 + 5 and backend._length("a red cup") == 32
+    assert len(short) == 3 + 5 and _text_length(backend.folders[0], backend.able, "a red cup") == 32
     assert torch.equal(short, backend.texts.rows(["a red cup"])[0]["prompt_embeds"])
 
 

@@ -13,7 +13,7 @@ import torch
 
 from promptlab.checkpoints.architectures import ARCHITECTURES, FLUX2_SYSTEM, QWEN_FRAME
 from promptlab.checkpoints.files import quiet
-from promptlab.generator.backends.diffusion import Diffusion, load
+from promptlab.generator.backends.diffusion import Diffusion, _text_length, load
 from promptlab.generator.models.conditioning import padded_length
 from promptlab.generator.models.loading import Encoders
 from tiny import SIDE, job, pictures
@@ -154,7 +154,11 @@ def test_no_guidance_and_all_of_it_need_one_pass(backend: Diffusion) -> None:
     single = len(calls)
     pictures(backend, [job(prompt, 2.0, 5) for prompt in PROMPTS])
     handle.remove()
-    lengths = len({backend._length(p) for p in PROMPTS}) if backend.able.architecture.ragged else 1
+    lengths = (
+        len({_text_length(backend.folders[0], backend.able, p) for p in PROMPTS})
+        if backend.able.architecture.ragged
+        else 1
+    )
     assert single == 3 * lengths  # three steps a batch
     conditional, unconditional = (latents(backend, jobs[:1]) for jobs in (one, zero))
     near = 1e-7

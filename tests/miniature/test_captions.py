@@ -12,12 +12,12 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from promptlab.miniature import captions
+from promptlab.miniature import captions as grammar
 from promptlab.miniature.captions import LEXICON, Caption, Mention, check_words, describe
 from promptlab.miniature.world import COLOURS, NOUNS, Scene, Thing, sample_scene, swap_colours
 
 COLOUR = re.compile(rf"\b({'|'.join(COLOURS)})\b")
-NAMES = {noun: (noun, *captions.SYNONYMS.get(noun, ())) for noun in NOUNS}
+NAMES = {noun: (noun, *grammar.SYNONYMS.get(noun, ())) for noun in NOUNS}
 
 
 @cache
@@ -83,7 +83,7 @@ def test_mentions_point_at_their_words() -> None:
             assert mention.colour in (None, truth[mention.noun].colour)
             assert mention.size in (None, truth[mention.noun].size)
             if mention.size:
-                assert set(words) & set(captions.SIZE_WORDS[mention.size])
+                assert set(words) & set(grammar.SIZE_WORDS[mention.size])
         spans = [(m.start, m.end) for m in caption.mentioned]
         assert all(a[1] < b[0] for a, b in pairwise(spans))
         outside = list(caption.text)
@@ -96,7 +96,7 @@ def test_mentions_point_at_their_words() -> None:
 
 def test_stated_relations_are_true_in_both_orders() -> None:
     said: Counter[tuple[str, bool]] = Counter()
-    phrases = {p: r for r, ps in captions.RELATION_PHRASES.items() for p in ps}
+    phrases = {p: r for r, ps in grammar.RELATION_PHRASES.items() for p in ps}
     joined = "|".join(sorted(phrases, key=len, reverse=True))
     for scene, caption in captions():
         if len(scene.things) != 2:
@@ -137,7 +137,7 @@ def test_restated_places_are_true() -> None:
 
 
 def test_settings_styles_and_poses_are_never_untrue() -> None:
-    settings = {p: s for s, ps in captions.SETTING_PHRASES.items() for p in ps}
+    settings = {p: s for s, ps in grammar.SETTING_PHRASES.items() for p in ps}
     styles = {"golden": "golden light", "dark": "dark", "blurry": "blurry", "sketch": "sketch", "glossy": "glossy"}
     poses = {"running": "running", "runs": "running", "asleep": "sleeping", "stands": "standing"}
     for scene, caption in captions():
@@ -155,9 +155,9 @@ def test_settings_styles_and_poses_are_never_untrue() -> None:
 def test_fillers_draw_nothing() -> None:
     drawn = {*COLOURS, *(n for ns in NAMES.values() for n in ns), "light", "dark", "night", "snow", "grass", "table"}
     drawn |= {"left", "right", "above", "below", "small", "large", "big", "flat", "glossy", "sketch", "blurry", "plain"}
-    assert len(set(captions.FILLERS)) == len(captions.FILLERS) >= 40
-    assert not drawn & {w for f in captions.FILLERS for w in f.split()}
-    n = len(captions.FILLERS)
+    assert len(set(grammar.FILLERS)) == len(grammar.FILLERS) >= 40
+    assert not drawn & {w for f in grammar.FILLERS for w in f.split()}
+    n = len(grammar.FILLERS)
     assert all(n % k for k in range(2, n)), "the walk through the fillers needs a prime number of them"
 
 
