@@ -30,6 +30,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+import logging
 import os
 import platform
 import shutil
@@ -319,12 +320,17 @@ def compiler_here(cache: Path | None = None) -> bool:
 
     if cache is not None:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "compiled"))
+    note = logging.getLogger("torch.utils.cpp_extension")  # it warns that there is no CUDA, where none is needed
+    level = note.level
+    note.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             torch.compile(_small_program, dynamic=False)(torch.ones(64))
     except Exception:  # a compiler without its headers, a full disk: each part of it fails in its own way
         return False
+    finally:
+        note.setLevel(level)
     return True
 
 
